@@ -5,13 +5,12 @@ share one generated C file, so each gets a .pyx of one line, written here.  Ever
 where there is no C compiler the install succeeds, and fastact says what is missing when it is asked.
 """
 
-import os
 import platform
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 CYTHON = Path("fastact/_cython")
 GENERATED = Path("build/pyx")
@@ -28,21 +27,37 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     }
 
 
-def kernels(bits: int, level: str) -> Extension:
-    source = GENERATED / f"f{bits}_{level}.pyx"
+# OpenMP is optional: macOS' own compiler has none.
+OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
+
+
+def kernels(text: str, name: str, level: str, *macros: str) -> Extension:
+    source = GENERATED / f"{name}_{level}.pyx"
     source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_text('include "kernels.pxi"\n')
+    source.write_text(f'include "{text}"\n')
     return Extension(
-        f"fastact._cython.f{bits}_{level}",
+        f"fastact._cython.{name}_{level}",
         [str(source)],
         include_dirs=[str(CYTHON)],
-        depends=[str(CYTHON / "kernels.pxi"), str(CYTHON / "simd.h")],
-        extra_compile_args=[*FLAGS, *LEVELS[level], f"-DFASTACT_BITS={bits}"],
+        depends=[str(CYTHON / text), str(CYTHON / "simd.h")],
+        extra_compile_args=[*FLAGS, *LEVELS[level], *macros],
         optional=True,
     )
 
 
-extensions = [kernels(bits, level) for level in LEVELS for bits in (32, 64)]
+extensions = [
+    Extension(
+        "fastact._cython.driver",
+        [str(CYTHON / "driver.pyx")],
+        extra_compile_args=[*FLAGS, *OPENMP],
+        extra_link_args=OPENMP,
+        optional=True,
+    )
+]
+for level in LEVELS:
+    extensions.append(kernels("kernels.pxi", "f32", level, "-DFASTACT_BITS=32"))
+    extensions.append(kernels("kernels.pxi", "f64", level, "-DFASTACT_BITS=64"))
+    extensions.append(kernels("integers.pxi", "int", level))
 
 setup(
     ext_modules=cythonize(

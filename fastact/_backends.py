@@ -1,0 +1,151 @@
+"""Which backends are there, why one is missing, and where a kernel's machine code is.
+
+A backend is a way to get the C address of a kernel (Cython's modules, one for each SIMD level and type, or
+Numba's cfuncs); the "numpy" backend is the reference itself.  Numba is imported at its first use only, and a
+module compiled for a level is imported only where the CPU has that level.  FASTACT_SIMD caps the level.
+"""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+NAMES = ("cython", "numba", "numpy")
+LEVELS = ("generic", "v2", "v3", "v4")  # from the least to the most
+
+try:
+    from ._cython import driver
+
+    _driver_error = ""
+except ImportError as error:
+    driver = None
+    _driver_error = f"{type(error).__name__}: {error}"
+
+try:
+    from ._cython import buffers
+except ImportError:
+    buffers = None
+
+if driver is not None:
+    execute = driver.execute
+else:
+    from ._driver import execute  # noqa: F401
+
+OPENMP_AT_IMPORT = driver.openmp_threads() if driver else 1
+
+
+def openmp_threads() -> int:
+    """What OpenMP allows now (its limits are per Python thread)."""
+    return driver.openmp_threads() if driver else OPENMP_AT_IMPORT
+
+
+def built_levels() -> tuple[str, ...]:
+    """The SIMD levels that the Cython variant was built for."""
+    return tuple(
+        level for level in LEVELS if driver and importlib.util.find_spec(f"fastact._cython.f32_{level}") is not None
+    )
+
+
+@cache
+def levels() -> tuple[str, ...]:
+    """The SIMD levels that can be used here: built, and within what the CPU has."""
+    if driver is None:
+        return ()
+    return tuple(level for level in built_levels() if LEVELS.index(level) <= LEVELS.index(driver.CPU_LEVEL))
+
+
+def _first_level() -> str | None:
+    """The best level, or FASTACT_SIMD's."""
+    wanted = os.environ.get("FASTACT_SIMD")
+    if not wanted:
+        return levels()[-1] if levels() else None
+    if wanted not in LEVELS:
+        known = ", ".join(LEVELS)
+        raise ValueError(f"the environment variable FASTACT_SIMD must be one of {known}, not {wanted!r}")
+    if wanted not in levels():
+        why = f"above this CPU's {driver.CPU_LEVEL}" if wanted in built_levels() else "not built"
+        raise ValueError(f"the environment variable FASTACT_SIMD asks for {wanted!r}, which is {why}")
+    return wanted
+
+
+_level = _first_level()
+
+
+def level() -> str | None:
+    """The SIMD level in use (None without the Cython variant)."""
+    return _level
+
+
+@contextmanager
+def use_level(name: str) -> Iterator[None]:
+    """Switch the SIMD level of the whole process, for tests and benchmarks."""
+    global _level
+    if name not in levels():
+        raise ValueError(f"the SIMD level {name!r} cannot be used here; there are {levels()}")
+    before, _level = _level, name
+    try:
+        yield
+    finally:
+        _level = before
+
+
+@cache
+def missing(backend: str) -> str:
+    """Why a backend cannot be used; "" where it can."""
+    if backend == "cython":
+        if driver is None or not levels():
+            return (
+                "its compiled modules are not there (was there a C compiler when fastact was installed? "
+                f"reinstall with one and look at the build's messages; {_driver_error or 'no kernels were built'})"
+            )
+    elif backend == "numba":
+        if importlib.util.find_spec("numba") is None:
+            return "the package numba is not installed"
+        try:
+            importlib.import_module("fastact._numba.kernels")
+        except Exception as error:  # an installed numba that does not import, for whatever reason
+            return f"numba does not import: {type(error).__name__}: {error}"
+    return ""
+
+
+def require(backend: str) -> None:
+    """Raise a RuntimeError that names the cause where a backend cannot be used."""
+    if reason := missing(backend):
+        raise RuntimeError(f"the backend {backend!r} is not available: {reason}")
+
+
+def best() -> str:
+    """Cython where it was built, else Numba, else NumPy."""
+    return next(name for name in NAMES if not missing(name))
+
+
+def available_backends() -> tuple[str, ...]:
+    """Return the names of the backends that can be used here, the default one first.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> "numpy" in fastact.available_backends()
+    True
+    """
+    return tuple(name for name in NAMES if not missing(name))
+
+
+@cache
+def _cython_module(kind: str, level: str):
+    return importlib.import_module(f"fastact._cython.{kind}_{level}")
+
+
+def kernel_address(backend: str, kernel: str, dtype: np.dtype) -> int:
+    """The C address of a compiled kernel (see kernels.pxi for its arguments)."""
+    if backend == "numba":
+        from ._numba import kernels
+
+        return kernels.address(kernel, dtype)
+    if dtype.kind == "i":
+        return _cython_module("int", _level).ADDRESSES[dtype.name]
+    return _cython_module(f"f{8 * dtype.itemsize}", _level).ADDRESSES[kernel]

@@ -1,0 +1,268 @@
+# The driver of both compiled variants: walks a plan's chunks, shares them out, folds the sums of dalpha.
+#
+# It knows loops and threads but no formula: a kernel is a C function on one run, Cython's or Numba's alike,
+# so both start their threads equally cheaply and add up in the same order.  What a chunk is, how many threads
+# and whether to stream is decided by the caller.  One thread takes a path without any OpenMP construct:
+# libgomp hangs in a forked child whose parent ran a parallel region.
+
+from cython.parallel cimport prange
+from libc.stdint cimport intptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FA_OPENMP 1
+    #else
+    #define FA_OPENMP 0
+    static int omp_get_max_threads(void) { return 1; }
+    static int omp_in_parallel(void) { return 0; }
+    #endif
+    /* The x86-64 level of the CPU: everything that the compiler may use when it is given -march. */
+    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+    #define HAS(f) __builtin_cpu_supports(f)
+    static int fa_cpu_level(void)
+    {
+        __builtin_cpu_init();
+        if (!(HAS("sse3") && HAS("ssse3") && HAS("sse4.1") && HAS("sse4.2") && HAS("popcnt"))) return 0;
+        if (!(HAS("avx") && HAS("avx2") && HAS("fma") && HAS("bmi") && HAS("bmi2"))) return 1;
+        if (!(HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq") && HAS("avx512vl"))) return 2;
+        return 3;
+    }
+    #else
+    static int fa_cpu_level(void) { return 0; }
+    #endif
+    """
+    int fa_cpu_level()
+    int FA_OPENMP
+    int omp_get_max_threads() nogil
+    int omp_in_parallel() nogil
+
+ctypedef void (*Kernel)(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
+                        Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil
+
+cdef enum:
+    MAX_DIMS = 64           # NumPy's own limit
+    RUNNING = 1
+    RADIX = 32              # rows (and sums of rows) added in a chain before they move up a level
+    LEVELS = 3
+    GROUP = 16
+    LINE = 8                # doubles in a cache line: partial sums of two threads never share one
+
+cdef struct Dim:
+    Py_ssize_t size
+    Py_ssize_t y, dy, x     # strides in bytes
+
+cdef struct Job:
+    Kernel kernel
+    intptr_t y, dy, x, a    # addresses; 0 where the operation has no such operand
+    Py_ssize_t itemsize, alpha_step, flags
+    Py_ssize_t m, columns, segments, segment, copies, channels, repeats, elements
+    Py_ssize_t chunk_columns, chunk_rows, n_planes, n_rows, groups, strips
+    bint joined
+    int plane_dims, row_dims
+    Dim[MAX_DIMS] dims      # planes first, then rows
+    double* partial         # [plane][group][column]; NULL where nothing is summed
+
+
+cdef void locate(const Dim* dims, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
+    """Add to at[0:3] the byte offsets (y, dy, x) of the index-th turn of these loops."""
+    cdef Py_ssize_t k
+    cdef int d
+    for d in range(n - 1, -1, -1):
+        if d > 0:
+            k = index % dims[d].size
+            index //= dims[d].size
+        else:
+            k = index
+        at[0] += k * dims[d].y
+        at[1] += k * dims[d].dy
+        at[2] += k * dims[d].x
+
+
+cdef inline void add_to(double* total, double* part, Py_ssize_t n) noexcept nogil:
+    """total += part, and part is zero again."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        total[i] += part[i]
+        part[i] = 0
+
+
+cdef void run_chunk(const Job* job, Py_ssize_t chunk, double* scratch) noexcept nogil:
+    """One chunk: a strip of columns of one group of rows of one plane."""
+    cdef Py_ssize_t strip = chunk % job.strips, group = (chunk // job.strips) % job.groups
+    cdef Py_ssize_t plane = chunk // (job.strips * job.groups)
+    cdef Py_ssize_t first = strip * job.chunk_columns
+    cdef Py_ssize_t width = min(job.chunk_columns, job.columns - first)
+    cdef Py_ssize_t start, n, m, a, take, lanes = width
+    cdef Py_ssize_t row = group * job.chunk_rows, stop = min(row + job.chunk_rows, job.n_rows)
+    cdef Py_ssize_t[3] base
+    cdef Py_ssize_t[3] at
+    cdef Py_ssize_t left = RADIX, turns = 0, k
+    cdef double* acc = NULL
+    if job.flags & RUNNING:
+        start, n, m, a = first, width, job.m, first
+    elif job.segments == 1:
+        start, n, m, a = first * job.m, width * job.m, job.m, first
+    else:
+        a = first // job.segments
+        k = first % job.segments * job.segment
+        start, n = a * job.m + k, min(job.segment, job.m - k)
+        m = n
+    a = job.a + (plane * job.alpha_step + a) * job.itemsize
+    base[0] = base[1] = base[2] = start * job.itemsize
+    locate(job.dims, job.plane_dims, plane, base)
+    if job.partial != NULL:
+        acc = scratch
+        if job.flags & RUNNING:             # a group of 16 lanes may begin in the last one
+            lanes = width + GROUP
+        memset(acc, 0, LEVELS * lanes * sizeof(double))
+    while row < stop:
+        at[0], at[1], at[2] = base[0], base[1], base[2]
+        locate(job.dims + job.plane_dims, job.row_dims, row, at)
+        take = 1
+        if job.joined:
+            take = min(stop - row, left if acc != NULL else stop - row)
+            n = min(take * job.m, job.elements - row * job.m)
+        job.kernel(job.y + at[0] if job.y else 0, job.dy + at[1] if job.dy else 0, job.x + at[2], a,
+                   <intptr_t>acc, n, m, job.flags)
+        row += take
+        left -= take
+        if acc != NULL and left == 0 and row < stop:
+            # The cascade: 32 rows make a sum, 32 such sums the next one.
+            add_to(acc + lanes, acc, lanes)
+            left = RADIX
+            turns += 1
+            if turns % RADIX == 0:
+                add_to(acc + 2 * lanes, acc + lanes, lanes)
+    if acc != NULL:
+        add_to(acc + lanes, acc, lanes)
+        add_to(acc + 2 * lanes, acc + lanes, lanes)
+        acc += 2 * lanes
+        if job.joined:                      # past the period alpha has begun again
+            for k in range(width, lanes):
+                acc[(k - width) % width] += acc[k]
+        memcpy_doubles(job.partial + (plane * job.groups + group) * job.columns + first, acc, width)
+
+
+cdef inline void memcpy_doubles(double* target, const double* source, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        target[i] = source[i]
+
+
+cdef double fold(const Job* job, Py_ssize_t plane, Py_ssize_t channel) noexcept nogil:
+    """The partial sums of one alpha, added in pairs, pairs of pairs, ...: by group, copy, repeat."""
+    cdef double[64] pending
+    cdef double total
+    cdef Py_ssize_t group, copy, repeat, count = 0
+    cdef int level
+    cdef const double* partial
+    for group in range(job.groups):
+        partial = job.partial + (plane * job.groups + group) * job.columns
+        for copy in range(job.copies):
+            for repeat in range(job.repeats):
+                total = partial[(copy * job.channels + channel) * job.repeats + repeat]
+                level = 0
+                while (count >> level) & 1:
+                    total = pending[level] + total
+                    level += 1
+                pending[level] = total
+                count += 1
+    total = 0.0
+    level = 0
+    while count >> level:
+        if (count >> level) & 1:
+            total = pending[level] + total
+        level += 1
+    return total
+
+
+cdef void run_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t chunks,
+                    double* scratch) noexcept nogil:
+    """The share-th of `shares` equal parts of the chunks."""
+    cdef Py_ssize_t chunk
+    for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
+        run_chunk(job, chunk, scratch)
+
+
+cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* scratch,
+                       Py_ssize_t scratch_step) noexcept nogil:
+    cdef int t
+    for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        run_share(job, t, threads, chunks, scratch + t * scratch_step)
+
+
+def execute(kernel, addresses, plan, int itemsize, int flags, int threads, dalpha):
+    """Run a plan; `dalpha` (float64, one element for each alpha in memory order) is written, unless None.
+
+    `addresses` are those of y, dy, x and alpha's pattern (0: none).
+    """
+    cdef Job job
+    cdef double[::1] sums
+    cdef double* scratch = NULL
+    cdef Py_ssize_t chunks, lanes, step = 0, plane, channel
+    cdef int d = 0
+    job.kernel = <Kernel><intptr_t>kernel
+    job.y, job.dy, job.x, job.a = addresses
+    job.itemsize = itemsize
+    job.m = plan.m
+    job.columns = plan.columns
+    job.segments = plan.segments
+    job.segment = plan.segment
+    job.copies = plan.copies
+    job.channels = plan.channels
+    job.repeats = plan.repeats
+    job.elements = plan.elements
+    job.joined = plan.joined
+    job.chunk_columns = plan.chunk_columns
+    job.chunk_rows = plan.chunk_rows
+    job.n_planes = plan.n_planes
+    job.n_rows = plan.n_rows
+    job.groups = plan.groups
+    job.strips = -(-job.columns // job.chunk_columns)
+    job.flags = flags | (RUNNING if plan.running else 0)
+    job.alpha_step = job.channels
+    if plan.running:
+        job.alpha_step = job.m + (GROUP if job.joined else 0)
+    job.plane_dims = len(plan.planes)
+    job.row_dims = len(plan.rows)
+    for dim in plan.planes + plan.rows:
+        job.dims[d].size = dim.size
+        job.dims[d].y, job.dims[d].dy, job.dims[d].x = dim.strides
+        d += 1
+    job.partial = NULL
+    chunks = job.n_planes * job.groups * job.strips
+    threads = max(1, min(threads, chunks))
+    if dalpha is not None:
+        sums = dalpha
+        lanes = LEVELS * (job.chunk_columns + GROUP)
+        step = (lanes // LINE + 2) * LINE
+        job.partial = <double*>malloc((job.n_planes * job.groups * job.columns + LINE) * sizeof(double))
+        scratch = <double*>malloc(threads * step * sizeof(double))
+        if job.partial == NULL or scratch == NULL:
+            free(job.partial)
+            free(scratch)
+            raise MemoryError(f"fastact: no memory for the partial sums of dalpha ({job.columns} columns)")
+    with nogil:
+        if threads == 1 or omp_in_parallel():
+            run_share(&job, 0, 1, chunks, scratch)
+        else:
+            run_parallel(&job, threads, chunks, scratch, step)
+        if job.partial != NULL:
+            for plane in range(job.n_planes):
+                for channel in range(job.channels):
+                    sums[plane * job.channels + channel] = fold(&job, plane, channel)
+    free(job.partial)
+    free(scratch)
+
+
+def openmp_threads():
+    """What OpenMP allows the calling thread (1 where fastact was built without it)."""
+    return omp_get_max_threads()
+
+
+OPENMP = bool(FA_OPENMP)
+CPU_LEVEL = ("generic", "v2", "v3", "v4")[fa_cpu_level()]

@@ -1,0 +1,164 @@
+"""The only policy: which backend, SIMD level and kernel, how many threads, streaming or not, staged or not.
+
+`elementwise` and `backward` are what the public functions call.  Arguments are checked first (_arguments),
+then a plan is looked up or made (_layout), then the driver runs it.  Thresholds are stated here with the
+measurement behind them; formulas and strides are other rooms' business.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import _backends, _cpu, _layout, _settings, _staging
+from ._arguments import Call, prepare
+from ._backends import levels, use_level
+from ._operations import OPERATIONS, Operation
+
+__all__ = ["backward", "elementwise", "levels", "use_level"]
+
+# A team costs 2 to 5 us to start when its threads still spin, and a core moves some 40 GB/s out of its caches:
+# below so many bytes for each thread the start costs more than the second thread saves.
+BYTES_PER_THREAD = 512 << 10
+# Streaming stores leave the result out of the caches.  Measured on a Xeon with 2 MB of L2 (time against ordinary
+# stores): 1.7 to 1.9 at 0.1 MB, 0.77 at 1.6 MB, 0.6 to 0.7 from 64 MB.  Half the last-level cache is where no
+# machine can keep the result for its next reader; 8 MB caps it for machines that report a whole socket's cache.
+STREAM_BYTES = min(_cpu.caches()["L3"] // 2, 8 << 20)
+
+_RUNNING, _STREAM = 1, 2  # a kernel's flags
+
+
+def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) -> np.ndarray:
+    """The result of an operation with one output."""
+    return _run(OPERATIONS[name], dy, x, alpha, channel_axis, True, False, out, None, backend, n_threads)[0]
+
+
+def backward(name: str, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads):
+    """(dx, dalpha), each None where it is not needed."""
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"out must be a tuple (dx, dalpha) of arrays or None, not {type(out).__name__}")
+    return _run(OPERATIONS[name], dy, x, alpha, channel_axis, bool(need), bool(need_dalpha), *out, backend, n_threads)
+
+
+def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out, backend, n_threads):
+    if backend is not None:
+        _backends.require(_settings.check_backend(backend))
+    if n_threads is not None:
+        n_threads = _settings.check_threads(n_threads)
+    call = prepare(op, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out)
+    backend = backend or _settings.get_backend()
+    result = call.out
+    if call.need and result is None:
+        result = empty_like(call.x, call.dtype)
+    sums = None
+    if backend == "numpy":
+        sums = _reference(op, call, result)
+    elif call.need or call.need_dalpha:
+        sums = compute(op, call.dy, call.x, call.alpha, call.dtype, result, call.need_dalpha, backend, n_threads)
+    return result, _rounded(call, sums)
+
+
+def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Memory for a fresh result, in the axis order of np.empty_like(x)."""
+    if _backends.buffers is not None:
+        return _backends.buffers.empty_like(x, dtype)
+    return np.empty_like(x, dtype=dtype, subok=False)
+
+
+def _rounded(call: Call, sums: np.ndarray | None) -> np.ndarray | None:
+    """dalpha as the user gets it: rounded once from float64, in alpha's shape."""
+    if sums is None:
+        return None
+    dalpha = np.empty(call.alpha_shape, call.dalpha_dtype) if call.dalpha_out is None else call.dalpha_out
+    with np.errstate(all="ignore"):
+        np.copyto(dalpha, sums.reshape(call.alpha_shape), casting="same_kind")
+    return dalpha
+
+
+def _reference(op: Operation, call: Call, result: np.ndarray | None) -> np.ndarray | None:
+    """The NumPy backend: the contract's expressions; dalpha first, for dx may be in place."""
+    sums = None
+    with np.errstate(all="ignore"):
+        x = call.x.astype(call.dtype, copy=False)
+        operands = [x] if call.dy is None else [call.dy.astype(call.dtype, copy=False), x]
+        if call.alpha is not None:
+            operands.append(call.alpha)
+        if call.need_dalpha:
+            sums = op.dalpha(*operands)
+        if result is not None:
+            result[...] = op.reference(*operands)
+    return sums
+
+
+_make_plan = lru_cache(maxsize=4096)(_layout.make_plan)
+_NO_ALPHA: dict[int, tuple[int, ...]] = {n: (1,) * n for n in range(65)}
+
+
+def compute(op: Operation, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads) -> np.ndarray | None:
+    """Write `result` (unless None) by a compiled backend; return dalpha's float64 sums in alpha's shape."""
+    if x.size == 0:
+        return np.zeros(alpha.shape) if need_dalpha else None
+    if dtype.kind in "bu":
+        np.copyto(result, x)  # never below 0: relu is a copy
+        return None
+    arrays = [a for a in (result, dy, x) if a is not None]
+    direct = all(a.dtype == dtype and a.flags.aligned and a.dtype.isnative for a in arrays)
+    plan = None
+    if direct:
+        order = _layout.memory_order(x)
+        alpha_shape = _NO_ALPHA[x.ndim] if alpha is None else alpha.shape
+        strides = tuple((result if a is None else a).strides if a is not None or result is not None else x.strides
+                        for a in (result, dy, x))  # fmt: skip
+        plan = _make_plan(x.shape, strides, dtype.itemsize, alpha_shape, order, need_dalpha)
+        if plan is not None and alpha is not None and not _cheap_alpha(plan, alpha):
+            plan = None
+    if plan is None:
+        return _staging.compute(op, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads)
+    return _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads)
+
+
+def _cheap_alpha(plan: _layout.Plan, alpha: np.ndarray) -> bool:
+    """Whether alpha can be read where it lies, or its pattern is no more than a cache-sized scratch."""
+    if alpha.size * plan.repeats * plan.copies <= _staging.TILE:
+        return True
+    return (not plan.running or plan.repeats == 1) and alpha.transpose(plan.order).flags.c_contiguous
+
+
+def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads) -> np.ndarray | None:
+    """Run a plan through the driver."""
+    pattern = sums = None
+    if alpha is not None:
+        dense = np.ascontiguousarray(alpha.transpose(plan.order))
+        pattern = _layout.alpha_pattern(plan, dense)
+    if need_dalpha:
+        sums = np.empty(alpha.size)
+    flags, traffic = 0, x.nbytes * (1 + (result is not None) + (dy is not None))
+    if result is not None and result.nbytes >= STREAM_BYTES and dtype.kind == "f":
+        if not any(a is not None and np.may_share_memory(result, a) for a in (x, dy)):
+            flags |= _STREAM
+    threads = 1
+    if traffic >= 2 * BYTES_PER_THREAD:
+        threads = min(_settings.thread_bound(n_threads), traffic // BYTES_PER_THREAD)
+    address = _backends.kernel_address(backend, op.kernel, dtype)
+    addresses = tuple(0 if a is None else a.ctypes.data for a in (result, dy, x, pattern))
+    _backends.execute(address, addresses, plan, dtype.itemsize, flags, threads, sums)
+    if sums is None:
+        return None
+    # From alpha's memory order back to its axes.
+    shape = tuple(alpha.shape[axis] for axis in plan.order)
+    return sums.reshape(shape).transpose(np.argsort(plan.order)) if alpha.ndim else sums.reshape(())
+
+
+def kernel_traffic(kernel: str, out: np.ndarray, dy: np.ndarray | None, x: np.ndarray, stream: bool, threads: int):
+    """Run a kernel of the limit (copy, add) on dense arrays of one dtype: see _limit.py."""
+    strides = (out.strides, out.strides, x.strides)
+    plan = _make_plan(x.shape, strides, x.itemsize, _NO_ALPHA[x.ndim], _layout.memory_order(x), False)
+    backend = "cython" if not _backends.missing("cython") else "numba"
+    address = _backends.kernel_address(backend, kernel, x.dtype)
+    addresses = tuple(0 if a is None else a.ctypes.data for a in (out, dy, x, None))
+    _backends.execute(address, addresses, plan, x.itemsize, _STREAM if stream else 0, threads, None)
+
+
+def describe_policy() -> dict[str, Any]:
+    """The thresholds in force, for config()."""
+    return {"stream_bytes": STREAM_BYTES, "bytes_per_thread": BYTES_PER_THREAD}

@@ -1,0 +1,287 @@
+"""The public functions, written out with their docstrings; they know no strides, threads or SIMD.
+
+Each is one line into dispatch.  Where there is a C compiler this very file is compiled by Cython (pure-Python
+mode) and its calls go through the compiled front door; without one it runs as it is.  Formulas are
+the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every room of the package (torch: input,
+output, grad_output, grad_input, weight; ONNX: slope; oneDNN: src, dst, diff_dst, diff_src, weights).
+"""
+
+from ._dispatch import backward, elementwise
+
+__all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu", "relu_backward"]
+
+
+def relu(x, /, *, out=None, backend=None, n_threads=None):
+    """Rectified linear unit: y = 0 where x <= 0, else x.
+
+    Parameters
+    ----------
+    x : array_like
+        Of any shape and layout; float32, float64, integer or bool.
+    out : ndarray, optional
+        Where the result goes: x's shape, the result's dtype.  It may be exactly x (in place).
+    backend : {"cython", "numba", "numpy"}, optional
+        Default: see `get_backend`.
+    n_threads : int, optional
+        An upper bound on threads, at least 1.  Default: see `get_num_threads`.
+
+    Returns
+    -------
+    y : ndarray
+        x's shape, and x's dtype in native byte order (integers and booleans are kept); `out` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If x is complex, long double, object, string, datetime, structured or masked, or out has another dtype.
+    ValueError
+        If out has another shape, is read-only, or shares memory with x without being x.
+    RuntimeError
+        If the backend is not available here.
+
+    Notes
+    -----
+    NaN stays NaN; -0.0 and -inf give +0.0.  Equal to the reference bit for bit in every backend.
+
+    References
+    ----------
+    V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastact
+    >>> fastact.relu(np.array([-2.0, -0.0, 0.5, np.nan]))
+    array([0. , 0. , 0.5, nan])
+    >>> x = np.array([-1, 0, 7])
+    >>> fastact.relu(x, out=x)
+    array([0, 0, 7])
+    """
+    return elementwise("relu", None, x, None, 1, out, backend, n_threads)
+
+
+def relu_backward(dy, x, /, *, out=None, backend=None, n_threads=None):
+    """Gradient of `relu`: dx = 0 where x <= 0, else dy.
+
+    Parameters
+    ----------
+    dy : array_like
+        The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
+    x : array_like
+        The input of `relu`: float32, float64, integer or bool (the last two compute in float64).
+    out : ndarray, optional
+        Where dx goes; it may be exactly dy or x (in place).
+    backend, n_threads : optional
+        As for `relu`.
+
+    Returns
+    -------
+    dx : ndarray
+        x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As for `relu`; ValueError also if dy has another shape than x.
+
+    Notes
+    -----
+    The derivative at 0 is 0.  A dead unit gives exactly +0.0 even where dy is inf or NaN; x = NaN passes dy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastact
+    >>> fastact.relu_backward(np.array([1.0, np.inf, 3.0]), np.array([0.5, -1.0, 0.0]))
+    array([1., 0., 0.])
+    """
+    return elementwise("relu_backward", dy, x, None, 1, out, backend, n_threads)
+
+
+def leaky_relu(x, /, alpha=0.01, *, out=None, backend=None, n_threads=None):
+    """Leaky ReLU: y = x where x > 0, else alpha * x, with one fixed alpha.
+
+    Parameters
+    ----------
+    x : array_like
+        Of any shape and layout; float32, float64, integer or bool (the last two compute in float64).
+    alpha : float
+        The slope for x <= 0: one number.  `prelu` takes arrays.
+    out, backend, n_threads : optional
+        As for `relu`.
+
+    Returns
+    -------
+    y : ndarray
+        x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As for `relu`; ValueError also if alpha is not one number.
+
+    Notes
+    -----
+    x > 0 comes through bit for bit whatever alpha is; the rest, 0 and NaN included, is one IEEE multiply.
+
+    References
+    ----------
+    A. L. Maas, A. Y. Hannun, A. Y. Ng, "Rectifier nonlinearities improve neural network acoustic models",
+    ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastact
+    >>> fastact.leaky_relu(np.array([4.0, -2.0]), 0.2)
+    array([ 4. , -0.4])
+    """
+    return elementwise("leaky_relu", None, x, alpha, 1, out, backend, n_threads)
+
+
+def leaky_relu_backward(dy, x, /, alpha=0.01, *, out=None, backend=None, n_threads=None):
+    """Gradient of `leaky_relu`: dx = dy where x > 0, else alpha * dy.
+
+    Parameters
+    ----------
+    dy : array_like
+        The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
+    x : array_like
+        The input of `leaky_relu`.
+    alpha : float
+        The slope for x <= 0: one number.
+    out : ndarray, optional
+        Where dx goes; it may be exactly dy or x (in place).
+    backend, n_threads : optional
+        As for `relu`.
+
+    Returns
+    -------
+    dx : ndarray
+        x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As for `relu_backward`; ValueError also if alpha is not one number.
+
+    Notes
+    -----
+    x = 0 and x = NaN take the alpha branch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastact
+    >>> fastact.leaky_relu_backward(np.array([1.0, 1.0]), np.array([4.0, -2.0]), 0.2)
+    array([1. , 0.2])
+    """
+    return elementwise("leaky_relu_backward", dy, x, alpha, 1, out, backend, n_threads)
+
+
+def prelu(x, /, alpha=0.25, *, channel_axis=1, out=None, backend=None, n_threads=None):
+    """Parametric ReLU: y = x where x > 0, else alpha * x, with learned slopes.
+
+    Parameters
+    ----------
+    x : array_like
+        Of any shape and layout; float32, float64, integer or bool (the last two compute in float64).
+    alpha : float or array_like
+        A scalar or an array of one element is shared; a 1-D array of length ``x.shape[channel_axis]`` is per
+        channel; an array of more dimensions broadcasts to x.  Cast to the computing dtype.
+    channel_axis : int
+        The axis of x that a per-channel alpha runs along (negative: from the end); not looked at otherwise.
+    out, backend, n_threads : optional
+        As for `relu`.
+
+    Returns
+    -------
+    y : ndarray
+        x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As for `relu`; ValueError also if alpha's shape does not fit x, with both shapes.
+
+    Notes
+    -----
+    x > 0 comes through bit for bit whatever alpha is (inf, NaN, 0); the rest, 0 and NaN included, is one IEEE
+    multiply.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastact
+    >>> fastact.prelu(np.array([4.0, -2.0]), 0.2)
+    array([ 4. , -0.4])
+    >>> fastact.prelu(np.array([[1.0, -1.0], [-2.0, -2.0]]), np.array([0.25, 0.5]))  # one slope for each column
+    array([[ 1. , -0.5],
+           [-0.5, -1. ]])
+    """
+    return elementwise("prelu", None, x, alpha, channel_axis, out, backend, n_threads)
+
+
+def prelu_backward(
+    dy, x, /, alpha=0.25, *, channel_axis=1, need_dx=True, need_dalpha=True, out=(None, None), backend=None,
+    n_threads=None,
+):  # fmt: skip
+    """Gradients of `prelu`: dx = dy where x > 0, else alpha * dy; dalpha = sum of x * dy over x not > 0.
+
+    Parameters
+    ----------
+    dy : array_like
+        The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
+    x : array_like
+        The input of `prelu`.
+    alpha : float or array_like
+        As for `prelu`.
+    channel_axis : int
+        As for `prelu`.
+    need_dx, need_dalpha : bool
+        A gradient that is not needed is None, and its work is not done.
+    out : tuple of (ndarray or None, ndarray or None)
+        Where dx and dalpha go; dx's may be exactly dy or x (in place).
+    backend, n_threads : optional
+        As for `relu`.
+
+    Returns
+    -------
+    dx : ndarray or None
+        x's shape, and x's dtype in native byte order (float64 for integers).
+    dalpha : ndarray or None
+        alpha's shape; an array alpha's float dtype, else the computing dtype.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As for `prelu` and `relu_backward`; ValueError also if an out is given for a gradient that is not needed.
+
+    Notes
+    -----
+    x = 0 and x = NaN take the alpha branch.  Terms at x > 0 are left out as products, so an inf there leaks
+    nothing.  dalpha is added up in float64 in an order fixed by shape, memory order and form of alpha, and rounded
+    once: |error| <= half an ulp + 2**-45 * sum(abs(x * dy)), with the same bits for every number of threads,
+    SIMD level, alignment and run, and in both compiled variants.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastact
+    >>> dx, dalpha = fastact.prelu_backward(np.array([1.0, 10.0]), np.array([4.0, -2.0]), 0.2)
+    >>> dx
+    array([1., 2.])
+    >>> dalpha
+    array(-20.)
+    """
+    return backward(
+        "prelu_backward", dy, x, alpha, channel_axis, need_dx, need_dalpha, out, backend, n_threads
+    )  # fmt: skip
