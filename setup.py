@@ -9,6 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -46,6 +47,14 @@ def kernels(text: str, name: str, level: str, *macros: str) -> Extension:
 
 
 extensions = [
+    Extension(
+        "fastact._cython.buffers",
+        [str(CYTHON / "buffers.pyx")],
+        include_dirs=[numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+        extra_compile_args=FLAGS,
+        optional=True,
+    ),
     Extension(
         "fastact._cython.driver",
         [str(CYTHON / "driver.pyx")],

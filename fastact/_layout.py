@@ -189,4 +189,4 @@ def alpha_pattern(plan: Plan, alpha: np.ndarray) -> np.ndarray:
     if not plan.running or (plan.repeats == 1 and plan.copies == 1 and not plan.joined):
         return alpha
     period = np.tile(np.repeat(alpha.reshape(plan.n_planes, plan.channels), plan.repeats, axis=1), plan.copies)
-    return period[:, np.arange(plan.m + GROUP) % plan.m] if plan.joined else period
+    return np.take(period, np.arange(plan.m + GROUP) % plan.m, axis=1) if plan.joined else period

@@ -222,7 +222,7 @@ def execute(kernel, addresses, plan, int itemsize, int flags, int threads, dalph
     job.n_planes = plan.n_planes
     job.n_rows = plan.n_rows
     job.groups = plan.groups
-    job.strips = -(-job.columns // job.chunk_columns)
+    job.strips = (job.columns + job.chunk_columns - 1) // job.chunk_columns
     job.flags = flags | (RUNNING if plan.running else 0)
     job.alpha_step = job.channels
     if plan.running:

@@ -110,13 +110,13 @@ def formula(op: int, dy: Vector, x: Vector, alpha: Vector) -> Vector:
 @part
 def reads_dy(op: int) -> bool:
     """Whether `op` reads dy."""
-    return op == RELU_BACKWARD or op == PRELU_BACKWARD or op == ADD  # noqa: PLR1714 (a tuple is no constant to LLVM)
+    return op == RELU_BACKWARD or op == PRELU_BACKWARD or op == ADD
 
 
 @part
 def reads_alpha(op: int) -> bool:
     """Whether `op` reads alpha."""
-    return op == PRELU or op == PRELU_BACKWARD  # noqa: PLR1714
+    return op == PRELU or op == PRELU_BACKWARD
 
 
 # ---- the elementwise loop --------------------------------------------------------------------------------------------
@@ -269,9 +269,9 @@ def running_sum(acc: Pointer, dy: Pointer, x: Pointer, lo: int, hi: int, m: int)
         if phase >= m:
             phase -= m
     if i < hi:
-        # The lanes past hi add +0.0 to what is never -0.0: nothing changes there.
-        term = prelu_backward_dalpha(load_wide_part(dy, i, hi - i), load_wide_part(x, i, hi - i))
-        store(acc, phase, add(load_wide(acc, phase), term))
+        k = hi - i
+        term = prelu_backward_dalpha(load_wide_part(dy, i, k), load_wide_part(x, i, k))
+        store_part(acc, phase, add(load_wide_part(acc, phase, k), term), k)
 
 
 @part

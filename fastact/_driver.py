@@ -1,0 +1,136 @@
+"""The driver where nothing was compiled: walks a plan's chunks in Python and calls Numba's kernels by ctypes.
+
+The same chunks, cascade and fold as _cython/driver.pyx (which says why), so dalpha has the same bits with and
+without a C compiler; ctypes lets go of the GIL during a kernel, so chunks run in threads.  A call costs some
+20 us and a run 2 us, which only small arrays and cropped ones notice.
+"""
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ._layout import GROUP, Plan
+
+RADIX = 32
+_RUNNING = 1
+_Kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
+_pool: ThreadPoolExecutor | None = None
+
+
+def _threads_pool() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="fastact")
+    return _pool
+
+
+def _forget_pool() -> None:
+    """A forked child has none of its parent's threads."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _locate(dims, index: int) -> tuple[int, int, int]:
+    """Byte offsets (y, dy, x) of the index-th turn of these loops."""
+    at = [0, 0, 0]
+    for dim in reversed(dims):
+        index, k = divmod(index, dim.size)
+        at = [a + k * s for a, s in zip(at, dim.strides, strict=True)]
+    return tuple(at)
+
+
+def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: int, partial) -> None:
+    """One chunk: a strip of columns of one group of rows of one plane."""
+    strips = -(-plan.columns // plan.chunk_columns)
+    strip, group, plane = chunk % strips, chunk // strips % plan.groups, chunk // (strips * plan.groups)
+    first = strip * plan.chunk_columns
+    width = min(plan.chunk_columns, plan.columns - first)
+    m, a = plan.m, first
+    if plan.running:
+        start, n = first, width
+    elif plan.segments == 1:
+        start, n = first * m, width * m
+    else:
+        a, k = divmod(first, plan.segments)
+        start = a * m + k * plan.segment
+        n = m = min(plan.segment, m - k * plan.segment)
+    step = plan.channels if not plan.running else plan.m + (GROUP if plan.joined else 0)
+    base = [address + start * itemsize + off for address, off in
+            zip(addresses[:3], _locate(plan.planes, plane), strict=True)]  # fmt: skip
+    alpha = addresses[3] + (plane * step + a) * itemsize
+    lanes = width + GROUP if plan.running else width
+    acc = [np.zeros(lanes) for _ in range(3)] if partial is not None else []
+    row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.n_rows)
+    left, turns = RADIX, 0
+    while row < stop:
+        at = [address + off for address, off in zip(base, _locate(plan.rows, row), strict=True)]
+        take = 1
+        if plan.joined:
+            take = min(stop - row, left) if acc else stop - row
+            n = min(take * plan.m, plan.elements - row * plan.m)
+        y, dy, x = (where if given else 0 for where, given in zip(at, addresses[:3], strict=True))
+        kernel(y, dy, x, alpha, acc[0].ctypes.data if acc else 0, n, m, flags)
+        row += take
+        left -= take
+        if acc and left == 0 and row < stop:
+            _move_up(acc, 0)
+            left, turns = RADIX, turns + 1
+            if turns % RADIX == 0:
+                _move_up(acc, 1)
+    if acc:
+        _move_up(acc, 0)
+        _move_up(acc, 1)
+        total = acc[2]
+        if plan.joined:
+            for k in range(width, lanes):
+                total[(k - width) % width] += total[k]
+        partial[plane, group, first : first + width] = total[:width]
+
+
+def _move_up(acc, level: int) -> None:
+    acc[level + 1] += acc[level]
+    acc[level][:] = 0
+
+
+def _fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
+    """The partial sums of each alpha, added in pairs, pairs of pairs, ...: by group, copy, repeat."""
+    shape = (plan.n_planes, plan.groups, plan.copies, plan.channels, plan.repeats)
+    terms = partial.reshape(shape).transpose(1, 2, 4, 0, 3).reshape(-1, plan.n_planes * plan.channels)
+    pending: dict[int, np.ndarray] = {}
+    for total in terms:
+        level = 0
+        while level in pending:
+            total = pending.pop(level) + total
+            level += 1
+        pending[level] = total
+    total = np.zeros(plan.n_planes * plan.channels)
+    for level in sorted(pending):
+        total = pending[level] + total
+    return total
+
+
+def execute(kernel, addresses, plan: Plan, itemsize: int, flags: int, threads: int, dalpha) -> None:
+    """As driver.pyx's execute."""
+    kernel = _Kernel(kernel)
+    flags |= _RUNNING if plan.running else 0
+    partial = None if dalpha is None else np.empty((plan.n_planes, plan.groups, plan.columns))
+
+    def share(part: int, parts: int) -> None:
+        with np.errstate(all="ignore"):
+            for chunk in range(plan.chunks * part // parts, plan.chunks * (part + 1) // parts):
+                _run_chunk(kernel, addresses, plan, itemsize, flags, chunk, partial)
+
+    threads = max(1, min(threads, plan.chunks))
+    if threads == 1:
+        share(0, 1)
+    else:
+        list(_threads_pool().map(lambda part: share(part, threads), range(threads)))
+    if dalpha is not None:
+        with np.errstate(all="ignore"):
+            dalpha[:] = _fold(plan, partial)
