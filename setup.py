@@ -46,22 +46,17 @@ def kernels(text: str, name: str, level: str, *macros: str) -> Extension:
     )
 
 
+# The core: the driver with its threads, the recycled memory, the front door and, as it is, the public text.
+NUMPY = {
+    "include_dirs": [numpy.get_include()],
+    "define_macros": [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+}
+CORE = {"extra_compile_args": [*FLAGS, *OPENMP], "extra_link_args": OPENMP, "optional": True}
 extensions = [
-    Extension(
-        "fastact._cython.buffers",
-        [str(CYTHON / "buffers.pyx")],
-        include_dirs=[numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
-        extra_compile_args=FLAGS,
-        optional=True,
-    ),
-    Extension(
-        "fastact._cython.driver",
-        [str(CYTHON / "driver.pyx")],
-        extra_compile_args=[*FLAGS, *OPENMP],
-        extra_link_args=OPENMP,
-        optional=True,
-    )
+    Extension("fastact._cython.driver", [str(CYTHON / "driver.pyx")], **CORE),
+    Extension("fastact._cython.buffers", [str(CYTHON / "buffers.pyx")], **NUMPY, **CORE),
+    Extension("fastact._cython.front", [str(CYTHON / "front.pyx")], **NUMPY, **CORE),
+    Extension("fastact.ops", ["fastact/ops.py"], **CORE),
 ]
 for level in LEVELS:
     extensions.append(kernels("kernels.pxi", "f32", level, "-DFASTACT_BITS=32"))

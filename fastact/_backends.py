@@ -8,7 +8,7 @@ module compiled for a level is imported only where the CPU has that level.  FAST
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -16,6 +16,7 @@ import numpy as np
 
 NAMES = ("cython", "numba", "numpy")
 LEVELS = ("generic", "v2", "v3", "v4")  # from the least to the most
+on_change: list[Callable[[], None]] = []  # told when the level changes
 
 try:
     from ._cython import driver
@@ -87,10 +88,17 @@ def use_level(name: str) -> Iterator[None]:
     if name not in levels():
         raise ValueError(f"the SIMD level {name!r} cannot be used here; there are {levels()}")
     before, _level = _level, name
+    _tell()
     try:
         yield
     finally:
         _level = before
+        _tell()
+
+
+def _tell() -> None:
+    for listener in on_change:
+        listener()
 
 
 @cache

@@ -78,6 +78,15 @@ def contiguous_strides(shape: tuple[int, ...], order: tuple[int, ...]) -> list[i
     return strides
 
 
+def dense_strides(shape: tuple[int, ...]) -> list[int]:
+    """Strides in elements of a C-contiguous array."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.insert(0, step)
+        step *= size
+    return strides
+
+
 def collapse(shape, strides, alpha_strides, order) -> list[Dim]:
     """The loops from outermost to innermost, neighbours merged where every operand allows it."""
     dims: list[Dim] = []

@@ -7,7 +7,7 @@ it.  Whether a backend is there is known to _backends, not here.
 
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,6 +17,7 @@ _backend: str | None = None
 _num_threads: int | None = None
 _context_backend: ContextVar[str | None] = ContextVar("fastact.backend", default=None)
 _context_threads: ContextVar[int | None] = ContextVar("fastact.threads", default=None)
+on_change: list[Callable[..., None]] = []  # told when the backend changes, for the process or in a context
 
 
 def check_backend(name: str, argument: str = "backend") -> str:
@@ -57,6 +58,8 @@ def set_backend(name: str | None) -> None:
     if name is not None:
         _backends.require(check_backend(name, "name"))
     _backend = name
+    for listener in on_change:
+        listener()
 
 
 def get_backend() -> str:
@@ -89,6 +92,8 @@ def use_backend(name: str) -> Iterator[None]:
     'numpy'
     """
     _backends.require(check_backend(name, "name"))
+    for listener in on_change:
+        listener(context=True)
     token = _context_backend.set(name)
     try:
         yield

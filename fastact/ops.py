@@ -6,7 +6,7 @@ the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every roo
 output, grad_output, grad_input, weight; ONNX: slope; oneDNN: src, dst, diff_dst, diff_src, weights).
 """
 
-from ._dispatch import backward, elementwise
+from ._front import backward, elementwise
 
 __all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu", "relu_backward"]
 

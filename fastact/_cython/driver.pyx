@@ -40,31 +40,11 @@ cdef extern from *:
     int omp_get_max_threads() nogil
     int omp_in_parallel() nogil
 
-ctypedef void (*Kernel)(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
-                        Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil
-
 cdef enum:
-    MAX_DIMS = 64           # NumPy's own limit
-    RUNNING = 1
     RADIX = 32              # rows (and sums of rows) added in a chain before they move up a level
     LEVELS = 3
-    GROUP = 16
     LINE = 8                # doubles in a cache line: partial sums of two threads never share one
-
-cdef struct Dim:
-    Py_ssize_t size
-    Py_ssize_t y, dy, x     # strides in bytes
-
-cdef struct Job:
-    Kernel kernel
-    intptr_t y, dy, x, a    # addresses; 0 where the operation has no such operand
-    Py_ssize_t itemsize, alpha_step, flags
-    Py_ssize_t m, columns, segments, segment, copies, channels, repeats, elements
-    Py_ssize_t chunk_columns, chunk_rows, n_planes, n_rows, groups, strips
-    bint joined
-    int plane_dims, row_dims
-    Dim[MAX_DIMS] dims      # planes first, then rows
-    double* partial         # [plane][group][column]; NULL where nothing is summed
+    SMALL = 1024            # doubles on the stack for a small call's partial sums
 
 
 cdef void locate(const Dim* dims, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
@@ -195,68 +175,90 @@ cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* s
         run_share(job, t, threads, chunks, scratch + t * scratch_step)
 
 
+cdef class Prepared:
+    """A plan as the driver reads it; what changes from call to call is filled in by `run`."""
+
+    def __cinit__(self, plan, Py_ssize_t itemsize):
+        cdef Job* job = &self.job
+        cdef int d = 0
+        job.itemsize = itemsize
+        job.m = plan.m
+        job.columns = plan.columns
+        job.segments = plan.segments
+        job.segment = plan.segment
+        job.copies = plan.copies
+        job.channels = plan.channels
+        job.repeats = plan.repeats
+        job.elements = plan.elements
+        job.joined = plan.joined
+        job.chunk_columns = plan.chunk_columns
+        job.chunk_rows = plan.chunk_rows
+        job.n_planes = plan.n_planes
+        job.n_rows = plan.n_rows
+        job.groups = plan.groups
+        job.strips = (job.columns + job.chunk_columns - 1) // job.chunk_columns
+        job.flags = RUNNING if plan.running else 0
+        job.alpha_step = job.channels
+        if plan.running:
+            job.alpha_step = job.m + (GROUP if job.joined else 0)
+        job.plane_dims = len(plan.planes)
+        job.row_dims = len(plan.rows)
+        for dim in plan.planes + plan.rows:
+            job.dims[d].size = dim.size
+            job.dims[d].y, job.dims[d].dy, job.dims[d].x = dim.strides
+            d += 1
+        self.chunks = job.n_planes * job.groups * job.strips
+        self.lanes = LEVELS * (job.chunk_columns + GROUP)
+
+
+cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,
+             Py_ssize_t flags, int threads, double* sums) except -1:
+    """Run a plan; sums (unless NULL) gets one double for each alpha, in alpha's memory order."""
+    cdef Job job = prepared.job
+    cdef double* scratch = NULL
+    cdef double[SMALL] small
+    cdef Py_ssize_t step = 0, partials = 0, plane, channel
+    job.kernel = kernel
+    job.y, job.dy, job.x, job.a = y, dy, x, a
+    job.flags |= flags
+    job.partial = NULL
+    threads = max(1, min(<Py_ssize_t>threads, prepared.chunks))
+    if sums != NULL:
+        partials = (job.n_planes * job.groups * job.columns + LINE) // LINE * LINE
+        step = (prepared.lanes // LINE + 2) * LINE
+        if partials + threads * step <= SMALL:
+            job.partial = small
+        else:
+            job.partial = <double*>malloc((partials + threads * step) * sizeof(double))
+            if job.partial == NULL:
+                raise MemoryError(f"fastact: no memory for the partial sums of dalpha ({job.columns} columns)")
+        scratch = job.partial + partials
+    with nogil:
+        if threads == 1 or omp_in_parallel():
+            run_share(&job, 0, 1, prepared.chunks, scratch)
+        else:
+            run_parallel(&job, threads, prepared.chunks, scratch, step)
+        if sums != NULL:
+            for plane in range(job.n_planes):
+                for channel in range(job.channels):
+                    sums[plane * job.channels + channel] = fold(&job, plane, channel)
+            if job.partial != small:
+                free(job.partial)
+    return 0
+
+
 def execute(kernel, addresses, plan, int itemsize, int flags, int threads, dalpha):
     """Run a plan; `dalpha` (float64, one element for each alpha in memory order) is written, unless None.
 
     `addresses` are those of y, dy, x and alpha's pattern (0: none).
     """
-    cdef Job job
     cdef double[::1] sums
-    cdef double* scratch = NULL
-    cdef Py_ssize_t chunks, lanes, step = 0, plane, channel
-    cdef int d = 0
-    job.kernel = <Kernel><intptr_t>kernel
-    job.y, job.dy, job.x, job.a = addresses
-    job.itemsize = itemsize
-    job.m = plan.m
-    job.columns = plan.columns
-    job.segments = plan.segments
-    job.segment = plan.segment
-    job.copies = plan.copies
-    job.channels = plan.channels
-    job.repeats = plan.repeats
-    job.elements = plan.elements
-    job.joined = plan.joined
-    job.chunk_columns = plan.chunk_columns
-    job.chunk_rows = plan.chunk_rows
-    job.n_planes = plan.n_planes
-    job.n_rows = plan.n_rows
-    job.groups = plan.groups
-    job.strips = (job.columns + job.chunk_columns - 1) // job.chunk_columns
-    job.flags = flags | (RUNNING if plan.running else 0)
-    job.alpha_step = job.channels
-    if plan.running:
-        job.alpha_step = job.m + (GROUP if job.joined else 0)
-    job.plane_dims = len(plan.planes)
-    job.row_dims = len(plan.rows)
-    for dim in plan.planes + plan.rows:
-        job.dims[d].size = dim.size
-        job.dims[d].y, job.dims[d].dy, job.dims[d].x = dim.strides
-        d += 1
-    job.partial = NULL
-    chunks = job.n_planes * job.groups * job.strips
-    threads = max(1, min(threads, chunks))
+    cdef double* into = NULL
     if dalpha is not None:
         sums = dalpha
-        lanes = LEVELS * (job.chunk_columns + GROUP)
-        step = (lanes // LINE + 2) * LINE
-        job.partial = <double*>malloc((job.n_planes * job.groups * job.columns + LINE) * sizeof(double))
-        scratch = <double*>malloc(threads * step * sizeof(double))
-        if job.partial == NULL or scratch == NULL:
-            free(job.partial)
-            free(scratch)
-            raise MemoryError(f"fastact: no memory for the partial sums of dalpha ({job.columns} columns)")
-    with nogil:
-        if threads == 1 or omp_in_parallel():
-            run_share(&job, 0, 1, chunks, scratch)
-        else:
-            run_parallel(&job, threads, chunks, scratch, step)
-        if job.partial != NULL:
-            for plane in range(job.n_planes):
-                for channel in range(job.channels):
-                    sums[plane * job.channels + channel] = fold(&job, plane, channel)
-    free(job.partial)
-    free(scratch)
+        into = &sums[0]
+    run(Prepared(plan, itemsize), <Kernel><intptr_t>kernel, addresses[0], addresses[1], addresses[2], addresses[3],
+        flags, threads, into)
 
 
 def openmp_threads():

@@ -176,7 +176,7 @@ FA_INLINE vec vec_load_part(const T *p, ptrdiff_t n)
 }
 FA_INLINE void vec_store_part(T *p, vec v, ptrdiff_t n)
 {
-    T t[LANES];
+    T t[LANES] = {0};
     vec_store(t, v);
     for (ptrdiff_t i = 0; i < n; i++) p[i] = t[i];
 }

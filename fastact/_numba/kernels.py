@@ -11,10 +11,11 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from numba import cfunc, from_dtype, njit, types
+from numba import cfunc, config, from_dtype, njit, types
 from numba.core.caching import FunctionCache
 
 from . import simd
@@ -52,7 +53,8 @@ part = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **FLAGS)
 
 # What an operation computes and reads.  COPY and ADD are the memory limit that the benchmarks compare with.
 KERNELS = ("relu", "relu_backward", "prelu", "prelu_backward", "copy", "add")
-RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD = range(len(KERNELS))
+# np.intp, here and below: Numba compiles a function again for each plain integer that it is called with.
+RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD = OPS = tuple(np.arange(len(KERNELS), dtype=np.intp))
 
 RUNNING = 1  # flags of a kernel: alpha runs along the row
 STREAM = 2  # use streaming stores (the result is larger than the caches and not in place)
@@ -63,25 +65,25 @@ BLOCK = 1024  # elements: 4 or 8 KB of each operand stay in L1 between the two l
 
 @part
 def relu(x: Vector) -> Vector:
-    """0 where x <= 0, else x."""
+    """Let x through; +0.0 where x <= 0."""
     return where_le(x, 0, 0, x)
 
 
 @part
 def relu_backward(dy: Vector, x: Vector) -> Vector:
-    """0 where x <= 0, else dy."""
+    """Let dy through; +0.0 where x <= 0."""
     return where_le(x, 0, 0, dy)
 
 
 @part
 def prelu(x: Vector, alpha: Vector) -> Vector:
-    """x where x > 0, else alpha * x."""
+    """Let x > 0 through; alpha * x elsewhere."""
     return where_gt(x, 0, x, mul(alpha, x))
 
 
 @part
 def prelu_backward_dx(dy: Vector, x: Vector, alpha: Vector) -> Vector:
-    """dy where x > 0, else alpha * dy."""
+    """Let dy through where x > 0; alpha * dy elsewhere."""
     return where_gt(x, 0, dy, mul(alpha, dy))
 
 
@@ -110,13 +112,13 @@ def formula(op: int, dy: Vector, x: Vector, alpha: Vector) -> Vector:
 @part
 def reads_dy(op: int) -> bool:
     """Whether `op` reads dy."""
-    return op == RELU_BACKWARD or op == PRELU_BACKWARD or op == ADD
+    return op in (RELU_BACKWARD, PRELU_BACKWARD, ADD)
 
 
 @part
 def reads_alpha(op: int) -> bool:
     """Whether `op` reads alpha."""
-    return op == PRELU or op == PRELU_BACKWARD
+    return op in (PRELU, PRELU_BACKWARD)
 
 
 # ---- the elementwise loop --------------------------------------------------------------------------------------------
@@ -148,13 +150,13 @@ def unaligned(p: Pointer, i: int) -> int:
 
 @part
 def constant(op: int, a: Pointer, row: int) -> Vector:
-    """alpha along a row."""
+    """The alpha of a row, in every lane."""
     return splat(a, get(a, row)) if reads_alpha(op) else splat(a, 0)
 
 
 @part
 def joined(op: int, a: Pointer, row: int, n: int) -> Vector:
-    """alpha where a row ends after n lanes and the next one begins."""
+    """The alphas where a row ends after n lanes and the next one begins."""
     return join(splat(a, get(a, row)), splat(a, get(a, row + 1)), n) if reads_alpha(op) else splat(a, 0)
 
 
@@ -228,7 +230,7 @@ def sweep(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, 
 @part
 def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, n: int, m: int) -> None:
     """An elementwise operation on a run."""
-    sweep(op, flags, y, dy, x, a, 0, n, m)
+    sweep(op, flags, y, dy, x, a, np.intp(0), n, m)
     if flags & STREAM:
         fence()
 
@@ -275,10 +277,8 @@ def running_sum(acc: Pointer, dy: Pointer, x: Pointer, lo: int, hi: int, m: int)
 
 
 @part
-def advance(
-    flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, n: int, m: int
-) -> int:
-    """dx from lo up to hi, or a little less so that the next streamed vector is aligned; where it stopped.
+def advance(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, n: int, m: int) -> int:
+    """Write dx from lo up to hi, or a little less so that the next streamed vector is aligned; where it stopped.
 
     It never runs ahead of the sum: in place, what the sum has not read yet must still be there.
     """
@@ -308,18 +308,14 @@ def fold(pending: Pointer, count: int, total: float, all_of_them: bool) -> float
 
 
 @part
-def backward_run(
-    flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
-) -> None:
-    """dx (unless null) and acc += sums of terms (unless null): per row, or per phase of a running alpha.
+def backward_run(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
+    """Write dx (unless null) and acc += sums of terms (unless null): per row, or per phase of a running alpha.
 
     One pass over memory: a block is summed and, while it is in L1, turned into dx.  Two loops on a
     block cost no more instructions than one (the sum wants its operands widened by converting loads, dx
     as they are) and leave the order of the sum free of what streaming asks of addresses.
     """
-    i = 0
-    done = 0
-    row = 0
+    i = done = row = np.intp(0)
     if simd.address(acc) == 0:
         map_run(PRELU_BACKWARD, flags, dx, dy, x, a, n, m)
         return
@@ -365,7 +361,7 @@ def _digest() -> int:
     return zlib.crc32(b"".join(Path(file).read_bytes() for file in (__file__, simd.__file__)))
 
 
-def _kernel(op: int, digest: int) -> Callable:
+def _kernel(op: np.integer, digest: int) -> Callable:
     """The C function of `op`; Numba takes the two integers for constants, and for a part of its cache's key."""
 
     def run(y, dy, x, a, acc, n, m, flags):
@@ -378,16 +374,21 @@ def _kernel(op: int, digest: int) -> Callable:
     return run
 
 
-def _compile(op: int, dtype: np.dtype):
+def _compile(op: np.integer, dtype: np.dtype):
     """The C callback of `op`, from the disk cache where there is one that works."""
     data = Pointer(from_dtype(dtype))
     signature = types.void(data, data, data, data, Pointer(types.float64), types.intp, types.intp, types.intp)
+    if config.DISABLE_JIT:
+        raise RuntimeError('NUMBA_DISABLE_JIT is set: without compilation there is no backend "numba"')
     try:
         return cfunc(signature, cache=True, **FLAGS)(_kernel(op, _digest()))
     except Exception:
         # No folder to write to, a full disk, a damaged cache: none of them is a reason not to compute.  A fault of
         # our own comes up again here.
-        return cfunc(signature, **FLAGS)(_kernel(op, 0))
+        compiled = cfunc(signature, **FLAGS)(_kernel(op, 0))
+    with suppress(Exception):
+        FunctionCache(compiled.__wrapped__).flush()  # if the cache is damaged, the next process fills it afresh
+    return compiled
 
 
 _compiled: dict[tuple[str, np.dtype], object] = {}  # keeps the machine code alive
@@ -402,13 +403,13 @@ def address(kernel: str, dtype: np.dtype) -> int:
     key = kernel, np.dtype(dtype)
     with _lock:
         if key not in _compiled:
-            _compiled[key] = _compile(KERNELS.index(kernel), key[1])
+            _compiled[key] = _compile(OPS[KERNELS.index(kernel)], key[1])
         return _compiled[key].address
 
 
 def cache_folder() -> str | None:
     """Where the machine code is cached, or None where no folder can be written to."""
     try:
-        return FunctionCache(_kernel(0, 0)).cache_path
+        return FunctionCache(_kernel(RELU, 0)).cache_path
     except Exception:
         return None

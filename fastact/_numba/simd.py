@@ -43,7 +43,7 @@ def _line(pointer: Pointer) -> Vector:
 
 
 def _at(context, builder, pointer, index, kind: types.Type):
-    """pointer + index as a pointer to `kind`."""
+    """The address of pointer[index] as a pointer to `kind`."""
     return builder.bitcast(builder.gep(pointer, [index]), context.get_value_type(kind).as_pointer())
 
 
@@ -123,7 +123,7 @@ def at(typingctx, p, i):
     """The pointer to p[i]."""
 
     def codegen(context, builder, signature, args):
-        return builder.gep(*args[:1], [args[1]])
+        return builder.gep(args[0], [args[1]])
 
     return p(p, types.intp), codegen
 
@@ -216,7 +216,7 @@ def load_wide(typingctx, p, i):
 
 @intrinsic
 def load_wide_part(typingctx, p, i, n):
-    """n < 16 elements from p[i] on, as doubles, and +0.0 in the other lanes."""
+    """The n < 16 elements from p[i] on, as doubles, and +0.0 in the other lanes."""
     kind = Vector(p.dtype, GROUP)
 
     def codegen(context, builder, signature, args):
@@ -290,7 +290,7 @@ def splat(typingctx, p, value):
 
 @intrinsic
 def mul(typingctx, a, b):
-    """a * b, rounded once."""
+    """The product, rounded once."""
 
     def codegen(context, builder, signature, args):
         return (builder.mul if isinstance(a.dtype, types.Integer) else builder.fmul)(*args)
@@ -300,7 +300,7 @@ def mul(typingctx, a, b):
 
 @intrinsic
 def add(typingctx, a, b):
-    """a + b, rounded once."""
+    """The sum, rounded once."""
 
     def codegen(context, builder, signature, args):
         return (builder.add if isinstance(a.dtype, types.Integer) else builder.fadd)(*args)

@@ -1,0 +1,283 @@
+# The front door of the compiled package: the common call in a few branches, everything else to the Python text.
+#
+# The common call: exact ndarrays, C-contiguous, float32 or float64, one dtype and shape, alpha a Python float or
+# a 1-D array of that dtype.  It takes the plan from a dictionary, the result from one allocation and runs; what it
+# leaves out (and every error) goes to _dispatch.py, which stays the truth: the tests compare the two.
+# A call on 64 floats costs 0.2 us here, 10 us there.
+
+cimport numpy as cnp
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from libc.stdint cimport intptr_t
+from libc.stdlib cimport free, malloc
+
+from fastact._cython.driver cimport GROUP, Kernel, Prepared, RUNNING, run
+from fastact._cython.buffers cimport new_array
+
+import numpy as np
+
+from fastact import _backends, _dispatch, _layout, _settings
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    bint PyArray_ISCARRAY(cnp.ndarray)
+    bint PyArray_ISCARRAY_RO(cnp.ndarray)
+
+cdef enum:
+    PRELU_BACKWARD = 3
+    OPS = 4
+    DIRECT = 16384      # elements that one kernel call takes at once (a row that is not cut in segments)
+    POOLED = 65536      # bytes from which a fresh result comes from the recycled memory
+    STREAM = 2
+
+cdef enum:
+    DEFAULT, CYTHON, NUMBA, BACKENDS    # rows of the table below: `backend=` None, "cython", "numba"
+cdef Kernel[BACKENDS][OPS][2] kernels   # [backend][operation][float32, float64]
+cdef bint[BACKENDS] known           # whether they are up to date
+cdef bint contexts = False          # whether use_backend was ever used: then the context has to be asked
+cdef dict plans = {}
+cdef dict NUMBERS = {"relu": 0, "relu_backward": 1, "leaky_relu": 2, "prelu": 2, "leaky_relu_backward": 3,
+                     "prelu_backward": 3}
+cdef object NAMES = ("relu", "relu_backward", "prelu", "prelu_backward")
+cdef object np_ndarray = np.ndarray
+cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
+cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
+
+
+def settings_changed(bint context=False):
+    """The backend, its level or a threshold was changed: look them up again."""
+    global contexts, stream_bytes, bytes_per_thread
+    for row in range(BACKENDS):
+        known[row] = False
+    contexts = contexts or context
+    stream_bytes = _dispatch.STREAM_BYTES
+    bytes_per_thread = _dispatch.BYTES_PER_THREAD
+
+
+_settings.on_change.append(settings_changed)
+_backends.on_change.append(settings_changed)
+
+
+cdef bint look_up(int row) except -1:
+    """Fill a row of `kernels`; False where the default backend has none."""
+    backend = _settings.get_backend() if row == DEFAULT else "cython" if row == CYTHON else "numba"
+    if backend == "numpy":
+        return False
+    _backends.require(backend)
+    for number, name in enumerate(NAMES):
+        for bits in range(2):
+            address = _backends.kernel_address(backend, name, np.dtype(np.float64 if bits else np.float32))
+            kernels[row][number][bits] = <Kernel><intptr_t>address
+    known[row] = row != DEFAULT or not contexts
+    return True
+
+
+cdef inline bint fits(object array, cnp.ndarray x, int typenum):
+    """Whether an operand is an exact, C-contiguous, native array of x's dtype and shape."""
+    cdef cnp.ndarray a
+    cdef int d
+    if type(array) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>array):
+        return False
+    a = <cnp.ndarray>array
+    if cnp.PyArray_TYPE(a) != typenum or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(x):
+        return False
+    for d in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(x, d):
+            return False
+    return True
+
+
+cdef inline bint apart(cnp.ndarray out, object other, Py_ssize_t nbytes):
+    """Whether two contiguous arrays of nbytes share nothing."""
+    cdef intptr_t a = <intptr_t>cnp.PyArray_DATA(out), b = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>other)
+    return a + nbytes <= b or b + nbytes <= a
+
+
+cdef Prepared plan_for(cnp.ndarray x, int typenum, Py_ssize_t axis, bint summed):
+    """The plan for contiguous operands; axis -1: one alpha or none."""
+    key = ((<object>x).shape, typenum, axis, summed)
+    found = plans.get(key)
+    if found is None:
+        shape = key[0]
+        itemsize = cnp.PyArray_ITEMSIZE(x)
+        order = tuple(range(len(shape)))
+        alpha = tuple(n if d == axis else 1 for d, n in enumerate(shape))
+        strides = tuple(s * itemsize for s in _layout.dense_strides(shape))
+        plan = _layout.make_plan(shape, (strides,) * 3, itemsize, alpha, order, summed)
+        if plan is None or plan.n_planes > 1 or plan.m > 65536 and plan.running:
+            found = False       # not for this door
+        else:
+            found = Prepared(plan, itemsize)
+        if len(plans) > 4096:
+            plans.clear()
+        plans[key] = found
+    return None if found is False else found
+
+
+cdef int fill_pattern(Prepared p, void* target, const void* alpha, int typenum) except -1 nogil:
+    """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
+    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, m = p.job.m, i
+    cdef Py_ssize_t k = 0, r = 0
+    for i in range(m + (GROUP if p.job.joined else 0)):
+        if i == m:
+            k = r = 0
+        if typenum == cnp.NPY_FLOAT:
+            (<float*>target)[i] = (<const float*>alpha)[k]
+        else:
+            (<double*>target)[i] = (<const double*>alpha)[k]
+        r += 1
+        if r == repeats:
+            r = 0
+            k += 1
+            if k == channels:
+                k = 0
+    return 0
+
+
+cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, bint need_dx,
+                   bint summed, object backend, object n_threads, object fallback):
+    """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
+    cdef cnp.ndarray x, result = None, sums = None
+    cdef int typenum, row = DEFAULT
+    cdef bint reads_dy = op == 1 or op == 3
+    cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
+    cdef intptr_t a = 0
+    cdef float narrow
+    cdef double number = 0, total = 0
+    cdef int threads = 1
+    cdef Prepared p
+    cdef Kernel kernel
+    cdef void* pattern = NULL
+    if backend is not None:
+        if backend == "cython":
+            row = CYTHON
+        elif backend == "numba":
+            row = NUMBA
+        else:
+            return fallback
+    if n_threads is not None and (type(n_threads) is not int or n_threads < 1):
+        return fallback
+    if type(x_) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>x_):
+        return fallback
+    x = <cnp.ndarray>x_
+    typenum = cnp.PyArray_TYPE(x)
+    if typenum != cnp.NPY_FLOAT and typenum != cnp.NPY_DOUBLE:
+        return fallback
+    n = cnp.PyArray_SIZE(x)
+    if n == 0 or (reads_dy and not fits(dy_, x, typenum)):
+        return fallback
+    if op >= 2:
+        if PyFloat_CheckExact(alpha):
+            number = PyFloat_AS_DOUBLE(alpha)
+            narrow = <float>number
+            a = <intptr_t>&narrow if typenum == cnp.NPY_FLOAT else <intptr_t>&number
+        elif type(alpha) is np_ndarray and cnp.PyArray_TYPE(<cnp.ndarray>alpha) == typenum \
+                and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and PyArray_ISCARRAY_RO(<cnp.ndarray>alpha) \
+                and type(channel_axis) is int:
+            axis = channel_axis
+            if axis < 0:
+                axis += cnp.PyArray_NDIM(x)
+            if axis < 0 or axis >= cnp.PyArray_NDIM(x) or cnp.PyArray_DIM(x, axis) != cnp.PyArray_SIZE(alpha) \
+                    or cnp.PyArray_SIZE(alpha) == 1:
+                return fallback
+            a = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>alpha)
+        else:
+            return fallback
+    nbytes = n * cnp.PyArray_ITEMSIZE(x)
+    if n > DIRECT or axis >= 0:
+        p = plan_for(x, typenum, axis, summed)
+        if p is None:
+            return fallback
+    if not known[row] and not look_up(row):
+        return fallback
+    if out is not None:
+        if not need_dx or not fits(out, x, typenum) or not PyArray_ISCARRAY(<cnp.ndarray>out):
+            return fallback
+        result = <cnp.ndarray>out
+        if cnp.PyArray_DATA(result) != cnp.PyArray_DATA(x) and not apart(result, x, nbytes):
+            return fallback
+        if reads_dy and cnp.PyArray_DATA(result) != cnp.PyArray_DATA(<cnp.ndarray>dy_) \
+                and not apart(result, dy_, nbytes):
+            return fallback
+        if axis >= 0 and np.may_share_memory(result, alpha):
+            return fallback
+    elif need_dx:
+        if nbytes < POOLED:
+            result = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), typenum, 0)
+        else:
+            result = new_array(x, cnp.PyArray_DescrFromType(typenum))
+    kernel = kernels[row][op][typenum == cnp.NPY_DOUBLE]
+    cdef intptr_t y = <intptr_t>cnp.PyArray_DATA(result) if result is not None else 0
+    cdef intptr_t g = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if reads_dy else 0
+    cdef intptr_t s = <intptr_t>cnp.PyArray_DATA(x)
+    if n <= DIRECT and axis < 0:
+        # One row: no plan is needed; the sum is the plan's single segment.
+        kernel(y, g, s, a, <intptr_t>&total if summed else 0, n, n, 0)
+        if not summed:
+            return result
+        sums = scalar_array(total, typenum)
+        return (result if need_dx else None, sums)
+    traffic = nbytes * (1 + reads_dy + (result is not None))
+    if traffic >= 2 * bytes_per_thread:
+        threads = min(<Py_ssize_t>_settings.thread_bound(n_threads), traffic // bytes_per_thread)
+        if y and nbytes >= stream_bytes and apart(result, x, nbytes) and (not reads_dy or apart(result, dy_, nbytes)):
+            flags = STREAM
+    if axis >= 0 and p.job.flags & RUNNING and (p.job.repeats > 1 or p.job.copies > 1 or p.job.joined):
+        pattern = malloc((p.job.m + GROUP) * sizeof(double))
+        if pattern == NULL:
+            raise MemoryError("fastact: no memory for alpha's pattern")
+        fill_pattern(p, pattern, <const void*>a, typenum)
+        a = <intptr_t>pattern
+    try:
+        if not summed:
+            run(p, kernel, y, g, s, a, flags, threads, NULL)
+            return result
+        if axis < 0:
+            run(p, kernel, y, g, s, a, flags, threads, &total)
+            return (result if need_dx else None, scalar_array(total, typenum))
+        sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), cnp.NPY_DOUBLE, 0)
+        run(p, kernel, y, g, s, a, flags, threads, <double*>cnp.PyArray_DATA(sums))
+    finally:
+        free(pattern)
+    if typenum == cnp.NPY_FLOAT:
+        sums = narrowed(sums)
+    return (result if need_dx else None, sums)
+
+
+cdef cnp.ndarray scalar_array(double total, int typenum):
+    """A 0-d array, rounded once."""
+    cdef cnp.ndarray array = cnp.PyArray_EMPTY(0, NULL, typenum, 0)
+    if typenum == cnp.NPY_FLOAT:
+        (<float*>cnp.PyArray_DATA(array))[0] = <float>total
+    else:
+        (<double*>cnp.PyArray_DATA(array))[0] = total
+    return array
+
+
+cdef cnp.ndarray narrowed(cnp.ndarray sums):
+    """float64 sums rounded to float32."""
+    cdef cnp.ndarray array = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(sums), cnp.NPY_FLOAT, 0)
+    cdef Py_ssize_t i
+    for i in range(cnp.PyArray_SIZE(sums)):
+        (<float*>cnp.PyArray_DATA(array))[i] = <float>(<double*>cnp.PyArray_DATA(sums))[i]
+    return array
+
+
+cdef object FALLBACK = object()
+
+
+def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads):
+    """As _dispatch.elementwise."""
+    result = common(NUMBERS[name], dy, x, alpha, channel_axis, out, True, False, backend, n_threads, FALLBACK)
+    if result is not FALLBACK:
+        return result
+    return _dispatch.elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads)
+
+
+def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads):
+    """As _dispatch.backward."""
+    if type(out) is tuple and len(out) == 2 and out[1] is None and need_dalpha is True:
+        result = common(NUMBERS[name], dy, x, alpha, channel_axis, out[0], need, True, backend, n_threads, FALLBACK)
+        if result is not FALLBACK:
+            return result
+    return _dispatch.backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads)
