@@ -33,6 +33,8 @@ except ImportError:
 
 if driver is not None:
     execute = driver.execute
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=driver.after_fork)
 else:
     from ._driver import execute  # noqa: F401
 

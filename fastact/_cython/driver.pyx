@@ -47,6 +47,15 @@ cdef enum:
     SMALL = 1024            # doubles on the stack for a small call's partial sums
 
 
+cdef bint forked = False    # this is a child of a fork: no OpenMP here, its threads stayed with the parent
+
+
+def after_fork():
+    """Called in a forked child."""
+    global forked
+    forked = True
+
+
 cdef void locate(const Dim* dims, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
     """Add to at[0:3] the byte offsets (y, dy, x) of the index-th turn of these loops."""
     cdef Py_ssize_t k
@@ -234,7 +243,7 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
                 raise MemoryError(f"fastact: no memory for the partial sums of dalpha ({job.columns} columns)")
         scratch = job.partial + partials
     with nogil:
-        if threads == 1 or omp_in_parallel():
+        if threads == 1 or forked or omp_in_parallel():
             run_share(&job, 0, 1, prepared.chunks, scratch)
         else:
             run_parallel(&job, threads, prepared.chunks, scratch, step)

@@ -1,9 +1,9 @@
 """Formulas and loops of the Numba variant, compiled at the first request and cached on disk.
 
 It is kernels.pxi in simd.py's words: the same runs, rows, blocks and order of summation, so dalpha has the same bits.
-A kernel is a C function on one *run*: n elements that lie one after the other in every operand.  `op` comes in as a
-constant from a closure; everything is inlined, and LLVM keeps one branch of each `if op == ...`.  No Python object, no
-exception and no thread in here; policy comes in as arguments.
+A kernel is a C function on one *run*: n elements that lie one after the other in every operand.  `op` is a constant
+of a closure; everything is inlined into it, and LLVM keeps one branch of each `if op == ...`.  There is no Python
+object, exception or thread in here.  Numba's cache does not look at simd.py, so its key is given both files' hash.
 """
 
 from __future__ import annotations
