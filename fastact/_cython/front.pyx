@@ -24,8 +24,8 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISCARRAY_RO(cnp.ndarray)
 
 cdef enum:
-    PRELU_BACKWARD = 3
-    OPS = 4
+    OPS = 4             # kernels, in the order of NAMES
+    ONE_ALPHA = 4       # added to the number of an operation that takes no array of slopes
     DIRECT = 16384      # elements that one kernel call takes at once (a row that is not cut in segments)
     POOLED = 65536      # bytes from which a fresh result comes from the recycled memory
     STREAM = 2
@@ -36,8 +36,8 @@ cdef Kernel[BACKENDS][OPS][2] kernels   # [backend][operation][float32, float64]
 cdef bint[BACKENDS] known           # whether they are up to date
 cdef bint contexts = False          # whether use_backend was ever used: then the context has to be asked
 cdef dict plans = {}
-cdef dict NUMBERS = {"relu": 0, "relu_backward": 1, "leaky_relu": 2, "prelu": 2, "leaky_relu_backward": 3,
-                     "prelu_backward": 3}
+cdef dict NUMBERS = {"relu": 0, "relu_backward": 1, "prelu": 2, "prelu_backward": 3,
+                     "leaky_relu": 2 + ONE_ALPHA, "leaky_relu_backward": 3 + ONE_ALPHA}
 cdef object NAMES = ("relu", "relu_backward", "prelu", "prelu_backward")
 cdef object np_ndarray = np.ndarray
 cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
@@ -139,7 +139,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
     cdef cnp.ndarray x, result = None, sums = None
     cdef int typenum, row = DEFAULT
-    cdef bint reads_dy = op == 1 or op == 3
+    cdef bint one = op >= ONE_ALPHA
+    cdef bint reads_dy = op & 1
     cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
     cdef intptr_t a = 0
     cdef float narrow
@@ -148,6 +149,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef Prepared p
     cdef Kernel kernel
     cdef void* pattern = NULL
+    op %= ONE_ALPHA
     if backend is not None:
         if backend == "cython":
             row = CYTHON
@@ -171,6 +173,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             number = PyFloat_AS_DOUBLE(alpha)
             narrow = <float>number
             a = <intptr_t>&narrow if typenum == cnp.NPY_FLOAT else <intptr_t>&number
+        elif one:
+            return fallback
         elif type(alpha) is np_ndarray and cnp.PyArray_TYPE(<cnp.ndarray>alpha) == typenum \
                 and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and PyArray_ISCARRAY_RO(<cnp.ndarray>alpha) \
                 and type(channel_axis) is int:

@@ -7,8 +7,8 @@
 #
 # A run has one of two forms of alpha:
 #   along rows:  alpha is constant along rows of m elements; a[0] belongs to the first row (m >= 16 or one row)
-#   running:     alpha changes from element to element and repeats after m elements; where m < n, the arrays
-#                a and acc go on for 16 elements past m (a wraps around; acc's are added back by the caller)
+#   running:     alpha changes from element to element and repeats after m elements.  acc goes on for 16 elements
+#                past m, and so does a where m < n (a wraps around; acc's are added back by the caller)
 
 from libc.stdint cimport intptr_t
 

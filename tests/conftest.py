@@ -1,0 +1,52 @@
+"""Fixtures: the variants of the machine, and a clean state of the process-wide settings after each test.
+
+A test that asks for `variant` runs once for every backend and SIMD level that this machine has; one that
+asks for `name` runs once for every operation in the table.  Helpers to import are in helpers.py (a conftest
+cannot be imported safely by name).  Hypothesis is derandomised, so a run in CI is repeatable; the profile
+"search" (HYPOTHESIS_PROFILE=search) looks for new examples instead.
+"""
+
+import os
+
+import hypothesis
+import pytest
+from helpers import COMPILED, FLOATS, VARIANTS
+
+import fastact
+from fastact._operations import OPERATIONS
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def variant(request):
+    """Every backend and SIMD level of the machine."""
+    return request.param
+
+
+@pytest.fixture(params=COMPILED, ids=str)
+def compiled(request):
+    """Every compiled backend and SIMD level of the machine."""
+    return request.param
+
+
+@pytest.fixture(params=OPERATIONS)
+def name(request):
+    """Every operation in the table."""
+    return request.param
+
+
+@pytest.fixture(params=FLOATS, ids=lambda d: d.__name__)
+def dtype(request):
+    """Every floating-point dtype that is computed in."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def settings_kept():
+    """No test may leave another backend, thread count or buffer limit behind."""
+    before = fastact.get_backend(), fastact.get_num_threads(), fastact.get_buffer_limit()
+    yield
+    assert (fastact.get_backend(), fastact.get_num_threads(), fastact.get_buffer_limit()) == before

@@ -1,0 +1,166 @@
+"""Every operation of the table against the reference: all variants, dtypes, shapes, lanes and threads.
+
+One test per kind of input, parametrised over the table and over the machine's backends and SIMD levels; none
+is written for one operation.  y and dx are compared bit for bit, dalpha within the contract's bound (whether
+its bits agree between variants is test_dalpha.py).  Shapes come from cases.py.  Loops over shapes stand
+inside the tests, so that a run has hundreds of tests, not tens of thousands; a failure names its shape.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from cases import CASES, LARGE, LENGTHS, THREADS, Case
+from helpers import (
+    VARIANTS,
+    assert_dalpha,
+    assert_right,
+    assert_same_bits,
+    call,
+    expected,
+    operands,
+    placed,
+    slopes,
+    values,
+)
+
+from fastact._operations import OPERATIONS
+
+
+def options(name, case):
+    """What the operation wants to know about the case."""
+    return {"channel_axis": case.channel_axis} if OPERATIONS[name].alpha == "array" else {}
+
+
+def cases_for(name, cases):
+    """Forms of alpha matter to operations that take any; the others need each shape once."""
+    if OPERATIONS[name].alpha == "array":
+        return cases
+    return [Case(shape, ()) for shape in dict.fromkeys(case.shape for case in cases)]
+
+
+def test_every_shape_and_form_of_alpha(name, variant, dtype):
+    for case in cases_for(name, CASES):
+        ops = operands(name, case.shape, case.alpha, dtype)
+        got = call(name, ops, variant, **options(name, case))
+        assert_right(name, ops, got, case.channel_axis, note=f"{name} {case}")
+
+
+def test_every_length(name, variant, dtype):
+    """Lengths around every vector width, whole and as rows of two channels."""
+    for n in LENGTHS:
+        for case in cases_for(name, [Case((n,), ()), Case((n,), (n,), 0), Case((2, n), (2,), 0)]):
+            ops = operands(name, case.shape, case.alpha, dtype, seed=n)
+            assert_right(name, ops, call(name, ops, variant, **options(name, case)), case.channel_axis, f"{name} {case}")
+
+
+def test_every_thread_count(name, dtype):
+    """Whether dalpha keeps its bits is in test_dalpha.py, so the sum is checked here for one count."""
+    for case in cases_for(name, LARGE):
+        ops = operands(name, case.shape, case.alpha, dtype)
+        want = expected(name, ops, case.channel_axis)
+        for variant in VARIANTS:
+            for n_threads in THREADS:
+                note = f"{name} {case} {variant} threads {n_threads}"
+                got = call(name, ops, variant, n_threads=n_threads, **options(name, case))
+                assert_same_bits(got[OPERATIONS[name].writes[0]], want, note)
+            if "dalpha" in got and variant in (VARIANTS[0], VARIANTS[-1]):
+                assert_dalpha(got["dalpha"], ops, case.channel_axis, name, note)
+
+
+@pytest.mark.parametrize("case", [Case((70,), ()), Case((3, 37), (3,), 0), Case((5, 23), (23,), 1)], ids=str)
+def test_every_start(name, variant, dtype, case):
+    """Operands and results that start at every element of a cache line, and in the middle of an element."""
+    size = np.dtype(dtype).itemsize
+    for start in [*range(0, 64, size), 1, size // 2, 61]:
+        for which in (*OPERATIONS[name].reads, "out", "all"):
+            ops = operands(name, case.shape, case.alpha if OPERATIONS[name].alpha == "array" else (), dtype)
+            for read in OPERATIONS[name].reads:
+                ops[read] = placed(ops[read], start if which in (read, "all") else 0)
+            out = placed(np.full(case.shape, 7, dtype), start if which in ("out", "all") else 0)
+            outs = (out,) + (None,) * (len(OPERATIONS[name].writes) - 1)
+            got = call(name, ops, variant, out=outs if len(outs) > 1 else out, **options(name, case))
+            assert got[OPERATIONS[name].writes[0]] is out
+            assert_right(name, ops, got, case.channel_axis, note=f"{name} {case}: {which} starts at {start}")
+
+
+def test_nothing_is_written_outside_of_out(name, variant, dtype):
+    """Guards around out keep their values, whatever the length and the start."""
+    for n, start in itertools.product([*range(1, 36), 63, 64, 65, 127, 1023, 1025], (0, 1, 3)):
+        ops = operands(name, (n,), (), dtype)
+        guarded = np.full(n + 64, 123, dtype)
+        out = guarded[start + 16 : start + 16 + n]
+        outs = (out,) + (None,) * (len(OPERATIONS[name].writes) - 1)
+        got = call(name, ops, variant, out=outs if len(outs) > 1 else out)
+        assert_right(name, ops, got, note=f"{name} n={n}")
+        assert (guarded[: start + 16] == 123).all(), (n, start)
+        assert (guarded[start + 16 + n :] == 123).all(), (n, start)
+
+
+# ---- special values --------------------------------------------------------------------------------------
+
+
+def specials(dtype):
+    """Values that a formula may treat wrongly."""
+    info = np.finfo(dtype)
+    small = [0.0, info.smallest_subnormal, 3 * info.smallest_subnormal, info.tiny, info.eps]
+    positive = np.array([*small, 1.0, 0.1, info.max / 2, info.max, np.inf, np.nan], dtype)
+    both = np.concatenate([positive, -positive])
+    signalling = np.array([0x7F800001 if dtype == np.float32 else 0x7FF0000000000001], f"u{info.bits // 8}")
+    return np.concatenate([both, signalling.view(dtype)])
+
+
+def every_pair(dtype):
+    """Every (x, dy) of special values in every lane: the number of pairs is odd, so lanes rotate."""
+    pairs = np.array(list(itertools.product(specials(dtype), repeat=2)), dtype)
+    assert len(pairs) % 2 == 1
+    return {"x": np.tile(pairs[:, 0], 16), "dy": np.tile(pairs[:, 1], 16)}
+
+
+def test_special_values_in_every_lane(name, variant, dtype):
+    pairs = every_pair(dtype)
+    alphas = specials(dtype) if OPERATIONS[name].alpha else [None]
+    for alpha in alphas:
+        for cut in (0, 1, 13):
+            ops = {read: pairs[read][: pairs[read].size - cut] for read in OPERATIONS[name].reads}
+            if alpha is not None:
+                ops["alpha"] = float(alpha) if OPERATIONS[name].alpha == "number" else np.array(alpha)
+            assert_right(name, ops, call(name, ops, variant), note=f"{name} alpha={alpha} cut={cut}")
+
+
+@pytest.mark.parametrize("form", ["rows", "short rows", "columns", "full"])
+def test_special_slopes_in_every_lane(name, variant, dtype, form):
+    """A slope of its own for each row or column: specials must not reach their neighbours."""
+    if OPERATIONS[name].alpha != "array":
+        pytest.skip("takes no array of slopes")
+    pairs, alpha = every_pair(dtype), specials(dtype)
+    n = pairs["x"].size // (2 * alpha.size)
+    shape, axis = {"rows": ((alpha.size, n), 0), "short rows": ((n // 5, alpha.size, 5), 1)}.get(form, ((n, alpha.size), 1))
+    size = int(np.prod(shape))
+    ops = {read: pairs[read][:size].reshape(shape) for read in OPERATIONS[name].reads}
+    ops["alpha"] = np.broadcast_to(alpha, shape).copy() if form == "full" else alpha
+    assert_right(name, ops, call(name, ops, variant, channel_axis=axis), axis, note=f"{name} {form}")
+
+
+def test_one_special_value_among_normal_ones(name, variant, dtype):
+    """Row i has one special value in lane i: nothing leaks to other lanes, rows or sums."""
+    width = 67
+    for special in specials(dtype):
+        for read in OPERATIONS[name].reads:
+            ops = operands(name, (width, width), (width,), dtype)
+            ops[read] = ops[read].copy()
+            np.fill_diagonal(ops[read], special)
+            for axis in (0, 1):
+                more = options(name, Case((), (), axis))
+                assert_right(name, ops, call(name, ops, variant, **more), axis, f"{name} {read}={special} axis {axis}")
+
+
+def test_subnormals_are_not_flushed(name, variant, dtype):
+    """Sums of subnormal products too: no flush-to-zero, in any thread."""
+    tiny = np.finfo(dtype).tiny
+    ops = {read: values(200_000, dtype, i) * tiny for i, read in enumerate(OPERATIONS[name].reads)}
+    if OPERATIONS[name].alpha:
+        ops["alpha"] = 0.5 if OPERATIONS[name].alpha == "number" else slopes(1, dtype)
+    got = call(name, ops, variant, n_threads=2)
+    assert_right(name, ops, got)
+    assert np.count_nonzero(got[OPERATIONS[name].writes[0]]) > 90_000
