@@ -7,11 +7,12 @@ _arguments and _layout (any array to plain loops), _dispatch (policy), _cython a
 
 from importlib.metadata import PackageNotFoundError, version
 
+from . import ops
 from ._backends import available_backends
 from ._buffers import clear_buffers, get_buffer_limit, set_buffer_limit
 from ._config import config, show_config, warmup
 from ._settings import get_backend, get_num_threads, set_backend, set_num_threads, threads, use_backend
-from .ops import leaky_relu, leaky_relu_backward, prelu, prelu_backward, relu, relu_backward
+from .ops import *  # noqa: F403 (the activations: a new one is listed in ops.__all__ only)
 
 try:
     __version__ = version("fastact")
@@ -25,12 +26,6 @@ __all__ = [
     "get_backend",
     "get_buffer_limit",
     "get_num_threads",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "prelu",
-    "prelu_backward",
-    "relu",
-    "relu_backward",
     "set_backend",
     "set_buffer_limit",
     "set_num_threads",
@@ -38,4 +33,5 @@ __all__ = [
     "threads",
     "use_backend",
     "warmup",
+    *ops.__all__,
 ]

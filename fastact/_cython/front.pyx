@@ -16,6 +16,7 @@ from fastact._cython.buffers cimport new_array
 import numpy as np
 
 from fastact import _backends, _dispatch, _layout, _settings
+from fastact._operations import OPERATIONS
 
 cnp.import_array()
 
@@ -24,21 +25,26 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISCARRAY_RO(cnp.ndarray)
 
 cdef enum:
-    OPS = 4             # kernels, in the order of NAMES
-    ONE_ALPHA = 4       # added to the number of an operation that takes no array of slopes
+    MAX_OPS = 64
+    NONE, NUMBER, ARRAY     # the forms of alpha that an operation takes
     DIRECT = 16384      # elements that one kernel call takes at once (a row that is not cut in segments)
     POOLED = 65536      # bytes from which a fresh result comes from the recycled memory
     STREAM = 2
 
 cdef enum:
     DEFAULT, CYTHON, NUMBA, BACKENDS    # rows of the table below: `backend=` None, "cython", "numba"
-cdef Kernel[BACKENDS][OPS][2] kernels   # [backend][operation][float32, float64]
+cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]
 cdef bint[BACKENDS] known           # whether they are up to date
 cdef bint contexts = False          # whether use_backend was ever used: then the context has to be asked
 cdef dict plans = {}
-cdef dict NUMBERS = {"relu": 0, "relu_backward": 1, "prelu": 2, "prelu_backward": 3,
-                     "leaky_relu": 2 + ONE_ALPHA, "leaky_relu_backward": 3 + ONE_ALPHA}
-cdef object NAMES = ("relu", "relu_backward", "prelu", "prelu_backward")
+# The table of operations, in C.
+cdef list OPS = list(OPERATIONS.values())
+cdef dict NUMBERS = {op.name: number for number, op in enumerate(OPS)}
+cdef int[MAX_OPS] alpha_form
+cdef bint[MAX_OPS] reads_dy
+for number, op in enumerate(OPS):
+    alpha_form[number] = ("", "number", "array").index(op.alpha) + NONE
+    reads_dy[number] = op.backward
 cdef object np_ndarray = np.ndarray
 cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
 cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
@@ -64,9 +70,9 @@ cdef bint look_up(int row) except -1:
     if backend == "numpy":
         return False
     _backends.require(backend)
-    for number, name in enumerate(NAMES):
+    for number, op in enumerate(OPS):
         for bits in range(2):
-            address = _backends.kernel_address(backend, name, np.dtype(np.float64 if bits else np.float32))
+            address = _backends.kernel_address(backend, op.kernel, np.dtype(np.float64 if bits else np.float32))
             kernels[row][number][bits] = <Kernel><intptr_t>address
     known[row] = row != DEFAULT or not contexts
     return True
@@ -139,8 +145,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
     cdef cnp.ndarray x, result = None, sums = None
     cdef int typenum, row = DEFAULT
-    cdef bint one = op >= ONE_ALPHA
-    cdef bint reads_dy = op & 1
+    cdef bint has_dy = reads_dy[op]
     cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
     cdef intptr_t a = 0
     cdef float narrow
@@ -149,7 +154,6 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef Prepared p
     cdef Kernel kernel
     cdef void* pattern = NULL
-    op %= ONE_ALPHA
     if backend is not None:
         if backend == "cython":
             row = CYTHON
@@ -166,14 +170,14 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     if typenum != cnp.NPY_FLOAT and typenum != cnp.NPY_DOUBLE:
         return fallback
     n = cnp.PyArray_SIZE(x)
-    if n == 0 or (reads_dy and not fits(dy_, x, typenum)):
+    if n == 0 or (has_dy and not fits(dy_, x, typenum)):
         return fallback
-    if op >= 2:
+    if alpha_form[op] != NONE:
         if PyFloat_CheckExact(alpha):
             number = PyFloat_AS_DOUBLE(alpha)
             narrow = <float>number
             a = <intptr_t>&narrow if typenum == cnp.NPY_FLOAT else <intptr_t>&number
-        elif one:
+        elif alpha_form[op] == NUMBER:
             return fallback
         elif type(alpha) is np_ndarray and cnp.PyArray_TYPE(<cnp.ndarray>alpha) == typenum \
                 and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and PyArray_ISCARRAY_RO(<cnp.ndarray>alpha) \
@@ -200,7 +204,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         result = <cnp.ndarray>out
         if cnp.PyArray_DATA(result) != cnp.PyArray_DATA(x) and not apart(result, x, nbytes):
             return fallback
-        if reads_dy and cnp.PyArray_DATA(result) != cnp.PyArray_DATA(<cnp.ndarray>dy_) \
+        if has_dy and cnp.PyArray_DATA(result) != cnp.PyArray_DATA(<cnp.ndarray>dy_) \
                 and not apart(result, dy_, nbytes):
             return fallback
         if axis >= 0 and np.may_share_memory(result, alpha):
@@ -212,7 +216,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             result = new_array(x, cnp.PyArray_DescrFromType(typenum))
     kernel = kernels[row][op][typenum == cnp.NPY_DOUBLE]
     cdef intptr_t y = <intptr_t>cnp.PyArray_DATA(result) if result is not None else 0
-    cdef intptr_t g = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if reads_dy else 0
+    cdef intptr_t g = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if has_dy else 0
     cdef intptr_t s = <intptr_t>cnp.PyArray_DATA(x)
     if n <= DIRECT and axis < 0:
         # One row: no plan is needed; the sum is the plan's single segment.
@@ -221,10 +225,10 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             return result
         sums = scalar_array(total, typenum)
         return (result if need_dx else None, sums)
-    traffic = nbytes * (1 + reads_dy + (result is not None))
+    traffic = nbytes * (1 + has_dy + (result is not None))
     if traffic >= 2 * bytes_per_thread:
         threads = min(<Py_ssize_t>_settings.thread_bound(n_threads), traffic // bytes_per_thread)
-        if y and nbytes >= stream_bytes and apart(result, x, nbytes) and (not reads_dy or apart(result, dy_, nbytes)):
+        if y and nbytes >= stream_bytes and apart(result, x, nbytes) and (not has_dy or apart(result, dy_, nbytes)):
             flags = STREAM
     if axis >= 0 and p.job.flags & RUNNING and (p.job.repeats > 1 or p.job.copies > 1 or p.job.joined):
         pattern = malloc((p.job.m + GROUP) * sizeof(double))
