@@ -34,6 +34,7 @@ OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
 
 
 def kernels(text: str, name: str, level: str, *macros: str) -> Extension:
+    """One module of kernels, from a .pyx of one line."""
     source = GENERATED / f"{name}_{level}.pyx"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text(f'include "{text}"\n')
@@ -64,10 +65,12 @@ for level in LEVELS:
     extensions.append(kernels("kernels.pxi", "f64", level, "-DFASTACT_BITS=64"))
     extensions.append(kernels("integers.pxi", "int", level))
 
+
 class BuildWhatCanBeBuilt(build_ext):
     """`optional` covers a compiler that fails; this one covers a compiler that does not exist."""
 
     def build_extension(self, ext):
+        """Build it, or say why not."""
         try:
             super().build_extension(ext)
         except Exception as error:

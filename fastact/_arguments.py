@@ -20,7 +20,7 @@ class Call:
 
     x: np.ndarray
     dy: np.ndarray | None
-    alpha: np.ndarray | None  # in the computing dtype, with x's number of axes
+    alpha: np.ndarray | None  # with x's number of axes; still to be cast to the computing dtype
     dtype: np.dtype  # the computing dtype, which is the results' as well
     out: np.ndarray | None  # of the elementwise result
     need: bool  # whether that is wanted
@@ -52,7 +52,7 @@ def computing_dtype(array: np.ndarray, name: str, keep_integers: bool) -> np.dty
 
 
 def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one: bool):
-    """alpha in the computing dtype with x's number of axes, its own shape, and dalpha's dtype."""
+    """alpha with x's number of axes (to be cast where it is used), its own shape, and dalpha's dtype."""
     if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
         try:
             alpha = np.asarray(float(value))
@@ -77,8 +77,7 @@ def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one:
         if len(padded) != x.ndim or any(a not in (1, n) for a, n in zip(padded, x.shape, strict=True)):
             raise ValueError(f"alpha of shape {shape} does not broadcast to x of shape {x.shape}")
         alpha = alpha.reshape(padded)
-    with np.errstate(all="ignore"):
-        return alpha.astype(dtype, copy=False), shape, own
+    return alpha, shape, own
 
 
 def _channel_shape(alpha: np.ndarray, x: np.ndarray, channel_axis: Any) -> tuple[int, ...]:
@@ -141,9 +140,7 @@ def check_overlap(out: np.ndarray, name: str, other: np.ndarray | None, other_na
     if in_place and _same_memory(out, other):
         return
     allowed = f": it may be exactly {other_name} (in place), or apart from it" if in_place else ""
-    raise ValueError(
-        f"{name} of shape {out.shape} shares memory with {other_name} of shape {other.shape}{allowed}"
-    )
+    raise ValueError(f"{name} of shape {out.shape} shares memory with {other_name} of shape {other.shape}{allowed}")
 
 
 def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out) -> Call:

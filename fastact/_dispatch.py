@@ -82,7 +82,7 @@ def _reference(op: Operation, call: Call, result: np.ndarray | None) -> np.ndarr
         x = call.x.astype(call.dtype, copy=False)
         operands = [x] if call.dy is None else [call.dy.astype(call.dtype, copy=False), x]
         if call.alpha is not None:
-            operands.append(call.alpha)
+            operands.append(call.alpha.astype(call.dtype, copy=False))
         if call.need_dalpha:
             sums = op.dalpha(*operands)
         if result is not None:
@@ -101,14 +101,16 @@ def compute(op: Operation, dy, x, alpha, dtype, result, need_dalpha, backend, n_
     if dtype.kind in "bu":
         np.copyto(result, x)  # never below 0: relu is a copy
         return None
-    arrays = [a for a in (result, dy, x) if a is not None]
+    if alpha is not None and alpha.size <= _staging.TILE:
+        with np.errstate(all="ignore"):
+            alpha = np.require(alpha, dtype, ["A"])
+    arrays = [a for a in (result, dy, x, alpha) if a is not None]
     direct = all(a.dtype == dtype and a.flags.aligned and a.dtype.isnative for a in arrays)
     plan = None
     if direct:
         order = _layout.memory_order(x)
         alpha_shape = _NO_ALPHA[x.ndim] if alpha is None else alpha.shape
-        strides = tuple((result if a is None else a).strides if a is not None or result is not None else x.strides
-                        for a in (result, dy, x))  # fmt: skip
+        strides = tuple((x if a is None else a).strides for a in (result, dy, x))
         plan = _make_plan(x.shape, strides, dtype.itemsize, alpha_shape, order, need_dalpha)
         if plan is not None and alpha is not None and not _cheap_alpha(plan, alpha):
             plan = None
@@ -133,9 +135,9 @@ def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_thre
     if need_dalpha:
         sums = np.empty(alpha.size)
     flags, traffic = 0, x.nbytes * (1 + (result is not None) + (dy is not None))
-    if result is not None and result.nbytes >= STREAM_BYTES and dtype.kind == "f":
-        if not any(a is not None and np.may_share_memory(result, a) for a in (x, dy)):
-            flags |= _STREAM
+    large = result is not None and result.nbytes >= STREAM_BYTES and dtype.kind == "f"
+    if large and not any(a is not None and np.may_share_memory(result, a) for a in (x, dy)):
+        flags |= _STREAM
     threads = 1
     if traffic >= 2 * BYTES_PER_THREAD:
         threads = min(_settings.thread_bound(n_threads), traffic // BYTES_PER_THREAD)

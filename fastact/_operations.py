@@ -6,8 +6,8 @@ compiled variants look up, says whether alpha is read (`alpha`) and whether a gr
 (`summed`); everything else is elementwise and exact.  leaky_relu is prelu's kernel with one alpha.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 from . import reference
 
@@ -42,9 +42,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("relu", "relu", ("x",), ("y",), "", reference.relu, integers=True),
         Operation("relu_backward", "relu_backward", ("dy", "x"), ("dx",), "", reference.relu_backward),
         Operation("leaky_relu", "prelu", ("x",), ("y",), "number", reference.prelu),
-        Operation(
-            "leaky_relu_backward", "prelu_backward", ("dy", "x"), ("dx",), "number", reference.prelu_backward_dx
-        ),
+        Operation("leaky_relu_backward", "prelu_backward", ("dy", "x"), ("dx",), "number", reference.prelu_backward_dx),
         Operation("prelu", "prelu", ("x",), ("y",), "array", reference.prelu),
         Operation(
             "prelu_backward",

@@ -78,6 +78,7 @@ def use_backend(name: str) -> Iterator[None]:
     Parameters
     ----------
     name : {"cython", "numba", "numpy"}
+        As for `set_backend`.
 
     Raises
     ------

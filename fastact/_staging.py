@@ -72,9 +72,7 @@ def compute(op, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads) ->
                 of_alpha = tuple(s if n != 1 else slice(None) for s, n in zip(tile, alpha.shape, strict=False))
             tile_alpha = None if alpha is None else _dense(alpha[of_alpha], dtype)
             tile_out = None if result is None else np.empty(tile_x.shape, dtype)
-            part = _dispatch.compute(
-                op, tile_dy, tile_x, tile_alpha, dtype, tile_out, need_dalpha, backend, n_threads
-            )
+            part = _dispatch.compute(op, tile_dy, tile_x, tile_alpha, dtype, tile_out, need_dalpha, backend, n_threads)
             if sums is not None:
                 sums.add(of_alpha, part)
             if result is not None:

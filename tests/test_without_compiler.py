@@ -68,7 +68,8 @@ def test_asking_for_it_by_the_environment_names_the_cause(installed):
 CALLS = """
 import sys, numpy as np, fastact
 rng = np.random.default_rng(7)
-for k, (shape, axis) in enumerate([((3, 40, 9, 9), 1), ((700, 5), 1), ((90, 300), 0), ((400001,), None), ((6, 50, 7), -1)]):
+cases = [((3, 40, 9, 9), 1), ((700, 5), 1), ((90, 300), 0), ((400001,), None), ((6, 50, 7), -1)]
+for k, (shape, axis) in enumerate(cases):
     x, dy = rng.normal(size=(2, *shape)).astype("f4" if k % 2 else "f8")
     alpha = 0.25 if axis is None else rng.uniform(0.05, 0.6, shape[axis]).astype(x.dtype)
     for view in (np.s_[...], np.s_[1:, ::2] if x.ndim > 1 else np.s_[::2]):
