@@ -32,9 +32,12 @@ cdef enum:
     STREAM = 2
 
 cdef enum:
-    DEFAULT, CYTHON, NUMBA, BACKENDS    # rows of the table below: `backend=` None, "cython", "numba"
+    CYTHON, NUMBA, BACKENDS     # rows of the table below
+    UNKNOWN = -1
+    OTHER = -2                  # no kernels: the reference
 cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]
 cdef bint[BACKENDS] known           # whether they are up to date
+cdef int default_row = UNKNOWN      # of the process's default backend
 cdef bint contexts = False          # whether use_backend was ever used: then the context has to be asked
 cdef dict plans = {}
 # The table of operations, in C.
@@ -52,7 +55,8 @@ cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
 
 def settings_changed(bint context=False):
     """The backend, its level or a threshold was changed: look them up again."""
-    global contexts, stream_bytes, bytes_per_thread
+    global contexts, default_row, stream_bytes, bytes_per_thread
+    default_row = UNKNOWN
     for row in range(BACKENDS):
         known[row] = False
     contexts = contexts or context
@@ -64,18 +68,40 @@ _settings.on_change.append(settings_changed)
 _backends.on_change.append(settings_changed)
 
 
-cdef bint look_up(int row) except -1:
-    """Fill a row of `kernels`; False where the default backend has none."""
-    backend = _settings.get_backend() if row == DEFAULT else "cython" if row == CYTHON else "numba"
-    if backend == "numpy":
-        return False
+cdef int row_of(object backend) except? UNKNOWN:
+    """The row of `kernels` for a `backend=` argument, filled; OTHER where the Python text has to look."""
+    global default_row
+    cdef int row
+    if backend is None:
+        if contexts:
+            backend = context_backend()
+        if backend is None:
+            if default_row == UNKNOWN:
+                backend = _settings.get_backend()
+                default_row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
+            row = default_row
+        else:
+            row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
+    else:
+        row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
+    if row != OTHER and not known[row]:
+        fill(row)
+    return row
+
+
+cdef int fill(int row) except -1:
+    """Look a backend's kernels up."""
+    backend = "cython" if row == CYTHON else "numba"
     _backends.require(backend)
     for number, op in enumerate(OPS):
         for bits in range(2):
             address = _backends.kernel_address(backend, op.kernel, np.dtype(np.float64 if bits else np.float32))
             kernels[row][number][bits] = <Kernel><intptr_t>address
-    known[row] = row != DEFAULT or not contexts
-    return True
+    known[row] = True
+    return 0
+
+
+cdef object context_backend = _settings._context_backend.get
 
 
 cdef inline bint fits(object array, cnp.ndarray x, int typenum):
@@ -93,10 +119,10 @@ cdef inline bint fits(object array, cnp.ndarray x, int typenum):
     return True
 
 
-cdef inline bint apart(cnp.ndarray out, object other, Py_ssize_t nbytes):
-    """Whether two contiguous arrays of nbytes share nothing."""
-    cdef intptr_t a = <intptr_t>cnp.PyArray_DATA(out), b = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>other)
-    return a + nbytes <= b or b + nbytes <= a
+cdef inline bint apart(cnp.ndarray one, object other):
+    """Whether two contiguous arrays share nothing."""
+    cdef intptr_t a = <intptr_t>cnp.PyArray_DATA(one), b = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>other)
+    return a + cnp.PyArray_NBYTES(one) <= b or b + cnp.PyArray_NBYTES(<cnp.ndarray>other) <= a
 
 
 cdef Prepared plan_for(cnp.ndarray x, int typenum, Py_ssize_t axis, bint summed):
@@ -140,11 +166,11 @@ cdef int fill_pattern(Prepared p, void* target, const void* alpha, int typenum) 
     return 0
 
 
-cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, bint need_dx,
-                   bint summed, object backend, object n_threads, object fallback):
+cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, object dalpha_out,
+                   bint need_dx, bint summed, object backend, object n_threads, object fallback):
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
-    cdef cnp.ndarray x, result = None, sums = None
-    cdef int typenum, row = DEFAULT
+    cdef cnp.ndarray x, result = None, sums = None, like = None
+    cdef int typenum, row
     cdef bint has_dy = reads_dy[op]
     cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
     cdef intptr_t a = 0
@@ -154,13 +180,6 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef Prepared p
     cdef Kernel kernel
     cdef void* pattern = NULL
-    if backend is not None:
-        if backend == "cython":
-            row = CYTHON
-        elif backend == "numba":
-            row = NUMBA
-        else:
-            return fallback
     if n_threads is not None and (type(n_threads) is not int or n_threads < 1):
         return fallback
     if type(x_) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>x_):
@@ -177,16 +196,17 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             number = PyFloat_AS_DOUBLE(alpha)
             narrow = <float>number
             a = <intptr_t>&narrow if typenum == cnp.NPY_FLOAT else <intptr_t>&number
-        elif alpha_form[op] == NUMBER:
+        elif type(alpha) is not np_ndarray or cnp.PyArray_TYPE(<cnp.ndarray>alpha) != typenum \
+                or not PyArray_ISCARRAY_RO(<cnp.ndarray>alpha):
             return fallback
-        elif type(alpha) is np_ndarray and cnp.PyArray_TYPE(<cnp.ndarray>alpha) == typenum \
-                and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and PyArray_ISCARRAY_RO(<cnp.ndarray>alpha) \
-                and type(channel_axis) is int:
+        elif cnp.PyArray_SIZE(<cnp.ndarray>alpha) == 1:
+            like = <cnp.ndarray>alpha
+            a = <intptr_t>cnp.PyArray_DATA(like)
+        elif alpha_form[op] == ARRAY and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and type(channel_axis) is int:
             axis = channel_axis
             if axis < 0:
                 axis += cnp.PyArray_NDIM(x)
-            if axis < 0 or axis >= cnp.PyArray_NDIM(x) or cnp.PyArray_DIM(x, axis) != cnp.PyArray_SIZE(alpha) \
-                    or cnp.PyArray_SIZE(alpha) == 1:
+            if axis < 0 or axis >= cnp.PyArray_NDIM(x) or cnp.PyArray_DIM(x, axis) != cnp.PyArray_SIZE(alpha):
                 return fallback
             a = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>alpha)
         else:
@@ -196,18 +216,32 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         p = plan_for(x, typenum, axis, summed)
         if p is None:
             return fallback
-    if not known[row] and not look_up(row):
+    row = row_of(backend)
+    if row == OTHER:
         return fallback
+    if dalpha_out is not None:
+        # Shape and dtype as dalpha's, and apart from everything.
+        if type(dalpha_out) is not np_ndarray or not PyArray_ISCARRAY(<cnp.ndarray>dalpha_out):
+            return fallback
+        if cnp.PyArray_TYPE(<cnp.ndarray>dalpha_out) != typenum \
+                or cnp.PyArray_NDIM(<cnp.ndarray>dalpha_out) != (cnp.PyArray_NDIM(like) if like is not None
+                                                                 else axis >= 0) \
+                or cnp.PyArray_SIZE(<cnp.ndarray>dalpha_out) != (cnp.PyArray_DIM(x, axis) if axis >= 0 else 1):
+            return fallback
+        if not apart(x, dalpha_out) or not apart(<cnp.ndarray>dy_, dalpha_out) \
+                or ((axis >= 0 or like is not None) and not apart(<cnp.ndarray>alpha, dalpha_out)) \
+                or (out is not None and (type(out) is not np_ndarray or not apart(<cnp.ndarray>out, dalpha_out))):
+            return fallback
     if out is not None:
         if not need_dx or not fits(out, x, typenum) or not PyArray_ISCARRAY(<cnp.ndarray>out):
             return fallback
         result = <cnp.ndarray>out
-        if cnp.PyArray_DATA(result) != cnp.PyArray_DATA(x) and not apart(result, x, nbytes):
+        if cnp.PyArray_DATA(result) != cnp.PyArray_DATA(x) and not apart(result, x):
             return fallback
         if has_dy and cnp.PyArray_DATA(result) != cnp.PyArray_DATA(<cnp.ndarray>dy_) \
-                and not apart(result, dy_, nbytes):
+                and not apart(result, dy_):
             return fallback
-        if axis >= 0 and np.may_share_memory(result, alpha):
+        if (axis >= 0 or like is not None) and not apart(result, alpha):
             return fallback
     elif need_dx:
         if nbytes < POOLED:
@@ -223,12 +257,11 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         kernel(y, g, s, a, <intptr_t>&total if summed else 0, n, n, 0)
         if not summed:
             return result
-        sums = scalar_array(total, typenum)
-        return (result if need_dx else None, sums)
+        return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
     traffic = nbytes * (1 + has_dy + (result is not None))
     if traffic >= 2 * bytes_per_thread:
         threads = min(<Py_ssize_t>_settings.thread_bound(n_threads), traffic // bytes_per_thread)
-        if y and nbytes >= stream_bytes and apart(result, x, nbytes) and (not has_dy or apart(result, dy_, nbytes)):
+        if y and nbytes >= stream_bytes and apart(result, x) and (not has_dy or apart(result, dy_)):
             flags = STREAM
     if axis >= 0 and p.job.flags & RUNNING and (p.job.repeats > 1 or p.job.copies > 1 or p.job.joined):
         pattern = malloc((p.job.m + GROUP) * sizeof(double))
@@ -242,19 +275,23 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             return result
         if axis < 0:
             run(p, kernel, y, g, s, a, flags, threads, &total)
-            return (result if need_dx else None, scalar_array(total, typenum))
+            return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
         sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), cnp.NPY_DOUBLE, 0)
         run(p, kernel, y, g, s, a, flags, threads, <double*>cnp.PyArray_DATA(sums))
     finally:
         free(pattern)
-    if typenum == cnp.NPY_FLOAT:
-        sums = narrowed(sums)
-    return (result if need_dx else None, sums)
+    return (result if need_dx else None, rounded(sums, typenum, dalpha_out))
 
 
-cdef cnp.ndarray scalar_array(double total, int typenum):
-    """A 0-d array, rounded once."""
-    cdef cnp.ndarray array = cnp.PyArray_EMPTY(0, NULL, typenum, 0)
+cdef cnp.ndarray one_sum(double total, int typenum, cnp.ndarray like, object out):
+    """The gradient of a shared alpha, rounded once: out, or 0-d, or in the shape of alpha's array."""
+    cdef cnp.ndarray array
+    if out is not None:
+        array = <cnp.ndarray>out
+    elif like is not None:
+        array = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), typenum, 0)
+    else:
+        array = cnp.PyArray_EMPTY(0, NULL, typenum, 0)
     if typenum == cnp.NPY_FLOAT:
         (<float*>cnp.PyArray_DATA(array))[0] = <float>total
     else:
@@ -262,12 +299,18 @@ cdef cnp.ndarray scalar_array(double total, int typenum):
     return array
 
 
-cdef cnp.ndarray narrowed(cnp.ndarray sums):
-    """float64 sums rounded to float32."""
-    cdef cnp.ndarray array = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(sums), cnp.NPY_FLOAT, 0)
+cdef cnp.ndarray rounded(cnp.ndarray sums, int typenum, object out):
+    """float64 sums (as out, or) in this dtype, rounded once."""
+    cdef cnp.ndarray array
     cdef Py_ssize_t i
+    if out is None and typenum == cnp.NPY_DOUBLE:
+        return sums
+    array = <cnp.ndarray>out if out is not None else cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(sums), typenum, 0)
     for i in range(cnp.PyArray_SIZE(sums)):
-        (<float*>cnp.PyArray_DATA(array))[i] = <float>(<double*>cnp.PyArray_DATA(sums))[i]
+        if typenum == cnp.NPY_FLOAT:
+            (<float*>cnp.PyArray_DATA(array))[i] = <float>(<double*>cnp.PyArray_DATA(sums))[i]
+        else:
+            (<double*>cnp.PyArray_DATA(array))[i] = (<double*>cnp.PyArray_DATA(sums))[i]
     return array
 
 
@@ -276,7 +319,7 @@ cdef object FALLBACK = object()
 
 def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads):
     """As _dispatch.elementwise."""
-    result = common(NUMBERS[name], dy, x, alpha, channel_axis, out, True, False, backend, n_threads, FALLBACK)
+    result = common(NUMBERS[name], dy, x, alpha, channel_axis, out, None, True, False, backend, n_threads, FALLBACK)
     if result is not FALLBACK:
         return result
     return _dispatch.elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads)
@@ -284,8 +327,9 @@ def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads):
 
 def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads):
     """As _dispatch.backward."""
-    if type(out) is tuple and len(out) == 2 and out[1] is None and need_dalpha is True:
-        result = common(NUMBERS[name], dy, x, alpha, channel_axis, out[0], need, True, backend, n_threads, FALLBACK)
+    if type(out) is tuple and len(out) == 2 and need_dalpha is True:
+        result = common(NUMBERS[name], dy, x, alpha, channel_axis, out[0], out[1], need, True, backend, n_threads,
+                        FALLBACK)
         if result is not FALLBACK:
             return result
     return _dispatch.backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads)

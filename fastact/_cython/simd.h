@@ -176,9 +176,9 @@ FA_INLINE vec vec_load_part(const T *p, ptrdiff_t n)
 }
 FA_INLINE void vec_store_part(T *p, vec v, ptrdiff_t n)
 {
-    T t[LANES] = {0};
+    T t[LANES];
     vec_store(t, v);
-    for (ptrdiff_t i = 0; i < n; i++) p[i] = t[i];
+    for (ptrdiff_t i = 0; i < n && i < LANES; i++) p[i] = t[i];
 }
 
 static const double fa_ramp64[GROUP] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
