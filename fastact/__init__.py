@@ -5,7 +5,7 @@ comes with its first use.  The architecture is in the folder: ops (public functi
 _arguments and _layout (any array to plain loops), _dispatch (policy), _cython and _numba (kernels).
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata as _metadata
 
 from . import ops
 from ._backends import available_backends
@@ -15,8 +15,8 @@ from ._settings import get_backend, get_num_threads, set_backend, set_num_thread
 from .ops import *  # noqa: F403 (the activations: a new one is listed in ops.__all__ only)
 
 try:
-    __version__ = version("fastact")
-except PackageNotFoundError:  # run from a checkout that was not installed
+    __version__ = _metadata.version("fastact")
+except _metadata.PackageNotFoundError:  # run from a checkout that was not installed
     __version__ = "0+unknown"
 
 __all__ = [

@@ -38,12 +38,12 @@ if driver is not None:
 else:
     from ._driver import execute  # noqa: F401
 
-OPENMP_AT_IMPORT = driver.openmp_threads() if driver else 1
 
-
-def openmp_threads() -> int:
-    """What OpenMP allows now (its limits are per Python thread)."""
-    return driver.openmp_threads() if driver else OPENMP_AT_IMPORT
+def openmp_threads() -> int | None:
+    """What OpenMP's limit allows this Python thread now (threadpoolctl, OMP_NUM_THREADS); None without a limit."""
+    if driver is None or driver.openmp_threads() >= driver.openmp_processors():
+        return None
+    return driver.openmp_threads()
 
 
 def built_levels() -> tuple[str, ...]:

@@ -136,9 +136,9 @@ def thread_bound(n_threads: int | None) -> int:
 
     A limit that was put on OpenMP (threadpoolctl, omp_set_num_threads) lowers any of them.
     """
-    allowed = _backends.openmp_threads()
-    bound = n_threads or _context_threads.get() or _num_threads or min(_cpu.cores(), allowed)
-    return min(bound, allowed) if allowed < _backends.OPENMP_AT_IMPORT else bound
+    bound = n_threads or _context_threads.get() or _num_threads or _cpu.cores()
+    limit = _backends.openmp_threads()
+    return bound if limit is None else min(bound, limit)
 
 
 def _from_environment() -> None:

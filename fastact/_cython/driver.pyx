@@ -18,6 +18,7 @@ cdef extern from *:
     #else
     #define FA_OPENMP 0
     static int omp_get_max_threads(void) { return 1; }
+    static int omp_get_num_procs(void) { return 1; }
     static int omp_in_parallel(void) { return 0; }
     #endif
     /* The x86-64 level of the CPU: everything that the compiler may use when it is given -march. */
@@ -38,6 +39,7 @@ cdef extern from *:
     int fa_cpu_level()
     int FA_OPENMP
     int omp_get_max_threads() nogil
+    int omp_get_num_procs() nogil
     int omp_in_parallel() nogil
 
 cdef enum:
@@ -273,6 +275,11 @@ def execute(kernel, addresses, plan, int itemsize, int flags, int threads, dalph
 def openmp_threads():
     """What OpenMP allows the calling thread (1 where fastact was built without it)."""
     return omp_get_max_threads()
+
+
+def openmp_processors():
+    """What OpenMP would allow if nobody had limited it."""
+    return omp_get_num_procs()
 
 
 OPENMP = bool(FA_OPENMP)
