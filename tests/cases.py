@@ -42,7 +42,11 @@ ROWS = [
 ]
 # A slope for each column: every period up to two registers of doubles and those around 256 and 2048.
 COLUMNS = [
-    *(per_channel((n, c), -1) for c in [*range(1, 36), 48, 63, 64, 65, 100, 131, 196, 255, 256, 257, 300] for n in (3, 20)),
+    *(
+        per_channel((n, c), -1)
+        for c in [*range(1, 36), 48, 63, 64, 65, 100, 131, 196, 255, 256, 257, 300]
+        for n in (3, 20)
+    ),
     *(per_channel((n, c), -1) for c in (2047, 2048, 2049, 4100) for n in (1, 5, 40)),
     *(per_channel((n, 3), -1) for n in (31, 32, 33, 1023, 1024, 1025, 33000)),
     *(per_channel((n, 131), 1) for n in (64, 65, 1100)),

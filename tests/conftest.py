@@ -13,6 +13,7 @@ import pytest
 from helpers import COMPILED, FLOATS, VARIANTS
 
 import fastact
+from fastact import _backends, _dispatch
 from fastact._operations import OPERATIONS
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
@@ -42,6 +43,24 @@ def name(request):
 def dtype(request):
     """Every floating-point dtype that is computed in."""
     return request.param
+
+
+@pytest.fixture
+def policy(monkeypatch):
+    """A function that sets thresholds of the dispatch (stream_bytes=0, say) until the test ends."""
+
+    def tell():
+        for listener in _backends.on_change:
+            listener()
+
+    def change(**thresholds):
+        for threshold, value in thresholds.items():
+            monkeypatch.setattr(_dispatch, threshold.upper(), value)
+        tell()
+
+    yield change
+    monkeypatch.undo()
+    tell()
 
 
 @pytest.fixture(autouse=True)

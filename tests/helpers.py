@@ -45,7 +45,7 @@ VARIANTS = [
 COMPILED = [v for v in VARIANTS if v.backend != "numpy"]
 
 
-# ---- operands ------------------------------------------------------------------------------------
+# ---- operands -------------------------------------------------------------------------------------
 
 
 def values(shape, dtype=np.float32, seed=0):
@@ -83,7 +83,7 @@ def placed(a, offset):
     return copy
 
 
-# ---- calls -----------------------------------------------------------------------------------------
+# ---- calls ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def out_for(name, *arrays):
     return arrays if len(OPERATIONS[name].writes) > 1 else arrays[0]
 
 
-# ---- what is expected ------------------------------------------------------------------------------
+# ---- what is expected -----------------------------------------------------------------------------
 
 
 def computing(op, x):
@@ -233,7 +233,7 @@ def assert_dalpha(got, ops, channel_axis=1, name="prelu_backward", note=""):
         )
 
 
-# ---- comparisons -------------------------------------------------------------------------------------
+# ---- comparisons ----------------------------------------------------------------------------------
 
 
 def bits(a):
@@ -256,7 +256,9 @@ def assert_same_bits(got, want, note=""):
     different = np.argwhere(bits(got) != bits(want))
     if len(different):
         first = tuple(different[0])
-        raise AssertionError(f"{note}: {len(different)} of {got.size} differ, first at {first}: {got[first]!r}, not {want[first]!r}")
+        raise AssertionError(
+            f"{note}: {len(different)} of {got.size} differ, first at {first}: {got[first]!r}, not {want[first]!r}"
+        )
 
 
 def assert_right(name, ops, got, channel_axis=1, note=""):
@@ -267,7 +269,7 @@ def assert_right(name, ops, got, channel_axis=1, note=""):
         assert_dalpha(got["dalpha"], ops, channel_axis, name, note or name)
 
 
-# ---- other processes -----------------------------------------------------------------------------------
+# ---- other processes ------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -296,3 +298,21 @@ def output_of(code, *arguments, **variables):
     done = python(code, *arguments, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def sums_of(backend):
+    """The bits of some hard sums, as text: for processes that are to agree."""
+    lines = []
+    for shape, alpha, axis in (
+        ((300_001,), (), 1),
+        ((40, 30, 70), (30,), 1),
+        ((3000, 33), (33,), 1),
+        ((2, 3, 17_000), (3,), 1),
+    ):
+        for dtype in FLOATS:
+            ops = operands("prelu_backward", shape, alpha, dtype)
+            ops["dy"] = ops["dy"] * np.asarray(10.0, dtype) ** ops["x"].round()
+            with fastact.use_backend(backend):
+                got = call("prelu_backward", ops, channel_axis=axis)
+            lines.append(got["dalpha"].tobytes().hex()[:400])
+    return " ".join(lines)

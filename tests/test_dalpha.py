@@ -59,7 +59,13 @@ def test_same_bits_for_every_thread_count(name, dtype, case):
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
 @pytest.mark.parametrize(
     "case",
-    [Case((2500,), ()), per_channel((3, 5, 49)), per_channel((2, 3, 1100)), per_channel((40, 23)), per_channel((9, 6, 7))],
+    [
+        Case((2500,), ()),
+        per_channel((3, 5, 49)),
+        per_channel((2, 3, 1100)),
+        per_channel((40, 23)),
+        per_channel((9, 6, 7)),
+    ],
     ids=str,
 )
 def test_same_bits_for_every_alignment(name, compiled, dtype, case):
@@ -72,6 +78,29 @@ def test_same_bits_for_every_alignment(name, compiled, dtype, case):
             out = placed(np.empty(case.shape, dtype), start if which in ("out", "all") else 0)
             got = call(name, moved | {"alpha": ops["alpha"]}, compiled, channel_axis=case.channel_axis, out=(out, None))
             assert_same_bits(got["dalpha"], want, f"{compiled} {case}: {which} starts at {start}")
+
+
+@pytest.mark.skipif(not COMPILED, reason="no compiled variant")
+@pytest.mark.parametrize("start", ["an element", "a byte"])
+def test_same_bits_for_every_alignment_of_large_arrays(name, compiled, dtype, start):
+    """An array that starts in the middle of an element lies in the same memory order as one that does not."""
+    offset = 1 if start == "a byte" else np.dtype(dtype).itemsize
+    for case in LARGE:
+        ops = hard(name, case, dtype)
+        want = sums(name, ops, COMPILED[0], case.channel_axis)
+        moved = {k: placed(a, offset) if k != "alpha" else a for k, a in ops.items()}
+        got = sums(name, moved, compiled, case.channel_axis, n_threads=3)
+        assert_same_bits(got, want, f"{compiled} {case} starts {start} later")
+
+
+@pytest.mark.skipif(not COMPILED, reason="no compiled variant")
+def test_same_bits_streamed_or_not(name, compiled, dtype, policy):
+    cases = cases_of(CASES)[::3]
+    want = [sums(name, hard(name, c, dtype), COMPILED[0], c.channel_axis) for c in cases]
+    policy(stream_bytes=0, bytes_per_thread=4096)
+    for case, first in zip(cases, want, strict=True):
+        got = call(name, hard(name, case, dtype), compiled, channel_axis=case.channel_axis, n_threads=3)
+        assert_same_bits(got["dalpha"], first, str(case))
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
@@ -119,7 +148,9 @@ def test_same_bits_for_views_of_every_memory_order(name, dtype, case):
         assert_dalpha(want, turned, case.channel_axis, name, str(case))
         for other in COMPILED[1:]:
             for n_threads in (1, 3):
-                assert_same_bits(sums(name, turned, other, case.channel_axis, n_threads=n_threads), want, f"{other} {case}")
+                assert_same_bits(
+                    sums(name, turned, other, case.channel_axis, n_threads=n_threads), want, f"{other} {case}"
+                )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +195,11 @@ def test_sums_of_nothing_are_positive_zero(name, variant, dtype, n):
 
 def test_products_are_in_float64(name, variant):
     """Products that overflow or vanish in float32 are neither inf nor zero."""
-    for x, dy in (([-3e38, -3e38, -1], [1e10, -1e10, 2]), ([-(2.0**-100)] * 3, [2.0**-90] * 3), ([-(2.0**99)] * 3, [2.0**99] * 3)):
+    for x, dy in (
+        ([-3e38, -3e38, -1], [1e10, -1e10, 2]),
+        ([-(2.0**-100)] * 3, [2.0**-90] * 3),
+        ([-(2.0**99)] * 3, [2.0**99] * 3),
+    ):
         ops = {"x": np.float32(x), "dy": np.float32(dy), "alpha": np.float64([0.5])}
         got = sums(name, ops, variant, 0)
         assert got.dtype == np.float64

@@ -51,7 +51,9 @@ def test_every_length(name, variant, dtype):
     for n in LENGTHS:
         for case in cases_for(name, [Case((n,), ()), Case((n,), (n,), 0), Case((2, n), (2,), 0)]):
             ops = operands(name, case.shape, case.alpha, dtype, seed=n)
-            assert_right(name, ops, call(name, ops, variant, **options(name, case)), case.channel_axis, f"{name} {case}")
+            assert_right(
+                name, ops, call(name, ops, variant, **options(name, case)), case.channel_axis, f"{name} {case}"
+            )
 
 
 def test_every_thread_count(name, dtype):
@@ -97,7 +99,88 @@ def test_nothing_is_written_outside_of_out(name, variant, dtype):
         assert (guarded[start + 16 + n :] == 123).all(), (n, start)
 
 
-# ---- special values --------------------------------------------------------------------------------------
+# ---- the ways through the package ----------------------------------------------------------------
+
+
+class Sub(np.ndarray):
+    """No exact ndarray: such operands do not take the compiled front door."""
+
+
+def through_the_python_text(ops):
+    return {k: v.view(Sub) if isinstance(v, np.ndarray) else v for k, v in ops.items()}
+
+
+def test_the_short_way_and_the_long_way_have_the_same_bits(name, compiled, dtype):
+    """The compiled front door against the Python text, sums included."""
+    for case in cases_for(name, CASES + LARGE):
+        ops = operands(name, case.shape, case.alpha, dtype)
+        forms = [ops["alpha"], float(ops["alpha"].flat[0])] if getattr(ops.get("alpha"), "size", 0) == 1 else [None]
+        for alpha in forms:
+            ops = ops if alpha is None else ops | {"alpha": alpha}
+            short = call(name, ops, compiled, **options(name, case))
+            long = call(name, through_the_python_text(ops), compiled, **options(name, case))
+            for k in short:
+                shape = np.shape(ops["alpha"]) if k == "dalpha" else case.shape
+                assert_same_bits(short[k], long[k].reshape(shape), f"{name} {case} {k}")
+
+
+def test_streaming_stores(name, compiled, dtype, policy):
+    """With a threshold of nothing, every fresh result and every out apart from the inputs is streamed."""
+    policy(stream_bytes=0, bytes_per_thread=4096)
+    for case in cases_for(name, CASES):
+        ops = operands(name, case.shape, case.alpha, dtype)
+        for way in (ops, through_the_python_text(ops)):
+            got = call(name, way, compiled, n_threads=2, **options(name, case))
+            assert_right(name, ops, got, case.channel_axis, note=f"{name} {case}")
+    for case in cases_for(name, [Case((3, 1037), (3,), 0), Case((31, 131), (131,)), Case((3000,), ())]):
+        ops = operands(name, case.shape, case.alpha, dtype)
+        want = expected(name, ops, case.channel_axis)
+        for start in (*range(0, 64, np.dtype(dtype).itemsize), 1):
+            out = placed(np.empty(case.shape, dtype), start)
+            outs = (out,) + (None,) * (len(OPERATIONS[name].writes) - 1)
+            call(name, ops, compiled, out=outs if len(outs) > 1 else out, **options(name, case))
+            assert_same_bits(out, want, f"{name} {case} start {start}")
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_results_that_are_streamed_by_default(name, compiled, n_threads):
+    """Larger than any threshold: 11 MB in rows of 49, so that streams meet unaligned rows."""
+    case = Case((7, 512, 16, 49), (512,))
+    ops = operands(name, case.shape, case.alpha if OPERATIONS[name].alpha == "array" else (), np.float32)
+    assert_right(name, ops, call(name, ops, compiled, n_threads=n_threads))
+
+
+def test_small_arrays_in_many_threads(name, compiled, dtype, policy):
+    """Threads for next to nothing: shares of one chunk, more threads than chunks."""
+    policy(bytes_per_thread=1)
+    for case in cases_for(name, [c for c in CASES if 0 < np.prod(c.shape) <= 5000][::3]):
+        ops = operands(name, case.shape, case.alpha, dtype)
+        for n_threads in (2, 5):
+            got = call(name, ops, compiled, n_threads=n_threads, **options(name, case))
+            assert_right(name, ops, got, case.channel_axis, note=f"{name} {case} {n_threads}")
+
+
+@pytest.mark.parametrize("n_dims", [12, 32, 64])
+def test_as_many_dimensions_as_numpy_has(name, variant, dtype, n_dims):
+    """Dense, and as a view that cannot be collapsed."""
+    if n_dims > 32 and np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        pytest.skip("NumPy before 2.0 has 32")
+    long = min(n_dims, 12)
+    shape = (1,) * (n_dims - long) + (2,) * long
+    alpha = (1,) * (n_dims - 5) + (2, 1, 2, 1, 2) if OPERATIONS[name].alpha == "array" else ()
+    ops = operands(name, shape, alpha, dtype)
+    assert_right(name, ops, call(name, ops, variant))
+    if n_dims < 64:
+        apart = {
+            k: np.repeat(v[..., None], 2, -1)[..., 0] if k in OPERATIONS[name].reads else v for k, v in ops.items()
+        }
+        assert_right(name, ops, call(name, apart, variant))
+    gaps = np.zeros((1,) * (n_dims - long) + (3,) * long, dtype)
+    gaps[(..., *(slice(2),) * long)] = ops["x"]
+    assert_right(name, ops, call(name, ops | {"x": gaps[(..., *(slice(2),) * long)]}, variant))
+
+
+# ---- special values -------------------------------------------------------------------------------
 
 
 def specials(dtype):
@@ -129,13 +212,14 @@ def test_special_values_in_every_lane(name, variant, dtype):
 
 
 @pytest.mark.parametrize("form", ["rows", "short rows", "columns", "full"])
+@pytest.mark.parametrize("name", [op.name for op in OPERATIONS.values() if op.alpha == "array"])
 def test_special_slopes_in_every_lane(name, variant, dtype, form):
     """A slope of its own for each row or column: specials must not reach their neighbours."""
-    if OPERATIONS[name].alpha != "array":
-        pytest.skip("takes no array of slopes")
     pairs, alpha = every_pair(dtype), specials(dtype)
     n = pairs["x"].size // (2 * alpha.size)
-    shape, axis = {"rows": ((alpha.size, n), 0), "short rows": ((n // 5, alpha.size, 5), 1)}.get(form, ((n, alpha.size), 1))
+    shape, axis = {"rows": ((alpha.size, n), 0), "short rows": ((n // 5, alpha.size, 5), 1)}.get(
+        form, ((n, alpha.size), 1)
+    )
     size = int(np.prod(shape))
     ops = {read: pairs[read][:size].reshape(shape) for read in OPERATIONS[name].reads}
     ops["alpha"] = np.broadcast_to(alpha, shape).copy() if form == "full" else alpha

@@ -1,0 +1,439 @@
+"""Who is timed: NumPy's common spelling (the baseline), fastact's backends, and the peers that are installed.
+
+A contestant has one method per operation or, failing that, per kernel (so leaky_relu falls back to prelu);
+the method sets everything up and returns the call to time.  With an operation it does not know, a peer
+stays out and NumPy falls back to the reference's expression.  Peers are imported on first use, their
+warnings are not ours, and each is set to the same number of threads; fastact's results must be exact.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+import fastact
+from fastact._operations import OPERATIONS, Operation
+
+from .workloads import Task, Workload
+
+Call = Callable[[], Any]
+Outputs = tuple[np.ndarray, ...] | None
+
+
+class Contestant:
+    """The interface; by default a contestant writes fresh results and takes what out= form it lists."""
+
+    name = ""
+    modules: tuple[str, ...] = ()  # what must be importable
+    exact = False  # results must equal the reference bit for bit
+    out: tuple[str, ...] = ()  # operations that can write into existing arrays
+    dtypes: tuple[str, ...] = ("float32", "float64", "int32")
+
+    @property
+    def label(self) -> str:
+        """The name in tables."""
+        return self.name
+
+    def missing(self) -> str:
+        """Why it cannot take part, or an empty string."""
+        absent = [module for module in self.modules if find_spec(module) is None]
+        return f"{', '.join(absent)} not installed" if absent else ""
+
+    def method(self, op: Operation) -> Callable[[Task, Outputs], Call] | None:
+        """What prepares the operation, or None."""
+        return getattr(self, op.name, None) or getattr(self, op.kernel, None)
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        """Whether it does the operation in this form ("fresh" or "out") with "all" threads or "one"."""
+        return self.method(op) is not None and dtype in self.dtypes and (form == "fresh" or op.name in self.out)
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        """Hold the contestant to a number of threads."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+
+    def prepare(self, task: Task, out: Outputs) -> Call:
+        """The call to time."""
+        return self.method(task.op)(task, out)
+
+    def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
+        """A call's result as (y,), (dx,) or (dx, dalpha)."""
+        return result if isinstance(result, tuple) else (result,)
+
+
+class NumPy(Contestant):
+    """What people write without a library: the baseline."""
+
+    name = "numpy"
+    out = tuple(OPERATIONS)
+
+    def method(self, op: Operation) -> Callable[[Task, Outputs], Call]:
+        return super().method(op) or self.spelled_as_reference
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        return form == "fresh" or self.method(op) != self.spelled_as_reference
+
+    def spelled_as_reference(self, task: Task, out: Outputs) -> Call:
+        operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
+        return partial(task.op.reference, *operands)
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        return partial(np.maximum, task.x, 0, out=out and out[0])
+
+    def relu_backward(self, task: Task, out: Outputs) -> Call:
+        dy, x, dx = task.dy, task.x, out and out[0]
+        return lambda: np.multiply(dy, x > 0, out=dx)
+
+    def prelu(self, task: Task, out: Outputs) -> Call:
+        x, alpha = task.x, task.broadcast
+        return partial(self._select, x, x, alpha, out[0]) if out else lambda: np.where(x > 0, x, alpha * x)
+
+    def prelu_backward(self, task: Task, out: Outputs) -> Call:
+        dy, x, alpha = task.dy, task.x, task.broadcast
+        dx, *dalpha = out or (None,)
+        if not task.op.summed:
+            return partial(self._select, x, dy, alpha, dx) if out else lambda: np.where(x > 0, dy, alpha * dy)
+        shape = (1,) * (x.ndim - alpha.ndim) + alpha.shape
+        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+        sums = dalpha[0].reshape(np.delete(shape, axes)) if dalpha else None
+
+        def call() -> tuple[np.ndarray, ...]:
+            gradient = self._select(x, dy, alpha, dx) if out else np.where(x > 0, dy, alpha * dy)
+            total = np.sum(np.where(x > 0, 0, x * dy), axis=axes, out=sums)
+            return gradient, np.reshape(total, task.alpha.shape)
+
+        return call
+
+    @staticmethod
+    def _select(x: np.ndarray, v: np.ndarray, alpha: np.ndarray | float, out: np.ndarray) -> np.ndarray:
+        """where(x > 0, v, alpha * v) with one temporary, the mask."""
+        np.multiply(alpha, v, out=out)
+        np.copyto(out, v, where=x > 0)
+        return out
+
+
+class Fastact(Contestant):
+    """One backend, called as its users do: what is not an argument of the operation is set beforehand."""
+
+    exact = True
+    out = tuple(OPERATIONS)
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.name = f"fastact_{backend}"
+
+    @property
+    def label(self) -> str:
+        return f"fastact {self.backend}"
+
+    def missing(self) -> str:
+        if self.backend in fastact.available_backends():
+            return ""
+        return str(fastact.config()["backends"].get(self.backend, "unknown backend"))
+
+    def method(self, op: Operation) -> Callable[[Task, Outputs], Call]:
+        return self.call
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        # The process-wide settings: unlike the `with` forms they leave a call as quick as it is by default.
+        fastact.set_backend(self.backend)
+        if threads != fastact.get_num_threads():
+            fastact.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            fastact.set_backend(None)
+            fastact.set_num_threads(None)
+
+    def call(self, task: Task, out: Outputs) -> Call:
+        op = task.op
+        operands = [getattr(task, name) for name in op.reads] + [task.alpha] * bool(op.alpha)
+        keywords: dict[str, Any] = {}
+        if op.alpha == "array" and task.workload.channel_axis != 1:
+            keywords["channel_axis"] = task.workload.channel_axis
+        if out:
+            keywords["out"] = out if op.summed else out[0]
+        return partial(getattr(fastact, op.name), *operands, **keywords)
+
+
+class Torch(Contestant):
+    """torch on the CPU: public functions forward, autograd backward, its operators where out= is wanted."""
+
+    name = "torch"
+    modules = ("torch",)
+    out = ("relu", "relu_backward", "leaky_relu", "leaky_relu_backward")
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        known_alpha = workload.alpha == "shared" or (workload.alpha == "channel" and len(workload.shape) > 1)
+        return super().can(op, workload, dtype, form, threads) and (op.alpha != "array" or known_alpha)
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        with super().session(threads, dtype):
+            import torch
+
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(before)
+
+    def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
+        dx, *dalpha = (tensor.detach() for tensor in super().arrays(task, result))
+        if self._moved(task):
+            dx = dx.movedim(1, task.workload.channel_axis)
+        return tuple(tensor.numpy() for tensor in (dx, *dalpha))
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        (x,) = self._tensors(task, task.x)
+        if out is None:
+            return partial(torch.relu, x)
+        return partial(torch.clamp_min, x, 0, out=torch.from_numpy(out[0]))
+
+    def leaky_relu(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        (x,) = self._tensors(task, task.x)
+        if out is None:
+            return partial(torch.nn.functional.leaky_relu, x, task.alpha)
+        return partial(torch.ops.aten.leaky_relu.out, x, task.alpha, out=torch.from_numpy(out[0]))
+
+    def prelu(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        return partial(torch.prelu, *self._tensors(task, task.x), torch.from_numpy(task.alpha))
+
+    def relu_backward(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        x, dy = self._tensors(task, task.x, task.dy)
+        if out is None:
+            return self._gradient(torch.relu, dy, x)
+        return partial(torch.ops.aten.threshold_backward.grad_input, dy, x, 0, grad_input=torch.from_numpy(out[0]))
+
+    def leaky_relu_backward(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        x, dy = self._tensors(task, task.x, task.dy)
+        if out is None:
+            return self._gradient(partial(torch.nn.functional.leaky_relu, negative_slope=task.alpha), dy, x)
+        operator = torch.ops.aten.leaky_relu_backward.grad_input
+        return partial(operator, dy, x, task.alpha, False, grad_input=torch.from_numpy(out[0]))
+
+    def prelu_backward(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        x, dy = self._tensors(task, task.x, task.dy)
+        return self._gradient(torch.prelu, dy, x, torch.from_numpy(task.alpha))
+
+    @staticmethod
+    def _moved(task: Task) -> bool:
+        return task.op.alpha == "array" and task.workload.alpha == "channel"
+
+    def _tensors(self, task: Task, *arrays: np.ndarray) -> list[Any]:
+        """Views; torch's PReLU wants the channels on axis 1, so channels last becomes its own memory format."""
+        import torch
+
+        tensors = [torch.from_numpy(array) for array in arrays]
+        return [t.movedim(task.workload.channel_axis, 1) for t in tensors] if self._moved(task) else tensors
+
+    @staticmethod
+    def _gradient(function: Callable, dy: Any, *inputs: Any) -> Call:
+        import torch
+
+        inputs = tuple(tensor.clone().requires_grad_() for tensor in inputs)
+        return partial(torch.autograd.grad, function(*inputs), inputs, dy, retain_graph=True)
+
+
+class Jax(Contestant):
+    """Jitted expressions and their vjp; XLA's thread pool is sized at start-up, so all threads only."""
+
+    name = "jax"
+    modules = ("jax",)
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        everything = threads == "all" and fastact.get_num_threads() == available_cpus()
+        return super().can(op, workload, dtype, form, threads) and everything
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        with super().session(threads, dtype):
+            import jax
+
+            with jax.enable_x64(dtype == "float64"):
+                yield
+
+    def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
+        return tuple(np.asarray(array) for array in super().arrays(task, result))
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        import jax
+
+        return self._jit(jax.nn.relu, task.x)
+
+    def relu_backward(self, task: Task, out: Outputs) -> Call:
+        import jax
+
+        return self._jit(lambda dy, x: jax.vjp(jax.nn.relu, x)[1](dy), task.dy, task.x)
+
+    def prelu(self, task: Task, out: Outputs) -> Call:
+        return self._jit(self._formula, task.x, self._alpha(task))
+
+    def prelu_backward(self, task: Task, out: Outputs) -> Call:
+        import jax
+
+        if task.op.summed:
+            return self._jit(
+                lambda dy, x, alpha: self._vjp_alpha_flat(task, dy, x, alpha), task.dy, task.x, self._alpha(task)
+            )
+        gradient = lambda dy, x, alpha: jax.vjp(lambda x: self._formula(x, alpha), x)[1](dy)  # noqa: E731
+        return self._jit(gradient, task.dy, task.x, self._alpha(task))
+
+    def _vjp_alpha_flat(self, task: Task, dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+        import jax
+
+        dx, dalpha = jax.vjp(self._formula, x, alpha)[1](dy)
+        return dx, dalpha.reshape(task.alpha.shape)
+
+    @staticmethod
+    def _formula(x: Any, alpha: Any) -> Any:
+        import jax.numpy as jnp
+
+        return jnp.where(x > 0, x, alpha * x)
+
+    @staticmethod
+    def _alpha(task: Task) -> np.ndarray:
+        return np.asarray(task.broadcast, task.x.dtype)
+
+    @staticmethod
+    def _jit(function: Callable, *arrays: np.ndarray) -> Call:
+        import jax
+
+        compiled, operands = jax.jit(function), jax.device_put(arrays)
+        return lambda: jax.block_until_ready(compiled(*operands))
+
+
+class OnnxRuntime(Contestant):
+    """A model of one node, forward only; with out= its input and output are bound to our arrays."""
+
+    name = "onnxruntime"
+    modules = ("onnxruntime", "onnx")
+    out = ("relu", "leaky_relu", "prelu")
+    dtypes = ("float32",)
+
+    def __init__(self) -> None:
+        self.threads = 1
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        self.threads = threads
+        with super().session(threads, dtype):
+            yield
+
+    def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
+        return tuple(result)
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        return self._node(task, out, "Relu")
+
+    def leaky_relu(self, task: Task, out: Outputs) -> Call:
+        return self._node(task, out, "LeakyRelu", alpha=task.alpha)
+
+    def prelu(self, task: Task, out: Outputs) -> Call:
+        return self._node(task, out, "PRelu", slope=task.broadcast)
+
+    def _node(self, task: Task, out: Outputs, kind: str, slope: np.ndarray | None = None, **attributes: float) -> Call:
+        import onnx
+        import onnxruntime
+        from onnx import helper
+
+        value = partial(helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT, shape=task.x.shape)
+        slopes = [] if slope is None else [onnx.numpy_helper.from_array(np.ascontiguousarray(slope), "slope")]
+        node = helper.make_node(kind, ["x"] + ["slope"] * len(slopes), ["y"], **attributes)
+        graph = helper.make_graph([node], kind, [value("x")], [value("y")], slopes)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        if out is None:
+            return partial(session.run, None, {"x": task.x})
+        binding = session.io_binding()
+        for bind, name, array in ((binding.bind_input, "x", task.x), (binding.bind_output, "y", out[0])):
+            bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+        def call() -> tuple[np.ndarray, ...]:
+            session.run_with_iobinding(binding)
+            return out
+
+        return call
+
+
+class NumExpr(Contestant):
+    """The expression as text; it has no sum over several axes, so no gradient of alpha."""
+
+    name = "numexpr"
+    modules = ("numexpr",)
+    out = ("relu", "relu_backward", "leaky_relu", "leaky_relu_backward", "prelu")
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        return super().can(op, workload, dtype, form, threads) and not op.summed
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        with super().session(threads, dtype):
+            import numexpr
+
+            before = numexpr.set_num_threads(threads)
+            try:
+                yield
+            finally:
+                numexpr.set_num_threads(before)
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        return self._evaluate("where(x > 0, x, 0)", task, out)
+
+    def relu_backward(self, task: Task, out: Outputs) -> Call:
+        return self._evaluate("where(x > 0, dy, 0)", task, out)
+
+    def prelu(self, task: Task, out: Outputs) -> Call:
+        return self._evaluate("where(x > 0, x, alpha * x)", task, out)
+
+    def prelu_backward(self, task: Task, out: Outputs) -> Call:
+        return self._evaluate("where(x > 0, dy, alpha * dy)", task, out)
+
+    @staticmethod
+    def _evaluate(expression: str, task: Task, out: Outputs) -> Call:
+        import numexpr
+
+        names = {"x": task.x, "dy": task.dy, "alpha": np.asarray(task.broadcast, task.x.dtype)}
+        return partial(numexpr.evaluate, expression, local_dict=names, global_dict={}, out=out and out[0])
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+BASELINE = "numpy"
+CONTESTANTS: dict[str, Contestant] = {
+    contestant.name: contestant
+    for contestant in (
+        NumPy(),  # first, so that the others' speed-up is known when they are timed
+        *(Fastact(backend) for backend in ("numpy", "numba", "cython")),
+        Torch(),
+        Jax(),
+        OnnxRuntime(),
+        NumExpr(),
+    )
+}

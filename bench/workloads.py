@@ -1,0 +1,126 @@
+"""What is timed: twelve workloads as data, and the arrays of one workload.
+
+A workload is a shape, a channel axis and a form of alpha, named after the model that it comes from; a
+user's own shape is one more of them.  `Task` holds one operation's arrays for one workload.  Signs are
+random, because sorted or all-positive data flatters branchy code.  Expected results come from the
+reference; only the last workload's arrays are kept, so the cases of one workload must run side by side.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from fastact._operations import OPERATIONS, Operation
+
+ALPHA_FORMS = ("shared", "channel", "full")
+SMALL = 2**16  # elements of a workload in an untimed run
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One layer's activation: the shape of x, where its channels are and which form alpha has."""
+
+    name: str
+    shape: tuple[int, ...]
+    channel_axis: int
+    alpha: str  # one of ALPHA_FORMS; "full" is one alpha per element of a sample
+    origin: str
+
+    @property
+    def alpha_shape(self) -> tuple[int, ...]:
+        """The shape alpha is handed over in."""
+        if self.alpha == "shared":
+            return (1,)
+        return (self.shape[self.channel_axis],) if self.alpha == "channel" else (1, *self.shape[1:])
+
+    @property
+    def broadcast_shape(self) -> tuple[int, ...]:
+        """The shape in which alpha broadcasts against x by NumPy's rules."""
+        if self.alpha != "channel":
+            return self.alpha_shape
+        shape = [1] * len(self.shape)
+        shape[self.channel_axis] = self.shape[self.channel_axis]
+        return tuple(shape)
+
+    def small(self) -> "Workload":
+        """The same layer on a smaller input: every axis but the channels is halved until it is small."""
+        shape = list(self.shape)
+        free = [axis for axis in range(len(shape)) if axis != self.channel_axis % len(shape)]
+        while free and math.prod(shape) > SMALL:
+            axis = max(free, key=lambda axis: shape[axis])
+            if shape[axis] == 1:
+                break
+            shape[axis] = (shape[axis] + 1) // 2
+        return replace(self, shape=tuple(shape))
+
+    def __str__(self) -> str:
+        shape = ",".join(map(str, self.shape))
+        alpha = f"{math.prod(self.alpha_shape)} alphas on axis {self.channel_axis}"
+        return f"{self.name} ({shape}), {'shared alpha' if self.alpha == 'shared' else alpha}"
+
+
+WORKLOADS = (
+    Workload("arcface_r50_stem", (8, 64, 112, 112), 1, "channel", "ArcFace ResNet-50, first layer: memory-bound"),
+    Workload("arcface_r50_stage3", (8, 256, 14, 14), 1, "channel", "ArcFace ResNet-50, 13 of 25 layers: rows of 196"),
+    Workload("arcface_r50_stage4", (8, 512, 7, 7), 1, "channel", "ArcFace ResNet-50, last stage: rows of 49, tails"),
+    Workload("mobilefacenet_128x28", (1, 128, 28, 28), 1, "channel", "MobileFaceNet: in cache, one image"),
+    Workload("mtcnn_pnet_conv1", (1, 10, 286, 382), 1, "channel", "MTCNN P-Net: few channels, odd planes"),
+    Workload("mtcnn_onet_fc", (64, 256), 1, "channel", "MTCNN O-Net, fully connected: alpha runs along the row"),
+    Workload("convtasnet_h512", (1, 512, 4001), 1, "shared", "Conv-TasNet: dalpha is a sum over 2 million terms"),
+    Workload("gtcrn_stream", (1, 16, 1, 33), 1, "shared", "GTCRN, streaming speech: 528 elements, cost of a call"),
+    Workload("realesr_general_256", (1, 64, 256, 256), 1, "channel", "Real-ESRGAN compact net: 33 calls a frame"),
+    Workload("facemesh_stem_nhwc", (1, 96, 96, 16), 3, "channel", "MediaPipe face mesh: channels last, few channels"),
+    Workload("espnet_b2_nhwc", (1, 128, 256, 131), 3, "channel", "ESPNet: channels last, a prime number of channels"),
+    Workload("monai_unet3d", (4, 16, 48, 48, 48), 1, "shared", "MONAI 3-D U-Net: 5-D, memory-bound"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One operation on one workload: the arrays that it reads."""
+
+    op: Operation
+    workload: Workload
+    x: np.ndarray
+    dy: np.ndarray
+    alpha: np.ndarray | float  # as fastact takes it; a number for leaky_relu
+    broadcast: np.ndarray | float  # the same values, in a shape that broadcasts against x
+
+    @property
+    def nbytes(self) -> int:
+        """The traffic of one pass: every array of x's size read or written once."""
+        return (len(self.op.reads) + 1) * self.x.nbytes
+
+
+@lru_cache(maxsize=1)
+def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2015)
+    scale = 1 if np.dtype(dtype).kind == "f" else 20
+    generated = np.float64 if dtype == "float64" else np.float32
+    x, dy = ((scale * rng.standard_normal(workload.shape, dtype=generated)).astype(dtype, copy=False) for _ in range(2))
+    return x, dy, rng.uniform(0.05, 0.6, workload.alpha_shape).astype(dtype)
+
+
+def make_task(operation: str, workload: Workload, dtype: str) -> Task:
+    """The arrays of an operation on a workload; the same ones for every contestant."""
+    op = OPERATIONS[operation]
+    x, dy, alpha = _arrays(workload, dtype)
+    if op.alpha == "array":
+        return Task(op, workload, x, dy, alpha, alpha.reshape(workload.broadcast_shape))
+    return Task(op, workload, x, dy, 0.01, 0.01)
+
+
+@lru_cache(maxsize=1)
+def expected(operation: str, workload: Workload, dtype: str) -> tuple[np.ndarray, ...]:
+    """What the reference says: the elementwise result; for a sum also dalpha (float64) and its sum of magnitudes."""
+    task = make_task(operation, workload, dtype)
+    operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
+    result = task.op.reference(*operands)
+    if not task.op.summed:
+        return (result,)
+    magnitudes = task.op.dalpha(-np.abs(task.dy), task.x, task.broadcast)
+    return tuple(
+        [result] + [total.reshape(task.alpha.shape) for total in (task.op.dalpha(*operands), np.abs(magnitudes))]
+    )
