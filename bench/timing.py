@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import fastact
+from fastact import _limit
+
 BUDGET = 0.1  # seconds of timing per case
 ROUND = 0.5e-3  # a round repeats a shorter call until it lasts about this long
 ROUNDS = (3, 150)  # the least and the most; the median needs no more
@@ -73,10 +76,8 @@ def median(call: Callable[[], object], budget: float = BUDGET) -> float:
 
 
 def memory_limit(n_inputs: int, nbytes: int, threads: int) -> Limit | None:
-    """The limit for n_inputs arrays read and one written, each of nbytes; None without compiled code."""
-    try:
-        from fastact import _limit
-    except ImportError:
+    """The limit for n_inputs arrays read and one written, each of nbytes; None without a compiled backend."""
+    if fastact.available_backends() == ("numpy",):
         return None
     loop = _limit.copy if n_inputs == 1 else _limit.add
 

@@ -2,23 +2,16 @@
 
 A test that asks for `variant` runs once for every backend and SIMD level that this machine has; one that
 asks for `name` runs once for every operation in the table.  Helpers to import are in helpers.py (a conftest
-cannot be imported safely by name).  Hypothesis is derandomised, so a run in CI is repeatable; the profile
-"search" (HYPOTHESIS_PROFILE=search) looks for new examples instead.
+cannot be imported safely by name).  Nothing here imports what [bench] alone does not bring: pytest loads this
+file before --benchmark-only can leave the folder out.
 """
 
-import os
-
-import hypothesis
 import pytest
 from helpers import COMPILED, FLOATS, VARIANTS
 
 import fastact
 from fastact import _backends, _dispatch
 from fastact._operations import OPERATIONS
-
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
-hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(params=VARIANTS, ids=str)

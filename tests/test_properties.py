@@ -3,8 +3,11 @@
 The strategies draw shapes, memory layouts, forms of alpha and every bit pattern of a float (NaN, inf and
 subnormals included).  Two kinds of property: equality with the reference, which needs no thought, and laws that
 follow from the contract alone (idempotence, scaling by powers of two, sums of parts), which would also find an
-error that the reference shares.  Runs are derandomised; see conftest.py for the searching profile.
+error that the reference shares.  Runs are derandomised, so CI is repeatable; HYPOTHESIS_PROFILE=search looks for
+new examples instead.
 """
+
+import os
 
 import numpy as np
 from helpers import (
@@ -18,12 +21,16 @@ from helpers import (
     expected,
     operands,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fastact
 from fastact._operations import OPERATIONS
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
+settings.register_profile("search", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 variants = st.sampled_from(VARIANTS)
 dtypes = st.sampled_from([np.dtype("f4"), np.dtype("f8")])
