@@ -62,7 +62,7 @@ def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one:
     else:
         alpha = as_array(value, "alpha")
         if alpha.dtype.kind not in "biuf" or alpha.dtype.char == "g":
-            raise TypeError(f"alpha has dtype {alpha.dtype}, which is not supported: it must be a real number or float")
+            raise TypeError(f"alpha has dtype {alpha.dtype}, which is not supported: it must be a float or an integer")
         is_float_array = alpha.dtype.kind == "f" and not isinstance(value, np.generic)
         own = alpha.dtype.newbyteorder("=") if is_float_array else dtype
     shape = alpha.shape
@@ -145,7 +145,6 @@ def check_overlap(out: np.ndarray, name: str, other: np.ndarray | None, other_na
 
 def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out) -> Call:
     """Check everything and convert what is cheap to convert; names in messages are the user's."""
-    given_alpha = alpha
     x = as_array(x, "x")
     dtype = computing_dtype(x, "x", op.integers)
     if op.backward:
@@ -170,10 +169,9 @@ def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, d
         check_out(dalpha_out, names[1], shape, dalpha_dtype)
         check_overlap(dalpha_out, names[1], x, "x", in_place=False)
         check_overlap(dalpha_out, names[1], dy, "dy", in_place=False)
-    if isinstance(given_alpha, np.ndarray):
-        for result, name in ((out, names[0]), (dalpha_out, names[1])):
-            if result is not None:
-                check_overlap(result, name, given_alpha, "alpha", in_place=False)
+    for result, name in ((out, names[0]), (dalpha_out, names[1])):
+        if result is not None:
+            check_overlap(result, name, alpha, "alpha", in_place=False)
     if out is not None and dalpha_out is not None:
         check_overlap(out, names[0], dalpha_out, names[1], in_place=False)
     return Call(x, dy, alpha, dtype, out, need, dalpha_out, need_dalpha, shape, dalpha_dtype)

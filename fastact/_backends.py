@@ -119,13 +119,15 @@ def missing(backend: str) -> str:
             importlib.import_module("fastact._numba.kernels")
         except Exception as error:  # an installed numba that does not import, for whatever reason
             return f"numba does not import: {type(error).__name__}: {error}"
+        if importlib.import_module("numba").config.DISABLE_JIT:
+            return "NUMBA_DISABLE_JIT is set"
     return ""
 
 
-def require(backend: str) -> None:
+def require(backend: str, asked_by: str = "") -> None:
     """Raise a RuntimeError that names the cause where a backend cannot be used."""
     if reason := missing(backend):
-        raise RuntimeError(f"the backend {backend!r} is not available: {reason}")
+        raise RuntimeError(f"the backend {backend!r} is not available{asked_by}: {reason}")
 
 
 def best() -> str:

@@ -46,7 +46,7 @@ def set_buffer_limit(bytes: int) -> None:
 
 def get_buffer_limit() -> int:
     """Return how many bytes of dropped results are kept at the most."""
-    return _limit
+    return _limit if buffers is None else buffers.get_buffer_limit()
 
 
 def clear_buffers() -> None:
@@ -63,4 +63,4 @@ def counters() -> dict:
 if text := os.environ.get("FASTACT_BUFFER_LIMIT"):
     set_buffer_limit(environment_integer("FASTACT_BUFFER_LIMIT", text, 0))
 else:
-    set_buffer_limit(min(1 << 30, _cpu.memory() // 8))
+    set_buffer_limit(buffers.default_limit() if buffers is not None else min(1 << 30, _cpu.memory() // 8))

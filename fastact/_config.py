@@ -20,6 +20,14 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _backend_in_force() -> str:
+    """The default backend, or why the one that was asked for is not there."""
+    try:
+        return _settings.get_backend()
+    except RuntimeError as error:
+        return f"none: {error}"
+
+
 def config() -> dict:
     """Return versions, backends, SIMD levels, threads, caches and buffers as a dict.
 
@@ -41,7 +49,7 @@ def config() -> dict:
         "platform": platform.platform(),
         "numpy": np.__version__,
         "numba": numba,
-        "backend": _settings.get_backend(),
+        "backend": _backend_in_force(),
         "backends": {name: _backends.missing(name) or "available" for name in _backends.NAMES},
         "simd": {
             "built": _backends.built_levels(),

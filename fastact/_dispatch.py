@@ -25,7 +25,7 @@ BYTES_PER_THREAD = 512 << 10
 # machine can keep the result for its next reader; 8 MB caps it for machines that report a whole socket's cache.
 STREAM_BYTES = min(_cpu.caches()["L3"] // 2, 8 << 20)
 
-_RUNNING, _STREAM = 1, 2  # a kernel's flags
+_STREAM = 2  # a kernel's flag
 
 
 def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) -> np.ndarray:
@@ -36,7 +36,8 @@ def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) 
 def backward(name: str, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads):
     """(dx, dalpha), each None where it is not needed."""
     if not isinstance(out, tuple) or len(out) != 2:
-        raise TypeError(f"out must be a tuple (dx, dalpha) of arrays or None, not {type(out).__name__}")
+        given = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+        raise TypeError(f"out must be a tuple of two, (dx, dalpha), each an array or None; not {given}")
     return _run(OPERATIONS[name], dy, x, alpha, channel_axis, bool(need), bool(need_dalpha), *out, backend, n_threads)
 
 
@@ -105,7 +106,7 @@ def compute(op: Operation, dy, x, alpha, dtype, result, need_dalpha, backend, n_
         with np.errstate(all="ignore"):
             alpha = np.require(alpha, dtype, ["A"])
     arrays = [a for a in (result, dy, x, alpha) if a is not None]
-    direct = all(a.dtype == dtype and a.flags.aligned and a.dtype.isnative for a in arrays)
+    direct = all(a.dtype == dtype and a.dtype.isnative for a in arrays)
     plan = None
     if direct:
         order = _layout.memory_order(x)
@@ -136,6 +137,8 @@ def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_thre
         sums = np.empty(alpha.size)
     flags, traffic = 0, x.nbytes * (1 + (result is not None) + (dy is not None))
     large = result is not None and result.nbytes >= STREAM_BYTES and dtype.kind == "f"
+    # What starts in the middle of an element can be run, but never reaches an address that can be streamed to.
+    large = large and result.flags.aligned
     if large and not any(a is not None and np.may_share_memory(result, a) for a in (x, dy)):
         flags |= _STREAM
     threads = 1

@@ -56,7 +56,7 @@ def set_backend(name: str | None) -> None:
     """
     global _backend
     if name is not None:
-        _backends.require(check_backend(name, "name"))
+        _backends.require(check_backend(name, "the backend's name"))
     _backend = name
     for listener in on_change:
         listener()
@@ -67,6 +67,8 @@ def get_backend() -> str:
     name = _context_backend.get() or _backend
     if name is None:
         return _backends.best()
+    if name == os.environ.get("FASTACT_BACKEND"):
+        _backends.require(name, " (asked for by the environment variable FASTACT_BACKEND)")
     _backends.require(name)
     return name
 
@@ -92,7 +94,7 @@ def use_backend(name: str) -> Iterator[None]:
     ...     fastact.get_backend()
     'numpy'
     """
-    _backends.require(check_backend(name, "name"))
+    _backends.require(check_backend(name, "the backend's name"))
     for listener in on_change:
         listener(context=True)
     token = _context_backend.set(name)

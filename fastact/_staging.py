@@ -2,8 +2,8 @@
 
 Another dtype or byte order, unaligned elements, no unit stride, operands in different axis orders: each
 tile of at most TILE elements is copied (and cast) by NumPy into dense arrays, computed like any others, and
-copied out.  Tiles follow from the shape and x's axis order alone, and their sums go through the same cascade
-by 32s as the driver's, so dalpha stays reproducible.
+copied out.  Tiles follow from the shape and x's axis order alone, and their sums go through a cascade by 32s like
+the driver's, so dalpha has the same bits on every run; the order is not the one of a dense array.
 """
 
 from collections.abc import Iterator

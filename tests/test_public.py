@@ -58,8 +58,8 @@ SETTINGS = {
 
 
 def test_public_names():
-    assert set(fastact.__all__) == {*DESIGNED, *SETTINGS}
-    assert set(OPERATIONS) == set(DESIGNED)
+    assert set(fastact.__all__) == {*OPERATIONS, *SETTINGS}  # an added activation comes in by the table
+    assert set(OPERATIONS) >= set(DESIGNED)
     visible = {n for n in dir(fastact) if not n.startswith("_")}
     modules = {"ops", "reference"}  # the two rooms without an underscore
     assert visible - modules == set(fastact.__all__)

@@ -6,7 +6,7 @@
 # A call on 64 floats costs 0.2 us here, 10 us there.
 
 cimport numpy as cnp
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.float cimport PyFloat_CheckExact
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
 
@@ -27,8 +27,7 @@ cdef extern from "numpy/arrayobject.h":
 cdef enum:
     MAX_OPS = 64
     NONE, NUMBER, ARRAY     # the forms of alpha that an operation takes
-    DIRECT = 16384      # elements that one kernel call takes at once (a row that is not cut in segments)
-    POOLED = 65536      # bytes from which a fresh result comes from the recycled memory
+    POOLED = 65536      # bytes from which new_array looks into the recycled memory
     STREAM = 2
 
 cdef enum:
@@ -48,14 +47,17 @@ cdef bint[MAX_OPS] reads_dy
 for number, op in enumerate(OPS):
     alpha_form[number] = ("", "number", "array").index(op.alpha) + NONE
     reads_dy[number] = op.backward
-cdef object np_ndarray = np.ndarray
+cdef object np_ndarray = np.ndarray, np_float32 = np.float32, np_float64 = np.float64
+cdef Py_ssize_t direct = _layout.SEGMENT    # elements that one kernel call takes: a row that is not cut
+cdef Py_ssize_t generation = 0      # of the settings
 cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
 cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
 
 
 def settings_changed(bint context=False):
     """The backend, its level or a threshold was changed: look them up again."""
-    global contexts, default_row, stream_bytes, bytes_per_thread
+    global contexts, default_row, generation, stream_bytes, bytes_per_thread
+    generation += 1
     default_row = UNKNOWN
     for row in range(BACKENDS):
         known[row] = False
@@ -72,32 +74,35 @@ cdef int row_of(object backend) except? UNKNOWN:
     """The row of `kernels` for a `backend=` argument, filled; OTHER where the Python text has to look."""
     global default_row
     cdef int row
+    cdef Py_ssize_t asked = generation
+    cdef bint is_default = False
+    if backend is None and contexts:
+        backend = context_backend()
     if backend is None:
-        if contexts:
-            backend = context_backend()
-        if backend is None:
-            if default_row == UNKNOWN:
-                backend = _settings.get_backend()
-                default_row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
-            row = default_row
-        else:
-            row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
-    else:
-        row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
+        if default_row != UNKNOWN:
+            return default_row
+        is_default = True
+        backend = _settings.get_backend()
+    elif type(backend) is not str:
+        return OTHER
+    row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
     if row != OTHER and not known[row]:
         fill(row)
+    if is_default and asked == generation:  # else somebody changed it meanwhile: look again the next time
+        default_row = row
     return row
 
 
 cdef int fill(int row) except -1:
     """Look a backend's kernels up."""
+    cdef Py_ssize_t asked = generation
     backend = "cython" if row == CYTHON else "numba"
     _backends.require(backend)
     for number, op in enumerate(OPS):
         for bits in range(2):
             address = _backends.kernel_address(backend, op.kernel, np.dtype(np.float64 if bits else np.float32))
             kernels[row][number][bits] = <Kernel><intptr_t>address
-    known[row] = True
+    known[row] = asked == generation
     return 0
 
 
@@ -136,7 +141,7 @@ cdef Prepared plan_for(cnp.ndarray x, int typenum, Py_ssize_t axis, bint summed)
         alpha = tuple(n if d == axis else 1 for d, n in enumerate(shape))
         strides = tuple(s * itemsize for s in _layout.dense_strides(shape))
         plan = _layout.make_plan(shape, (strides,) * 3, itemsize, alpha, order, summed)
-        if plan is None or plan.n_planes > 1 or plan.m > 65536 and plan.running:
+        if plan is None or plan.n_planes > 1 or plan.m > _layout.CHUNK and plan.running:
             found = False       # not for this door
         else:
             found = Prepared(plan, itemsize)
@@ -180,7 +185,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef Prepared p
     cdef Kernel kernel
     cdef void* pattern = NULL
-    if n_threads is not None and (type(n_threads) is not int or n_threads < 1):
+    if n_threads is not None and (type(n_threads) is not int or not 1 <= n_threads <= 4096):
         return fallback
     if type(x_) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>x_):
         return fallback
@@ -192,8 +197,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     if n == 0 or (has_dy and not fits(dy_, x, typenum)):
         return fallback
     if alpha_form[op] != NONE:
-        if PyFloat_CheckExact(alpha):
-            number = PyFloat_AS_DOUBLE(alpha)
+        if PyFloat_CheckExact(alpha) or type(alpha) is np_float32 or type(alpha) is np_float64:
+            number = alpha
             narrow = <float>number
             a = <intptr_t>&narrow if typenum == cnp.NPY_FLOAT else <intptr_t>&number
         elif type(alpha) is not np_ndarray or cnp.PyArray_TYPE(<cnp.ndarray>alpha) != typenum \
@@ -202,7 +207,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         elif cnp.PyArray_SIZE(<cnp.ndarray>alpha) == 1:
             like = <cnp.ndarray>alpha
             a = <intptr_t>cnp.PyArray_DATA(like)
-        elif alpha_form[op] == ARRAY and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and type(channel_axis) is int:
+        elif alpha_form[op] == ARRAY and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and type(channel_axis) is int \
+                and -64 <= channel_axis < 64:
             axis = channel_axis
             if axis < 0:
                 axis += cnp.PyArray_NDIM(x)
@@ -212,7 +218,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         else:
             return fallback
     nbytes = n * cnp.PyArray_ITEMSIZE(x)
-    if n > DIRECT or axis >= 0:
+    if n > direct or axis >= 0:
         p = plan_for(x, typenum, axis, summed)
         if p is None:
             return fallback
@@ -252,7 +258,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef intptr_t y = <intptr_t>cnp.PyArray_DATA(result) if result is not None else 0
     cdef intptr_t g = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if has_dy else 0
     cdef intptr_t s = <intptr_t>cnp.PyArray_DATA(x)
-    if n <= DIRECT and axis < 0:
+    if n <= direct and axis < 0:
         # One row: no plan is needed; the sum is the plan's single segment.
         kernel(y, g, s, a, <intptr_t>&total if summed else 0, n, n, 0)
         if not summed:

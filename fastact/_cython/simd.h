@@ -207,7 +207,6 @@ FA_WIDE(splat, (double s), r64_splat(s))
 FA_WIDE(mul, (wide a, wide b), r64_mul(a.r[i], b.r[i]))
 FA_WIDE(add, (wide a, wide b), r64_add(a.r[i], b.r[i]))
 FA_WIDE(where_gt, (wide u, wide w, wide a, wide b), r64_where_gt(u.r[i], w.r[i], a.r[i], b.r[i]))
-FA_WIDE(where_le, (wide u, wide w, wide a, wide b), r64_where_le(u.r[i], w.r[i], a.r[i], b.r[i]))
 FA_WIDE(join, (wide a, wide b, ptrdiff_t n),
         r64_where_gt(r64_splat((double)n), r64_load(fa_ramp64 + i * W64), a.r[i], b.r[i]))
 /* 16 elements of T as doubles.  From memory, not from a vec: a converting load leaves out the shuffles
