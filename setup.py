@@ -90,6 +90,7 @@ setup(
             "cdivision": True,
             "binding": True,
             "embedsignature": False,
+            "annotation_typing": False,  # ops.py's annotations are for readers and type checkers
             "freethreading_compatible": True,
         },
     ),

@@ -6,12 +6,22 @@ the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every roo
 output, grad_output, grad_input, weight; ONNX: slope; oneDNN: src, dst, diff_dst, diff_src, weights).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ._front import backward, elementwise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 __all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu", "relu_backward"]
 
 
-def relu(x, /, *, out=None, backend=None, n_threads=None):
+def relu(
+    x: ArrayLike, /, *, out: np.ndarray | None = None, backend: str | None = None, n_threads: int | None = None
+) -> np.ndarray:
     """Rectified linear unit: y = 0 where x <= 0, else x.
 
     Parameters
@@ -60,7 +70,15 @@ def relu(x, /, *, out=None, backend=None, n_threads=None):
     return elementwise("relu", None, x, None, 1, out, backend, n_threads)
 
 
-def relu_backward(dy, x, /, *, out=None, backend=None, n_threads=None):
+def relu_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    /,
+    *,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+    n_threads: int | None = None,
+) -> np.ndarray:
     """Gradient of `relu`: dx = 0 where x <= 0, else dy.
 
     Parameters
@@ -98,7 +116,15 @@ def relu_backward(dy, x, /, *, out=None, backend=None, n_threads=None):
     return elementwise("relu_backward", dy, x, None, 1, out, backend, n_threads)
 
 
-def leaky_relu(x, /, alpha=0.01, *, out=None, backend=None, n_threads=None):
+def leaky_relu(
+    x: ArrayLike,
+    /,
+    alpha: float = 0.01,
+    *,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+    n_threads: int | None = None,
+) -> np.ndarray:
     """Leaky ReLU: y = x where x > 0, else alpha * x, with one fixed alpha.
 
     Parameters
@@ -139,7 +165,16 @@ def leaky_relu(x, /, alpha=0.01, *, out=None, backend=None, n_threads=None):
     return elementwise("leaky_relu", None, x, alpha, 1, out, backend, n_threads)
 
 
-def leaky_relu_backward(dy, x, /, alpha=0.01, *, out=None, backend=None, n_threads=None):
+def leaky_relu_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    /,
+    alpha: float = 0.01,
+    *,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+    n_threads: int | None = None,
+) -> np.ndarray:
     """Gradient of `leaky_relu`: dx = dy where x > 0, else alpha * dy.
 
     Parameters
@@ -179,7 +214,16 @@ def leaky_relu_backward(dy, x, /, alpha=0.01, *, out=None, backend=None, n_threa
     return elementwise("leaky_relu_backward", dy, x, alpha, 1, out, backend, n_threads)
 
 
-def prelu(x, /, alpha=0.25, *, channel_axis=1, out=None, backend=None, n_threads=None):
+def prelu(
+    x: ArrayLike,
+    /,
+    alpha: ArrayLike = 0.25,
+    *,
+    channel_axis: int = 1,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+    n_threads: int | None = None,
+) -> np.ndarray:
     """Parametric ReLU: y = x where x > 0, else alpha * x, with learned slopes.
 
     Parameters
@@ -227,9 +271,18 @@ def prelu(x, /, alpha=0.25, *, channel_axis=1, out=None, backend=None, n_threads
 
 
 def prelu_backward(
-    dy, x, /, alpha=0.25, *, channel_axis=1, need_dx=True, need_dalpha=True, out=(None, None), backend=None,
-    n_threads=None,
-):  # fmt: skip
+    dy: ArrayLike,
+    x: ArrayLike,
+    /,
+    alpha: ArrayLike = 0.25,
+    *,
+    channel_axis: int = 1,
+    need_dx: bool = True,
+    need_dalpha: bool = True,
+    out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    backend: str | None = None,
+    n_threads: int | None = None,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Gradients of `prelu`: dx = dy where x > 0, else alpha * dy; dalpha = sum of x * dy over x not > 0.
 
     Parameters
