@@ -5,16 +5,11 @@ for the next ones, within a limit (see _cython/buffers.pyx).  Without the compil
 and the limit is only remembered.
 """
 
-import operator
 import os
 
 from . import _cpu
-from ._settings import environment_integer
-
-try:
-    from ._cython import buffers
-except ImportError:
-    buffers = None
+from ._backends import buffers
+from ._settings import check_integer, environment_integer
 
 _limit = 0
 
@@ -33,15 +28,9 @@ def set_buffer_limit(bytes: int) -> None:
         If it is not an integer, or negative.
     """
     global _limit
-    try:
-        bytes = operator.index(bytes)
-    except TypeError:
-        raise TypeError(f"bytes must be an integer, not {type(bytes).__name__}") from None
-    if bytes < 0:
-        raise ValueError(f"bytes must be at least 0, not {bytes}")
-    _limit = bytes
+    _limit = check_integer(bytes, "bytes", 0)
     if buffers is not None:
-        buffers.set_buffer_limit(bytes)
+        buffers.set_buffer_limit(_limit)
 
 
 def get_buffer_limit() -> int:

@@ -30,13 +30,18 @@ def check_backend(name: str, argument: str = "backend") -> str:
 
 def check_threads(n: int, argument: str = "n_threads") -> int:
     """The number, if it is an integer >= 1."""
+    return check_integer(n, argument, 1)
+
+
+def check_integer(value: int, argument: str, least: int) -> int:
+    """The value as an int, if it is an integer >= least."""
     try:
-        n = operator.index(n)
+        value = operator.index(value)
     except TypeError:
-        raise TypeError(f"{argument} must be an integer, not {type(n).__name__}") from None
-    if n < 1:
-        raise ValueError(f"{argument} must be at least 1, not {n}")
-    return n
+        raise TypeError(f"{argument} must be an integer, not {type(value).__name__}") from None
+    if value < least:
+        raise ValueError(f"{argument} must be at least {least}, not {value}")
+    return value
 
 
 def set_backend(name: str | None) -> None:

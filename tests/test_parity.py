@@ -6,6 +6,7 @@ its bits agree between variants is test_dalpha.py).  Shapes come from cases.py. 
 inside the tests, so that a run has hundreds of tests, not tens of thousands; a failure names its shape.
 """
 
+import importlib
 import itertools
 
 import numpy as np
@@ -24,6 +25,7 @@ from helpers import (
     values,
 )
 
+from fastact import _backends
 from fastact._operations import OPERATIONS
 
 
@@ -248,3 +250,10 @@ def test_subnormals_are_not_flushed(name, variant, dtype):
     got = call(name, ops, variant, n_threads=2)
     assert_right(name, ops, got)
     assert np.count_nonzero(got[OPERATIONS[name].writes[0]]) > 90_000
+
+
+@pytest.mark.parametrize("level", _backends.levels())
+@pytest.mark.parametrize("module", ["f32", "f64"])
+def test_a_module_was_compiled_for_its_level(module, level):
+    """Flags that leave out one instruction set would quietly give a lower level's code."""
+    assert level == importlib.import_module(f"fastact._cython.{module}_{level}").LEVEL
