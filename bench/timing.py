@@ -79,11 +79,9 @@ def memory_limit(n_inputs: int, nbytes: int, threads: int) -> Limit | None:
     """The limit for n_inputs arrays read and one written, each of nbytes; None without a compiled backend."""
     if fastact.available_backends() == ("numpy",):
         return None
-    loop = _limit.copy if n_inputs == 1 else _limit.add
-
     def measure(size: int, stream: bool, n: int) -> float:
         arrays = [np.ones(size, np.float32) for _ in range(n_inputs + 1)]
-        return median(lambda: loop(*arrays, stream=stream, n_threads=n), BUDGET / 4)
+        return median(_limit.Traffic(*arrays, stream=stream, n_threads=n).run, BUDGET / 4)
 
     time.sleep(REST)
     variants = [(stream, n) for stream in (False, True) for n in sorted({1, threads})]

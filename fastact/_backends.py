@@ -32,11 +32,11 @@ except ImportError:
     buffers = None
 
 if driver is not None:
-    execute = driver.execute
+    execute, Bound = driver.execute, driver.Bound
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=driver.after_fork)
 else:
-    from ._driver import execute  # noqa: F401
+    from ._driver import Bound, execute  # noqa: F401
 
 
 def openmp_threads() -> int | None:

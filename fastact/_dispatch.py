@@ -154,14 +154,14 @@ def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_thre
     return sums.reshape(shape).transpose(np.argsort(plan.order)) if alpha.ndim else sums.reshape(())
 
 
-def kernel_traffic(kernel: str, out: np.ndarray, dy: np.ndarray | None, x: np.ndarray, stream: bool, threads: int):
-    """Run a kernel of the limit (copy, add) on dense arrays of one dtype: see _limit.py."""
+def bind_traffic(kernel: str, out: np.ndarray, dy: np.ndarray | None, x: np.ndarray, stream: bool, threads: int):
+    """A kernel of the limit (copy, add) bound to dense arrays of one dtype: see _limit.py."""
     strides = (out.strides, out.strides, x.strides)
     plan = _make_plan(x.shape, strides, x.itemsize, _NO_ALPHA[x.ndim], _layout.memory_order(x), False)
     backend = "cython" if not _backends.missing("cython") else "numba"
     address = _backends.kernel_address(backend, kernel, x.dtype)
     addresses = tuple(0 if a is None else a.ctypes.data for a in (out, dy, x, None))
-    _backends.execute(address, addresses, plan, x.itemsize, _STREAM if stream else 0, threads, None)
+    return _backends.Bound(address, addresses, plan, x.itemsize, _STREAM if stream else 0, threads)
 
 
 def describe_policy() -> dict[str, Any]:

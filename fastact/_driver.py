@@ -134,3 +134,13 @@ def execute(kernel, addresses, plan: Plan, itemsize: int, flags: int, threads: i
     if dalpha is not None:
         with np.errstate(all="ignore"):
             dalpha[:] = _fold(plan, partial)
+
+
+class Bound:
+    """As driver.pyx's Bound."""
+
+    def __init__(self, *arguments) -> None:
+        self.arguments = arguments
+
+    def __call__(self) -> None:
+        execute(*self.arguments, None)
