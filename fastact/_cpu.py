@@ -42,6 +42,17 @@ def caches() -> dict[str, int]:
 
 
 @cache
+def sharing() -> int:
+    """The cores that the system says share the last-level cache (1 where it does not say)."""
+    try:
+        shared = (_CACHES / "index3" / "shared_cpu_list").read_text()
+        spans = [[int(core) for core in span.split("-")] for span in shared.split(",")]
+    except (OSError, ValueError):
+        return 1
+    return sum(span[-1] - span[0] + 1 for span in spans)
+
+
+@cache
 def memory() -> int:
     """Bytes of physical memory."""
     try:

@@ -17,15 +17,20 @@ from ._operations import OPERATIONS, Operation
 
 __all__ = ["backward", "elementwise", "levels", "use_level"]
 
-# A team costs 2 to 5 us to start when its threads still spin, and a core moves some 40 GB/s out of its caches:
-# below so many bytes for each thread the start costs more than the second thread saves.
-BYTES_PER_THREAD = 512 << 10
-# Streaming stores leave the result out of the caches.  Measured on a Xeon with 2 MB of L2 (time against ordinary
-# stores): 1.7 to 1.9 at 0.1 MB, 0.77 at 1.6 MB, 0.6 to 0.7 from 64 MB.  Half the last-level cache is where no
-# machine can keep the result for its next reader; 8 MB caps it for machines that report a whole socket's cache.
-STREAM_BYTES = min(_cpu.caches()["L3"] // 2, 8 << 20)
+# A second thread whose partner still spins costs some 1.5 us, one that sleeps 5 us, and a core moves 60 to 100 GB/s out
+# of its L2.  Measured with two threads against one (relu, prelu_backward): 0.85 and 0.76 of the time at 128 KB
+# for each when they spin, 1.10 and 0.98 when they slept; 0.69 and 0.61, 0.84 and 0.72 at 256 KB.
+BYTES_PER_THREAD = 160 << 10
+# Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a call
+# reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against ordinary)
+# 1.8 and 1.5 at 1 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 from 64 MB.  A last-level cache
+# that is ours holds a result for its next reader, so there they wait until three quarters of it are used; one that is
+# reported at more than 32 MB a core belongs to a whole socket, whose other cores this machine does not show.
+_L3 = _cpu.caches()["L3"]
+STREAM_BYTES = 3 * _L3 // 4 if _L3 <= _cpu.sharing() * (32 << 20) else 0
+STREAM_BYTES_PER_THREAD = 5 * _cpu.caches()["L2"] // 4
 
-_STREAM = 2  # a kernel's flag
+_STREAM, _EACH = 2, 4  # flags of a kernel
 
 
 def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) -> np.ndarray:
@@ -51,12 +56,23 @@ def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalp
     result = call.out
     if call.need and result is None:
         result = empty_like(call.x, call.dtype)
-    sums = None
+    sums = into = None
     if backend == "numpy":
         sums = _reference(op, call, result)
     elif call.need or call.need_dalpha:
-        sums = compute(op, call.dy, call.x, call.alpha, call.dtype, result, call.need_dalpha, backend, n_threads)
-    return result, _rounded(call, sums)
+        if call.need_dalpha and call.alpha.size == call.x.size and call.dalpha_dtype == call.dtype:
+            into = _single_terms(call)
+        sums = compute(op, call.dy, call.x, call.alpha, call.dtype, result, call.need_dalpha, backend, n_threads, into)
+    return result, _rounded(call, sums, into)
+
+
+def _single_terms(call: Call) -> np.ndarray | None:
+    """Memory in x's shape for a dalpha of single terms, which a kernel may write as it writes dx."""
+    if call.dalpha_out is None:
+        return empty_like(call.alpha, call.dtype)
+    if call.dalpha_out.ndim < call.x.ndim and not call.dalpha_out.flags.c_contiguous:
+        return None
+    return call.dalpha_out.reshape(call.x.shape)
 
 
 def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -66,10 +82,12 @@ def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.empty_like(x, dtype=dtype, subok=False)
 
 
-def _rounded(call: Call, sums: np.ndarray | None) -> np.ndarray | None:
+def _rounded(call: Call, sums: np.ndarray | None, into: np.ndarray | None) -> np.ndarray | None:
     """dalpha as the user gets it: rounded once from float64, in alpha's shape."""
     if sums is None:
         return None
+    if sums is into:
+        return into.reshape(call.alpha_shape) if call.dalpha_out is None else call.dalpha_out
     dalpha = np.empty(call.alpha_shape, call.dalpha_dtype) if call.dalpha_out is None else call.dalpha_out
     with np.errstate(all="ignore"):
         np.copyto(dalpha, sums.reshape(call.alpha_shape), casting="same_kind")
@@ -95,8 +113,13 @@ _make_plan = lru_cache(maxsize=4096)(_layout.make_plan)
 _NO_ALPHA: dict[int, tuple[int, ...]] = {n: (1,) * n for n in range(65)}
 
 
-def compute(op: Operation, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads) -> np.ndarray | None:
-    """Write `result` (unless None) by a compiled backend; return dalpha's float64 sums in alpha's shape."""
+def compute(
+    op: Operation, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads, into=None
+) -> np.ndarray | None:
+    """Write `result` (unless None) by a compiled backend; return dalpha's float64 sums in alpha's shape.
+
+    Where every alpha has one term, `into` (of x's shape and dtype) is written and returned instead, if it can be.
+    """
     if x.size == 0:
         return np.zeros(alpha.shape) if need_dalpha else None
     if dtype.kind in "bu":
@@ -112,12 +135,14 @@ def compute(op: Operation, dy, x, alpha, dtype, result, need_dalpha, backend, n_
         order = _layout.memory_order(x)
         alpha_shape = _NO_ALPHA[x.ndim] if alpha is None else alpha.shape
         strides = tuple((x if a is None else a).strides for a in (result, dy, x))
-        plan = _make_plan(x.shape, strides, dtype.itemsize, alpha_shape, order, need_dalpha)
+        if into is not None and (not into.transpose(order).flags.c_contiguous or not into.flags.aligned or x.size == 1):
+            into = None
+        plan = _make_plan(x.shape, strides, dtype.itemsize, alpha_shape, order, need_dalpha and into is None)
         if plan is not None and alpha is not None and not _cheap_alpha(plan, alpha):
             plan = None
     if plan is None:
         return _staging.compute(op, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads)
-    return _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads)
+    return _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads, into)
 
 
 def _cheap_alpha(plan: _layout.Plan, alpha: np.ndarray) -> bool:
@@ -127,28 +152,29 @@ def _cheap_alpha(plan: _layout.Plan, alpha: np.ndarray) -> bool:
     return (not plan.running or plan.repeats == 1) and alpha.transpose(plan.order).flags.c_contiguous
 
 
-def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads) -> np.ndarray | None:
+def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_threads, into) -> np.ndarray | None:
     """Run a plan through the driver."""
     pattern = sums = None
     if alpha is not None:
         dense = np.ascontiguousarray(alpha.transpose(plan.order))
         pattern = _layout.alpha_pattern(plan, dense)
     if need_dalpha:
-        sums = np.empty(alpha.size)
-    flags, traffic = 0, x.nbytes * (1 + (result is not None) + (dy is not None))
-    large = result is not None and result.nbytes >= STREAM_BYTES and dtype.kind == "f"
+        sums = np.empty(alpha.size) if into is None else into
+    flags = 0 if into is None else _EACH
+    traffic = x.nbytes * (1 + (result is not None) + (dy is not None))
+    threads = 1
+    if traffic >= 2 * BYTES_PER_THREAD:
+        threads = min(_settings.thread_bound(n_threads), traffic // BYTES_PER_THREAD)
+    large = traffic >= max(STREAM_BYTES, threads * STREAM_BYTES_PER_THREAD) and result is not None and dtype.kind == "f"
     # What starts in the middle of an element can be run, but never reaches an address that can be streamed to.
     large = large and result.flags.aligned
     if large and not any(a is not None and np.may_share_memory(result, a) for a in (x, dy)):
         flags |= _STREAM
-    threads = 1
-    if traffic >= 2 * BYTES_PER_THREAD:
-        threads = min(_settings.thread_bound(n_threads), traffic // BYTES_PER_THREAD)
     address = _backends.kernel_address(backend, op.kernel, dtype)
     addresses = tuple(0 if a is None else a.ctypes.data for a in (result, dy, x, pattern))
     _backends.execute(address, addresses, plan, dtype.itemsize, flags, threads, sums)
-    if sums is None:
-        return None
+    if sums is into:
+        return into
     # From alpha's memory order back to its axes.
     shape = tuple(alpha.shape[axis] for axis in plan.order)
     return sums.reshape(shape).transpose(np.argsort(plan.order)) if alpha.ndim else sums.reshape(())
@@ -166,4 +192,8 @@ def bind_traffic(kernel: str, out: np.ndarray, dy: np.ndarray | None, x: np.ndar
 
 def describe_policy() -> dict[str, Any]:
     """The thresholds in force, for config()."""
-    return {"stream_bytes": STREAM_BYTES, "bytes_per_thread": BYTES_PER_THREAD}
+    return {
+        "stream_bytes": STREAM_BYTES,
+        "stream_bytes_per_thread": STREAM_BYTES_PER_THREAD,
+        "bytes_per_thread": BYTES_PER_THREAD,
+    }

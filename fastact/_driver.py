@@ -14,7 +14,7 @@ import numpy as np
 from ._layout import GROUP, Plan
 
 RADIX = 32
-_RUNNING = 1
+_RUNNING, _EACH, _FENCE = 1, 4, 8
 _Kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
 _pool: ThreadPoolExecutor | None = None
 
@@ -45,7 +45,7 @@ def _locate(dims, index: int) -> tuple[int, int, int]:
     return tuple(at)
 
 
-def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: int, partial) -> None:
+def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: int, partial, each: int) -> None:
     """One chunk: a strip of columns of one group of rows of one plane."""
     strips = -(-plan.columns // plan.chunk_columns)
     strip, group, plane = chunk % strips, chunk // strips % plan.groups, chunk // (strips * plan.groups)
@@ -63,8 +63,9 @@ def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: 
     step = plan.channels if not plan.running else plan.m + (GROUP if plan.joined else 0)
     base = [address + start * itemsize + off for address, off in
             zip(addresses[:3], _locate(plan.planes, plane), strict=True)]  # fmt: skip
-    alpha = addresses[3] + (plane * step + a) * itemsize
-    lanes = width + GROUP if plan.running else width
+    offset = (plane * step + a) * itemsize
+    alpha = addresses[3] + offset
+    lanes = width + -width % GROUP + GROUP
     acc = [np.zeros(lanes) for _ in range(3)] if partial is not None else []
     row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.n_rows)
     left, turns = RADIX, 0
@@ -75,7 +76,7 @@ def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: 
             take = min(stop - row, left) if acc else stop - row
             n = min(take * plan.m, plan.elements - row * plan.m)
         y, dy, x = (where if given else 0 for where, given in zip(at, addresses[:3], strict=True))
-        kernel(y, dy, x, alpha, acc[0].ctypes.data if acc else 0, n, m, flags)
+        kernel(y, dy, x, alpha, acc[0].ctypes.data if acc else each and each + offset, n, m, flags)
         row += take
         left -= take
         if acc and left == 0 and row < stop:
@@ -86,11 +87,7 @@ def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: 
     if acc:
         _move_up(acc, 0)
         _move_up(acc, 1)
-        total = acc[2]
-        if plan.joined:
-            for k in range(width, lanes):
-                total[(k - width) % width] += total[k]
-        partial[plane, group, first : first + width] = total[:width]
+        partial[plane, group, first : first + width] = acc[2][:width]
 
 
 def _move_up(acc, level: int) -> None:
@@ -99,9 +96,14 @@ def _move_up(acc, level: int) -> None:
 
 
 def _fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
-    """The partial sums of each alpha, added in pairs, pairs of pairs, ...: by group, copy, repeat."""
-    shape = (plan.n_planes, plan.groups, plan.copies, plan.channels, plan.repeats)
-    terms = partial.reshape(shape).transpose(1, 2, 4, 0, 3).reshape(-1, plan.n_planes * plan.channels)
+    """The partial sums of each alpha, added in pairs, pairs of pairs, ...: groups, then copies and repeats."""
+    shape = (plan.n_planes, plan.copies, plan.channels, plan.repeats)
+    columns = _in_pairs(partial.transpose(1, 0, 2)).reshape(shape)
+    return _in_pairs(columns.transpose(1, 3, 0, 2).reshape(-1, plan.n_planes * plan.channels))
+
+
+def _in_pairs(terms: np.ndarray) -> np.ndarray:
+    """The sum along the first axis: pairs, pairs of pairs, ..."""
     pending: dict[int, np.ndarray] = {}
     for total in terms:
         level = 0
@@ -109,7 +111,7 @@ def _fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
             total = pending.pop(level) + total
             level += 1
         pending[level] = total
-    total = np.zeros(plan.n_planes * plan.channels)
+    total = np.zeros(terms.shape[1:])
     for level in sorted(pending):
         total = pending[level] + total
     return total
@@ -118,20 +120,22 @@ def _fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
 def execute(kernel, addresses, plan: Plan, itemsize: int, flags: int, threads: int, dalpha) -> None:
     """As driver.pyx's execute."""
     kernel = _Kernel(kernel)
-    flags |= _RUNNING if plan.running else 0
-    partial = None if dalpha is None else np.empty((plan.n_planes, plan.groups, plan.columns))
+    flags |= _FENCE | (_RUNNING if plan.running else 0)
+    each = dalpha.ctypes.data if flags & _EACH else 0
+    summed = dalpha is not None and not each
+    partial = np.empty((plan.n_planes, plan.groups, plan.columns)) if summed else None
 
     def share(part: int, parts: int) -> None:
         with np.errstate(all="ignore"):
             for chunk in range(plan.chunks * part // parts, plan.chunks * (part + 1) // parts):
-                _run_chunk(kernel, addresses, plan, itemsize, flags, chunk, partial)
+                _run_chunk(kernel, addresses, plan, itemsize, flags, chunk, partial, each)
 
     threads = max(1, min(threads, plan.chunks))
     if threads == 1:
         share(0, 1)
     else:
         list(_threads_pool().map(lambda part: share(part, threads), range(threads)))
-    if dalpha is not None:
+    if summed:
         with np.errstate(all="ignore"):
             dalpha[:] = _fold(plan, partial)
 

@@ -6,10 +6,11 @@ order and the form of alpha, never from threads or addresses: that is what makes
 What cannot be run directly (another dtype or byte order, no unit stride) gives None: see _staging.py.
 
 The order of a sum: 16 lanes in a block of 1024 elements, blocks of a segment in pairs; rows by 32s, by
-32s of 32s, ... (the driver's `cascade`) into one partial sum for each column and group of rows; partial
-sums in pairs.  At most 64 + 4 + 3 * 32 + 40 additions on the way of any term.
+32s of 32s, ... (the driver's `cascade`) into one partial sum for each column and group of rows; groups in
+pairs, then copies and segments in pairs.  At most 65 + 4 + 8 + 3 * 32 + 40 additions on the way of any term.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,12 @@ GROUP = 16  # lanes: a running alpha goes on for so many elements past its perio
 SHORTEST_ROW = 16  # rows below this are run as a running alpha with each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
 PERIOD = 256  # elements: shorter periods of a running alpha are repeated up to this
-COLUMNS = 2048  # accumulators of a running alpha that stay in L1
-CHUNK = 65536  # elements: what one thread takes at a time
+SHORT_PERIOD = 2048  # elements of a row of several slopes that is run as a running alpha where there are many rows
+COLUMNS = 8192  # accumulators of a running alpha (64 KB) that stay in L2, as do its slopes
+CHUNK = 8192, 65536  # elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
+CHUNKS = 64  # ... and so many chunks where that leaves a choice: shares come out even, long runs stream better
+RUN = 2048  # elements: shorter runs cost more than the folds that they save
+RADIX = 32  # rows that the driver adds up before it moves their sum up a level
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
 
@@ -109,6 +114,7 @@ def make_plan(shape, strides, itemsize, alpha_shape, order, summed) -> Plan | No
 
     `alpha_shape` has x's number of axes (1 where alpha is broadcast); alpha itself is dense in `order`.
     """
+    chunk = min(max(CHUNK[0], math.prod(shape) // CHUNKS), CHUNK[1])
     alpha_strides = contiguous_strides(alpha_shape, order)
     dims = collapse(shape, strides, alpha_strides, order)
     if not dims:
@@ -117,33 +123,38 @@ def make_plan(shape, strides, itemsize, alpha_shape, order, summed) -> Plan | No
         return None
     row = dims.pop()
     if row.alpha == 0:
-        return _constant_rows(dims, row, itemsize, order, summed)
-    return _running_rows(dims, row.size, 1, row.size, itemsize, order, summed)
+        return _constant_rows(dims, row, itemsize, order, summed, chunk)
+    return _running_rows(dims, row.size, 1, row.size, itemsize, order, summed, chunk)
 
 
-def _constant_rows(dims, row, itemsize, order, summed) -> Plan:
+def _constant_rows(dims, row, itemsize, order, summed, chunk) -> Plan:
     """Alpha is constant along the innermost loop, and perhaps changes with the loop around it."""
     m, channels = row.size, 1
     if dims and dims[-1].alpha and all(step == m * itemsize for step in dims[-1].strides):
         channels = dims.pop().size
         rows = [d for d in dims if not d.alpha]
         n_rows = _product(rows)
-        if m < SHORTEST_ROW or (channels * m <= COLUMNS and n_rows >= 8):
-            return _running_rows(dims, channels, m, channels * m, itemsize, order, summed)
+        if m < SHORTEST_ROW or (channels * m <= SHORT_PERIOD and n_rows >= 8):
+            return _running_rows(dims, channels, m, channels * m, itemsize, order, summed, chunk)
     # A sum's segments follow from m; an elementwise row is cut for the threads only.
     segments = min(MAX_SEGMENTS, -(-m // SEGMENT)) if m > SEGMENT else 1
     segment = -(-m // segments)
     segment += -segment % GROUP
     segments = -(-m // segment)
     columns = channels * segments
-    wide = 1 if segments > 1 else max(1, min(columns, CHUNK // m))
+    wide = 1
+    if segments == 1:
+        # A sum takes few rows together, all of each channel's, where that leaves it no partial sums to fold.
+        together = _product(d for d in dims if not d.alpha) if summed else 1
+        together = together if together <= RADIX and m * together <= chunk else 1
+        wide = min(columns, max(1, chunk // (m * together), RUN // m))
     return _grid(
-        dims, itemsize, order, summed, running=False, m=m, columns=columns, segments=segments, segment=segment,
+        dims, itemsize, order, summed, chunk, running=False, m=m, columns=columns, segments=segments, segment=segment,
         copies=1, channels=channels, repeats=segments, joined=False, elements=0, chunk_columns=wide, width=segment,
     )  # fmt: skip
 
 
-def _running_rows(dims, channels, repeats, period, itemsize, order, summed) -> Plan:
+def _running_rows(dims, channels, repeats, period, itemsize, order, summed, chunk) -> Plan:
     """Alpha runs along the row: `channels` slopes, each for `repeats` elements; short rows are taken together."""
     copies = 1
     innermost = dims[-1] if dims else None
@@ -158,28 +169,29 @@ def _running_rows(dims, channels, repeats, period, itemsize, order, summed) -> P
             copies -= 1
         period *= copies
         dims = [*dims[:-1], Dim(-(-innermost.size // copies), tuple(s * copies for s in innermost.strides), 0)]
-    widest = COLUMNS if summed else CHUNK
-    wide = period if period <= widest else widest
     rows = [d for d in dims if not d.alpha]
+    wide = min(period, COLUMNS if rows else chunk)
     joined = joined and wide == period and len(rows) == 1
     return _grid(
-        dims, itemsize, order, summed, running=True, m=period, columns=period, segments=1, segment=1,
+        dims, itemsize, order, summed, chunk, running=True, m=period, columns=period, segments=1, segment=1,
         copies=copies, channels=channels, repeats=repeats, joined=joined, elements=elements,
         chunk_columns=wide, width=1,
     )  # fmt: skip
 
 
-def _grid(dims, itemsize, order, summed, *, width, **form) -> Plan:
+def _grid(dims, itemsize, order, summed, chunk, *, width, **form) -> Plan:
     """Planes, rows and the chunks that the work is shared out in."""
     planes = tuple(d for d in dims if d.alpha)
     rows = tuple(d for d in dims if not d.alpha)
     n_rows = _product(rows)
     per_row = form["chunk_columns"] * (form["m"] if form["segments"] == 1 and not form["running"] else width)
-    chunk_rows = min(n_rows, max(1, CHUNK // per_row))
+    chunk_rows = min(n_rows, max(1, chunk // per_row))
+    if form["chunk_columns"] < form["columns"] and form["running"]:
+        chunk_rows = min(n_rows, RADIX)  # a strip of alpha is read from L2 for so many rows
     if summed:
         # Partial sums take O(channels): a bounded number of groups, more only where rows would be too many.
         groups = max(1, min(MAX_GROUPS, 16384 // form["columns"] or 8))
-        chunk_rows = min(max(chunk_rows, -(-n_rows // groups)), 32**3, n_rows)
+        chunk_rows = min(max(chunk_rows, -(-n_rows // groups)), RADIX**3, n_rows)
     return Plan(
         planes=planes, rows=rows, n_planes=_product(planes), n_rows=n_rows, chunk_rows=max(1, chunk_rows),
         order=order, **form,
@@ -187,10 +199,7 @@ def _grid(dims, itemsize, order, summed, *, width, **form) -> Plan:
 
 
 def _product(dims) -> int:
-    total = 1
-    for d in dims:
-        total *= d.size
-    return total
+    return math.prod(d.size for d in dims)
 
 
 def alpha_pattern(plan: Plan, alpha: np.ndarray) -> np.ndarray:

@@ -113,6 +113,8 @@ def set_num_threads(n: int | None) -> None:
     """Set the process's upper bound on threads (an integer >= 1; None: what the machine allows)."""
     global _num_threads
     _num_threads = None if n is None else check_threads(n, "n")
+    for listener in on_change:
+        listener()
 
 
 def get_num_threads() -> int:
@@ -131,11 +133,19 @@ def threads(n: int) -> Iterator[None]:
     ...     fastact.get_num_threads()
     1
     """
-    token = _context_threads.set(check_threads(n, "n"))
+    n = check_threads(n, "n")
+    for listener in on_change:
+        listener(context=True)
+    token = _context_threads.set(n)
     try:
         yield
     finally:
         _context_threads.reset(token)
+
+
+def process_threads() -> int:
+    """The process's bound: what was set, else what the machine allows."""
+    return _num_threads or _cpu.cores()
 
 
 def thread_bound(n_threads: int | None) -> int:
@@ -143,7 +153,7 @@ def thread_bound(n_threads: int | None) -> int:
 
     A limit that was put on OpenMP (threadpoolctl, omp_set_num_threads) lowers any of them.
     """
-    bound = n_threads or _context_threads.get() or _num_threads or _cpu.cores()
+    bound = n_threads or _context_threads.get() or process_threads()
     limit = _backends.openmp_threads()
     return bound if limit is None else min(bound, limit)
 

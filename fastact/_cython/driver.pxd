@@ -8,6 +8,7 @@ ctypedef void (*Kernel)(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_
 cdef enum:
     MAX_DIMS = 64           # NumPy's own limit
     RUNNING = 1
+    EACH = 4
     GROUP = 16
 
 cdef struct Dim:
@@ -19,17 +20,22 @@ cdef struct Job:
     intptr_t y, dy, x, a    # addresses; 0 where the operation has no such operand
     Py_ssize_t itemsize, alpha_step, flags
     Py_ssize_t m, columns, segments, segment, copies, channels, repeats, elements
-    Py_ssize_t chunk_columns, chunk_rows, n_planes, n_rows, groups, strips
+    Py_ssize_t chunk_columns, edge, chunk_rows, n_planes, n_rows, groups, strips
     bint joined
     int plane_dims, row_dims
-    Dim[MAX_DIMS] dims      # planes first, then rows
-    double* partial         # [plane][group][column]; NULL where nothing is summed
+    const Dim* dims         # planes first, then rows
+    double* partial         # [plane][group][column]; NULL where nothing is summed ...
+    intptr_t each           # ... and dalpha itself where every alpha has one term (flag EACH), else 0
 
 
 cdef class Prepared:
     cdef Job job
-    cdef Py_ssize_t chunks, lanes
+    cdef Dim[MAX_DIMS] dims
+    cdef Py_ssize_t chunks, lanes, elements
+    cdef bint folds         # whether an alpha has more than one partial sum
 
 
 cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,
-             Py_ssize_t flags, int threads, double* sums) except -1
+             Py_ssize_t flags, int threads, void* sums) except -1
+
+cdef int openmp_limit() noexcept nogil

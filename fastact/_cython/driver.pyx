@@ -10,6 +10,12 @@ from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState* PyEval_SaveThread() nogil
+    void PyEval_RestoreThread(PyThreadState*) nogil
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -46,6 +52,10 @@ cdef enum:
     RADIX = 32              # rows (and sums of rows) added in a chain before they move up a level
     LEVELS = 3
     LINE = 8                # doubles in a cache line: partial sums of two threads never share one
+    WIDTH = 32              # columns whose groups are folded side by side
+    FOLD = 32768            # partial sums from which they are folded by all threads: some 50 us of work
+    FENCE = 8               # a kernel's flag: the last run of a share, after which streamed results have to be seen
+    KEEP_GIL = 32768        # elements (some 5 us of work) below which letting others run costs more than it gives
     SMALL = 1024            # doubles on the stack for a small call's partial sums
 
 
@@ -81,18 +91,28 @@ cdef inline void add_to(double* total, double* part, Py_ssize_t n) noexcept nogi
         part[i] = 0
 
 
-cdef void run_chunk(const Job* job, Py_ssize_t chunk, double* scratch) noexcept nogil:
-    """One chunk: a strip of columns of one group of rows of one plane."""
+cdef inline Py_ssize_t edge(const Job* job, Py_ssize_t strip) noexcept nogil:
+    """Where a strip of columns begins."""
+    if strip == 0:
+        return 0
+    return min(job.columns, strip * job.chunk_columns + job.edge)
+
+
+cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch) noexcept nogil:
+    """One chunk: a strip of columns of one group of rows of one plane; with a fence after the `last` of a share."""
     cdef Py_ssize_t strip = chunk % job.strips, group = (chunk // job.strips) % job.groups
     cdef Py_ssize_t plane = chunk // (job.strips * job.groups)
-    cdef Py_ssize_t first = strip * job.chunk_columns
-    cdef Py_ssize_t width = min(job.chunk_columns, job.columns - first)
-    cdef Py_ssize_t start, n, m, a, take, lanes = width
+    cdef Py_ssize_t first = edge(job, strip)
+    cdef Py_ssize_t width = edge(job, strip + 1) - first
+    cdef Py_ssize_t start, n, m, a, take, flags, lanes = width
+    cdef intptr_t into = 0
     cdef Py_ssize_t row = group * job.chunk_rows, stop = min(row + job.chunk_rows, job.n_rows)
     cdef Py_ssize_t[3] base
     cdef Py_ssize_t[3] at
     cdef Py_ssize_t left = RADIX, turns = 0, k
+    cdef int levels = 1 if stop - row <= RADIX else 2 if stop - row <= RADIX * RADIX else 3
     cdef double* acc = NULL
+    cdef double* partial = NULL
     if job.flags & RUNNING:
         start, n, m, a = first, width, job.m, first
     elif job.segments == 1:
@@ -102,14 +122,19 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, double* scratch) noexcept 
         k = first % job.segments * job.segment
         start, n = a * job.m + k, min(job.segment, job.m - k)
         m = n
-    a = job.a + (plane * job.alpha_step + a) * job.itemsize
+    a = (plane * job.alpha_step + a) * job.itemsize
+    if job.each:
+        into = job.each + a
+    a += job.a
     base[0] = base[1] = base[2] = start * job.itemsize
     locate(job.dims, job.plane_dims, plane, base)
     if job.partial != NULL:
-        acc = scratch
-        if job.flags & RUNNING:             # a group of 16 lanes may begin in the last one
-            lanes = width + GROUP
-        memset(acc, 0, LEVELS * lanes * sizeof(double))
+        partial = job.partial + (plane * job.groups + group) * job.columns + first
+        if job.flags & RUNNING:
+            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # its kernel reads and writes whole groups
+        acc = partial if levels == 1 and lanes == width else scratch
+        memset(acc, 0, levels * lanes * sizeof(double))
+        into = <intptr_t>acc
     while row < stop:
         at[0], at[1], at[2] = base[0], base[1], base[2]
         locate(job.dims + job.plane_dims, job.row_dims, row, at)
@@ -117,9 +142,9 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, double* scratch) noexcept 
         if job.joined:
             take = min(stop - row, left if acc != NULL else stop - row)
             n = min(take * job.m, job.elements - row * job.m)
-        job.kernel(job.y + at[0] if job.y else 0, job.dy + at[1] if job.dy else 0, job.x + at[2], a,
-                   <intptr_t>acc, n, m, job.flags)
         row += take
+        flags = job.flags | FENCE if last and row >= stop else job.flags
+        job.kernel(job.y + at[0] if job.y else 0, job.dy + at[1] if job.dy else 0, job.x + at[2], a, into, n, m, flags)
         left -= take
         if acc != NULL and left == 0 and row < stop:
             # The cascade: 32 rows make a sum, 32 such sums the next one.
@@ -128,14 +153,10 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, double* scratch) noexcept 
             turns += 1
             if turns % RADIX == 0:
                 add_to(acc + 2 * lanes, acc + lanes, lanes)
-    if acc != NULL:
-        add_to(acc + lanes, acc, lanes)
-        add_to(acc + 2 * lanes, acc + lanes, lanes)
-        acc += 2 * lanes
-        if job.joined:                      # past the period alpha has begun again
-            for k in range(width, lanes):
-                acc[(k - width) % width] += acc[k]
-        memcpy_doubles(job.partial + (plane * job.groups + group) * job.columns + first, acc, width)
+    if acc != partial:
+        for k in range(1, levels):
+            add_to(acc + k * lanes, acc + (k - 1) * lanes, lanes)
+        memcpy_doubles(partial, acc + (levels - 1) * lanes, width)
 
 
 cdef inline void memcpy_doubles(double* target, const double* source, Py_ssize_t n) noexcept nogil:
@@ -144,24 +165,51 @@ cdef inline void memcpy_doubles(double* target, const double* source, Py_ssize_t
         target[i] = source[i]
 
 
-cdef double fold(const Job* job, Py_ssize_t plane, Py_ssize_t channel) noexcept nogil:
-    """The partial sums of one alpha, added in pairs, pairs of pairs, ...: by group, copy, repeat."""
-    cdef double[64] pending
-    cdef double total
-    cdef Py_ssize_t group, copy, repeat, count = 0
-    cdef int level
-    cdef const double* partial
+cdef void fold_groups(const Job* job, Py_ssize_t plane, Py_ssize_t first, int width) noexcept nogil:
+    """The groups of a plane, added in pairs, pairs of pairs, ... into the first one: `width` <= WIDTH columns."""
+    cdef double[LINE * 5][WIDTH] pending
+    cdef double[WIDTH] total
+    cdef double* partial = job.partial + plane * job.groups * job.columns + first
+    cdef Py_ssize_t group
+    cdef int level, k
     for group in range(job.groups):
-        partial = job.partial + (plane * job.groups + group) * job.columns
-        for copy in range(job.copies):
-            for repeat in range(job.repeats):
-                total = partial[(copy * job.channels + channel) * job.repeats + repeat]
-                level = 0
-                while (count >> level) & 1:
-                    total = pending[level] + total
-                    level += 1
-                pending[level] = total
-                count += 1
+        for k in range(width):
+            total[k] = partial[group * job.columns + k]
+        level = 0
+        while (group >> level) & 1:
+            for k in range(width):
+                total[k] = pending[level][k] + total[k]
+            level += 1
+        for k in range(width):
+            pending[level][k] = total[k]
+    for k in range(width):
+        total[k] = 0
+    level = 0
+    while job.groups >> level:
+        if (job.groups >> level) & 1:
+            for k in range(width):
+                total[k] = pending[level][k] + total[k]
+        level += 1
+    for k in range(width):
+        partial[k] = total[k]
+
+
+cdef double fold(const Job* job, Py_ssize_t plane, Py_ssize_t channel) noexcept nogil:
+    """The columns of one alpha, added in pairs, pairs of pairs, ...: by copy, repeat."""
+    cdef double[LINE * 5] pending
+    cdef double total
+    cdef Py_ssize_t copy, repeat, count = 0
+    cdef int level
+    cdef const double* partial = job.partial + plane * job.groups * job.columns
+    for copy in range(job.copies):
+        for repeat in range(job.repeats):
+            total = partial[(copy * job.channels + channel) * job.repeats + repeat]
+            level = 0
+            while (count >> level) & 1:
+                total = pending[level] + total
+                level += 1
+            pending[level] = total
+            count += 1
     total = 0.0
     level = 0
     while count >> level:
@@ -174,9 +222,25 @@ cdef double fold(const Job* job, Py_ssize_t plane, Py_ssize_t channel) noexcept 
 cdef void run_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t chunks,
                     double* scratch) noexcept nogil:
     """The share-th of `shares` equal parts of the chunks."""
-    cdef Py_ssize_t chunk
-    for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
-        run_chunk(job, chunk, scratch)
+    cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares
+    for chunk in range(chunks * share // shares, stop):
+        run_chunk(job, chunk, chunk + 1 == stop, scratch)
+
+
+cdef void fold_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, double* sums) noexcept nogil:
+    """The share-th of `shares` equal parts of the columns (without sums), or then of the alphas."""
+    cdef Py_ssize_t strips = (job.columns + WIDTH - 1) // WIDTH, alphas = job.n_planes * job.channels, i, first
+    if sums == NULL:
+        strips *= job.n_planes
+        for i in range(strips * share // shares, strips * (share + 1) // shares):
+            first = i % (strips // job.n_planes) * WIDTH
+            fold_groups(job, i // (strips // job.n_planes), first, <int>min(WIDTH, job.columns - first))
+        return
+    for i in range(alphas * share // shares, alphas * (share + 1) // shares):
+        if job.columns == job.channels:
+            sums[i] = job.partial[i // job.channels * job.groups * job.columns + i % job.channels]
+        else:
+            sums[i] = fold(job, i // job.channels, i % job.channels)
 
 
 cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* scratch,
@@ -186,13 +250,21 @@ cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* s
         run_share(job, t, threads, chunks, scratch + t * scratch_step)
 
 
+cdef void fold_parallel(const Job* job, int threads, double* sums) noexcept nogil:
+    cdef int t
+    for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        fold_share(job, t, threads, sums)
+
+
 cdef class Prepared:
     """A plan as the driver reads it; what changes from call to call is filled in by `run`."""
 
     def __cinit__(self, plan, Py_ssize_t itemsize):
         cdef Job* job = &self.job
         cdef int d = 0
+        job.dims = self.dims
         job.itemsize = itemsize
+        job.edge = 0
         job.m = plan.m
         job.columns = plan.columns
         job.segments = plan.segments
@@ -215,61 +287,79 @@ cdef class Prepared:
         job.plane_dims = len(plan.planes)
         job.row_dims = len(plan.rows)
         for dim in plan.planes + plan.rows:
-            job.dims[d].size = dim.size
-            job.dims[d].y, job.dims[d].dy, job.dims[d].x = dim.strides
+            self.dims[d].size = dim.size
+            self.dims[d].y, self.dims[d].dy, self.dims[d].x = dim.strides
             d += 1
         self.chunks = job.n_planes * job.groups * job.strips
-        self.lanes = LEVELS * (job.chunk_columns + GROUP)
+        self.elements = job.n_planes * job.n_rows * (job.m if job.flags & RUNNING else job.channels * job.m)
+        self.folds = job.groups * job.copies * job.repeats > 1
+        self.lanes = LEVELS * (job.chunk_columns + 3 * GROUP)
 
 
 cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,
-             Py_ssize_t flags, int threads, double* sums) except -1:
-    """Run a plan; sums (unless NULL) gets one double for each alpha, in alpha's memory order."""
+             Py_ssize_t flags, int threads, void* sums) except -1:
+    """Run a plan; sums (unless NULL) gets one double for each alpha, in alpha's memory order.
+
+    With EACH it gets one element of the kernel's type instead, and nothing is added up.
+    """
     cdef Job job = prepared.job
     cdef double* scratch = NULL
-    cdef double[SMALL] small
-    cdef Py_ssize_t step = 0, partials = 0, plane, channel
+    cdef double[SMALL + LINE] small
+    cdef void* memory = NULL
+    cdef Py_ssize_t step = 0, partials = 0
+    cdef PyThreadState* state = NULL
+    cdef bint parallel
     job.kernel = kernel
     job.y, job.dy, job.x, job.a = y, dy, x, a
     job.flags |= flags
     job.partial = NULL
+    if job.flags & RUNNING:
+        # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
+        job.edge = -((y or x) // job.itemsize) & (64 // job.itemsize - 1)
+    job.each = <intptr_t>sums if flags & EACH else 0
     threads = max(1, min(<Py_ssize_t>threads, prepared.chunks))
-    if sums != NULL:
-        partials = (job.n_planes * job.groups * job.columns + LINE) // LINE * LINE
+    if sums != NULL and not job.each:
+        if prepared.folds:
+            partials = (job.n_planes * job.groups * job.columns + LINE) // LINE * LINE
         step = (prepared.lanes // LINE + 2) * LINE
-        if partials + threads * step <= SMALL:
-            job.partial = small
-        else:
-            job.partial = <double*>malloc((partials + threads * step) * sizeof(double))
-            if job.partial == NULL:
+        scratch = small
+        if partials + threads * step > SMALL:
+            memory = malloc((partials + threads * step + LINE) * sizeof(double))
+            if memory == NULL:
                 raise MemoryError(f"fastact: no memory for the partial sums of dalpha ({job.columns} columns)")
-        scratch = job.partial + partials
-    with nogil:
-        if threads == 1 or forked or omp_in_parallel():
-            run_share(&job, 0, 1, prepared.chunks, scratch)
+            scratch = <double*>memory
+        # On cache lines: a register that crosses two costs a running alpha's sum a tenth.
+        scratch += -(<intptr_t>scratch // <intptr_t>sizeof(double)) & (LINE - 1)
+        job.partial = scratch + threads * step if prepared.folds else <double*>sums
+    if prepared.elements >= KEEP_GIL:
+        state = PyEval_SaveThread()
+    parallel = threads > 1 and not forked and not omp_in_parallel()
+    if parallel:
+        run_parallel(&job, threads, prepared.chunks, scratch, step)
+    else:
+        run_share(&job, 0, 1, prepared.chunks, scratch)
+    if job.partial != NULL and prepared.folds:
+        if parallel and partials > FOLD:
+            fold_parallel(&job, threads, NULL)
+            fold_parallel(&job, threads, <double*>sums)
         else:
-            run_parallel(&job, threads, prepared.chunks, scratch, step)
-        if sums != NULL:
-            for plane in range(job.n_planes):
-                for channel in range(job.channels):
-                    sums[plane * job.channels + channel] = fold(&job, plane, channel)
-            if job.partial != small:
-                free(job.partial)
+            fold_share(&job, 0, 1, NULL)
+            fold_share(&job, 0, 1, <double*>sums)
+    free(memory)
+    if state != NULL:
+        PyEval_RestoreThread(state)
     return 0
 
 
 def execute(kernel, addresses, plan, int itemsize, int flags, int threads, dalpha):
-    """Run a plan; `dalpha` (float64, one element for each alpha in memory order) is written, unless None.
+    """Run a plan; `dalpha` (one element for each alpha in memory order) is written, unless None.
 
-    `addresses` are those of y, dy, x and alpha's pattern (0: none).
+    It is float64, or with the flag EACH of the operands' type.  `addresses` are those of y, dy, x and alpha's
+    pattern (0: none).
     """
-    cdef double[::1] sums
-    cdef double* into = NULL
-    if dalpha is not None:
-        sums = dalpha
-        into = &sums[0]
+    cdef intptr_t into = 0 if dalpha is None else dalpha.ctypes.data
     run(Prepared(plan, itemsize), <Kernel><intptr_t>kernel, addresses[0], addresses[1], addresses[2], addresses[3],
-        flags, threads, into)
+        flags, threads, <void*>into)
 
 
 cdef class Bound:
@@ -288,6 +378,12 @@ cdef class Bound:
 
     def __call__(self):
         run(self.prepared, self.kernel, self.y, self.dy, self.x, 0, self.flags, self.threads, NULL)
+
+
+cdef int openmp_limit() noexcept nogil:
+    """What OpenMP allows the calling thread; 0 where nobody limited it."""
+    cdef int limit = omp_get_max_threads()
+    return limit if limit < omp_get_num_procs() else 0
 
 
 def openmp_threads():

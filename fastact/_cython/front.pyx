@@ -7,10 +7,12 @@
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
+from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
-from fastact._cython.driver cimport GROUP, Kernel, Prepared, RUNNING, run
+from fastact._cython.driver cimport GROUP, Kernel, Prepared, RUNNING, openmp_limit, run
 from fastact._cython.buffers cimport new_array
 
 import numpy as np
@@ -27,6 +29,7 @@ cdef extern from "numpy/arrayobject.h":
 cdef enum:
     MAX_OPS = 64
     NONE, NUMBER, ARRAY     # the forms of alpha that an operation takes
+    FEW = 512           # channels whose sums have room on the stack
     POOLED = 65536      # bytes from which new_array looks into the recycled memory
     STREAM = 2
 
@@ -34,11 +37,19 @@ cdef enum:
     CYTHON, NUMBA, BACKENDS     # rows of the table below
     UNKNOWN = -1
     OTHER = -2                  # no kernels: the reference
+cdef enum:
+    SLOTS = 256
+    MAX_NDIM = 6
+cdef struct Slot:
+    int ndim, typenum, axis, summed
+    Py_ssize_t[MAX_NDIM] shape
+    PyObject* plan                  # kept alive by `plans`; NULL: empty
 cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]
 cdef bint[BACKENDS] known           # whether they are up to date
 cdef int default_row = UNKNOWN      # of the process's default backend
-cdef bint contexts = False          # whether use_backend was ever used: then the context has to be asked
-cdef dict plans = {}
+cdef bint contexts = False          # whether use_backend or threads was ever used: then the context has to be asked
+cdef dict plans = {}                # every plan, by a tuple ...
+cdef Slot[SLOTS] slots              # ... and the last ones again, found without making one: 0.2 us less
 # The table of operations, in C.
 cdef list OPS = list(OPERATIONS.values())
 cdef dict NUMBERS = {op.name: number for number, op in enumerate(OPS)}
@@ -51,18 +62,22 @@ cdef object np_ndarray = np.ndarray, np_float32 = np.float32, np_float64 = np.fl
 cdef Py_ssize_t direct = _layout.SEGMENT    # elements that one kernel call takes: a row that is not cut
 cdef Py_ssize_t generation = 0      # of the settings
 cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
+cdef Py_ssize_t stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
+cdef int process_threads = _settings.process_threads()
 cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
 
 
 def settings_changed(bint context=False):
     """The backend, its level or a threshold was changed: look them up again."""
-    global contexts, default_row, generation, stream_bytes, bytes_per_thread
+    global contexts, default_row, generation, stream_bytes, stream_bytes_per_thread, bytes_per_thread, process_threads
     generation += 1
     default_row = UNKNOWN
     for row in range(BACKENDS):
         known[row] = False
     contexts = contexts or context
     stream_bytes = _dispatch.STREAM_BYTES
+    stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
+    process_threads = _settings.process_threads()
     bytes_per_thread = _dispatch.BYTES_PER_THREAD
 
 
@@ -130,8 +145,42 @@ cdef inline bint apart(cnp.ndarray one, object other):
     return a + cnp.PyArray_NBYTES(one) <= b or b + cnp.PyArray_NBYTES(<cnp.ndarray>other) <= a
 
 
-cdef Prepared plan_for(cnp.ndarray x, int typenum, Py_ssize_t axis, bint summed):
-    """The plan for contiguous operands; axis -1: one alpha or none."""
+cdef int thread_bound(object n_threads) except -1:
+    """As _settings.thread_bound."""
+    if contexts:
+        return _settings.thread_bound(n_threads)
+    cdef int bound = process_threads if n_threads is None else n_threads, limit = openmp_limit()
+    return min(bound, limit) if limit else bound
+
+
+cdef Prepared plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
+    """The plan for contiguous operands (axis -1: one alpha or none), or None where it is not for this door."""
+    cdef int ndim = cnp.PyArray_NDIM(x), d
+    cdef size_t mixed = 2 * axis + summed + 131 * typenum
+    cdef Slot* slot
+    cdef bint same
+    for d in range(ndim):
+        mixed = mixed * 1000003 + <size_t>cnp.PyArray_DIM(x, d)
+    slot = &slots[(mixed ^ (mixed >> 16)) % SLOTS]
+    same = slot.plan != NULL and slot.ndim == ndim and slot.typenum == typenum and slot.axis == axis \
+        and slot.summed == summed
+    if same:
+        for d in range(ndim):
+            same = same and slot.shape[d] == cnp.PyArray_DIM(x, d)
+    if same:
+        return <Prepared>slot.plan
+    plan = slow_plan_for(x, typenum, axis, summed)
+    if plan is not None and ndim <= MAX_NDIM:
+        slot.ndim, slot.typenum, slot.axis, slot.summed = ndim, typenum, axis, summed
+        for d in range(ndim):
+            slot.shape[d] = cnp.PyArray_DIM(x, d)
+        slot.plan = <PyObject*>plan
+    return plan
+
+
+cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
+    """The same, made or from the dictionary."""
+    cdef int slot
     key = ((<object>x).shape, typenum, axis, summed)
     found = plans.get(key)
     if found is None:
@@ -141,34 +190,34 @@ cdef Prepared plan_for(cnp.ndarray x, int typenum, Py_ssize_t axis, bint summed)
         alpha = tuple(n if d == axis else 1 for d, n in enumerate(shape))
         strides = tuple(s * itemsize for s in _layout.dense_strides(shape))
         plan = _layout.make_plan(shape, (strides,) * 3, itemsize, alpha, order, summed)
-        if plan is None or plan.n_planes > 1 or plan.m > _layout.CHUNK and plan.running:
-            found = False       # not for this door
+        if plan is None or plan.n_planes > 1:
+            found = False
         else:
             found = Prepared(plan, itemsize)
         if len(plans) > 4096:
+            for slot in range(SLOTS):
+                slots[slot].plan = NULL
             plans.clear()
         plans[key] = found
     return None if found is False else found
 
 
-cdef int fill_pattern(Prepared p, void* target, const void* alpha, int typenum) except -1 nogil:
+cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t itemsize) noexcept nogil:
     """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
-    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, m = p.job.m, i
-    cdef Py_ssize_t k = 0, r = 0
-    for i in range(m + (GROUP if p.job.joined else 0)):
-        if i == m:
-            k = r = 0
-        if typenum == cnp.NPY_FLOAT:
-            (<float*>target)[i] = (<const float*>alpha)[k]
-        else:
-            (<double*>target)[i] = (<const double*>alpha)[k]
-        r += 1
-        if r == repeats:
-            r = 0
-            k += 1
-            if k == channels:
-                k = 0
-    return 0
+    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, period = channels * repeats * itemsize, k, r
+    cdef char* end = target + (p.job.m + (GROUP if p.job.joined else 0)) * itemsize
+    cdef char* t = target
+    if repeats == 1:
+        memcpy(t, alpha, period)
+        t += period
+    else:
+        for k in range(channels):
+            for r in range(repeats):
+                memcpy(t, alpha + k * itemsize, itemsize)
+                t += itemsize
+    while t < end:
+        memcpy(t, t - period, min(period, end - t))
+        t += min(period, end - t)
 
 
 cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, object dalpha_out,
@@ -178,13 +227,17 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef int typenum, row
     cdef bint has_dy = reads_dy[op]
     cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
-    cdef intptr_t a = 0
+    cdef intptr_t a = 0, aligned
     cdef float narrow
     cdef double number = 0, total = 0
     cdef int threads = 1
     cdef Prepared p
     cdef Kernel kernel
     cdef void* pattern = NULL
+    cdef double[FEW] few            # sums on the stack
+    cdef double* wide
+    cdef float* rounded
+    cdef Py_ssize_t channels, k
     if n_threads is not None and (type(n_threads) is not int or not 1 <= n_threads <= 4096):
         return fallback
     if type(x_) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>x_):
@@ -266,15 +319,20 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
     traffic = nbytes * (1 + has_dy + (result is not None))
     if traffic >= 2 * bytes_per_thread:
-        threads = min(<Py_ssize_t>_settings.thread_bound(n_threads), traffic // bytes_per_thread)
-        if y and nbytes >= stream_bytes and apart(result, x) and (not has_dy or apart(result, dy_)):
-            flags = STREAM
-    if axis >= 0 and p.job.flags & RUNNING and (p.job.repeats > 1 or p.job.copies > 1 or p.job.joined):
-        pattern = malloc((p.job.m + GROUP) * sizeof(double))
+        threads = min(<Py_ssize_t>thread_bound(n_threads), traffic // bytes_per_thread)
+    if y and traffic >= max(stream_bytes, threads * stream_bytes_per_thread) and apart(result, x) \
+            and (not has_dy or apart(result, dy_)):
+        flags = STREAM
+    if axis >= 0 and p.job.flags & RUNNING and (p.job.repeats > 1 or p.job.copies > 1 or p.job.joined and (
+            # No register crosses the end of a period of whole groups, unless it began within one to be aligned.
+            p.job.m % GROUP or flags or (s if summed else y) % 64)):
+        pattern = malloc((p.job.m + 2 * GROUP) * sizeof(double))
         if pattern == NULL:
             raise MemoryError("fastact: no memory for alpha's pattern")
-        fill_pattern(p, pattern, <const void*>a, typenum)
-        a = <intptr_t>pattern
+        # On cache lines, as alpha is loaded for each register.
+        aligned = <intptr_t>pattern + (-<intptr_t>pattern & 63)
+        fill_pattern(p, <char*>aligned, <const char*>a, cnp.PyArray_ITEMSIZE(x))
+        a = aligned
     try:
         if not summed:
             run(p, kernel, y, g, s, a, flags, threads, NULL)
@@ -282,11 +340,23 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         if axis < 0:
             run(p, kernel, y, g, s, a, flags, threads, &total)
             return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
-        sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), cnp.NPY_DOUBLE, 0)
-        run(p, kernel, y, g, s, a, flags, threads, <double*>cnp.PyArray_DATA(sums))
+        like = <cnp.ndarray>dalpha_out if dalpha_out is not None \
+            else cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), typenum, 0)
+        channels = cnp.PyArray_SIZE(like)
+        if typenum == cnp.NPY_DOUBLE:
+            run(p, kernel, y, g, s, a, flags, threads, cnp.PyArray_DATA(like))
+            return (result if need_dx else None, like)
+        wide = &few[0]
+        if channels > FEW:
+            sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), cnp.NPY_DOUBLE, 0)
+            wide = <double*>cnp.PyArray_DATA(sums)
+        run(p, kernel, y, g, s, a, flags, threads, wide)
+        rounded = <float*>cnp.PyArray_DATA(like)
+        for k in range(channels):
+            rounded[k] = <float>wide[k]
+        return (result if need_dx else None, like)
     finally:
         free(pattern)
-    return (result if need_dx else None, rounded(sums, typenum, dalpha_out))
 
 
 cdef cnp.ndarray one_sum(double total, int typenum, cnp.ndarray like, object out):
@@ -302,21 +372,6 @@ cdef cnp.ndarray one_sum(double total, int typenum, cnp.ndarray like, object out
         (<float*>cnp.PyArray_DATA(array))[0] = <float>total
     else:
         (<double*>cnp.PyArray_DATA(array))[0] = total
-    return array
-
-
-cdef cnp.ndarray rounded(cnp.ndarray sums, int typenum, object out):
-    """float64 sums (as out, or) in this dtype, rounded once."""
-    cdef cnp.ndarray array
-    cdef Py_ssize_t i
-    if out is None and typenum == cnp.NPY_DOUBLE:
-        return sums
-    array = <cnp.ndarray>out if out is not None else cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(sums), typenum, 0)
-    for i in range(cnp.PyArray_SIZE(sums)):
-        if typenum == cnp.NPY_FLOAT:
-            (<float*>cnp.PyArray_DATA(array))[i] = <float>(<double*>cnp.PyArray_DATA(sums))[i]
-        else:
-            (<double*>cnp.PyArray_DATA(array))[i] = (<double*>cnp.PyArray_DATA(sums))[i]
     return array
 
 

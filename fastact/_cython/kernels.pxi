@@ -7,8 +7,8 @@
 #
 # A run has one of two forms of alpha:
 #   along rows:  alpha is constant along rows of m elements; a[0] belongs to the first row (m >= 16 or one row)
-#   running:     alpha changes from element to element and repeats after m elements.  acc goes on for 16 elements
-#                past m, and so does a where m < n (a wraps around; acc's are added back by the caller)
+#   running:     alpha changes from element to element and repeats after m elements.  acc has room for 16 more
+#                than the next multiple of 16, and where m < n, a goes on for 16 elements past m (it begins again)
 
 from libc.stdint cimport intptr_t
 
@@ -23,27 +23,30 @@ cdef extern from "simd.h" nogil:
         LANES
         GROUP
         LINE
+        FETCH_AHEAD
+        SIDE_BY_SIDE
         STREAM_ALIGNMENT
     vec vec_load(const T*)
     vec vec_load_part(const T*, Py_ssize_t)
     void vec_store(T*, vec)
     void vec_store_part(T*, vec, Py_ssize_t)
     void vec_stream(T*, vec)
+    void vec_stream_part(T*, vec, Py_ssize_t)
     vec vec_splat(T)
     vec vec_mul(vec, vec)
     vec vec_add(vec, vec)
     vec vec_where_gt(vec, vec, vec, vec)
     vec vec_where_le(vec, vec, vec, vec)
     vec vec_join(vec, vec, Py_ssize_t)
-    wide wide_from(const T*)
-    wide wide_from_part(const T*, Py_ssize_t)
     wide wide_load(const double*)
     void wide_store(double*, wide)
     wide wide_splat(double)
-    wide wide_mul(wide, wide)
-    wide wide_add(wide, wide)
-    wide wide_where_gt(wide, wide, wide, wide)
-    wide wide_join(wide, wide, Py_ssize_t)
+    wide wide_add_products_unless_gt(wide, const T*, const T*, T)
+    void wide_share_products_unless_gt(wide*, wide*, const T*, const T*, T, Py_ssize_t)
+    void copy_part(T*, const T*, Py_ssize_t, Py_ssize_t)
+    void fetch(const T*)
+    void fetch(const T*)
+    void fetch_ahead(const T*)
     double wide_sum(wide)
     void fence()
 
@@ -61,14 +64,23 @@ cdef inline vec prelu(vec x, vec alpha) noexcept nogil:
 cdef inline vec prelu_backward_dx(vec dy, vec x, vec alpha) noexcept nogil:
     return vec_where_gt(x, vec_splat(0), dy, vec_mul(alpha, dy))
 
-cdef inline wide prelu_backward_dalpha(wide dy, wide x) noexcept nogil:
-    # The product is selected, not a factor: inf * 0 would be NaN.
-    return wide_where_gt(x, wide_splat(0), wide_splat(0), wide_mul(x, dy))
+cdef inline vec prelu_backward_dalpha(vec dy, vec x) noexcept nogil:
+    # Where every alpha has one term only: 0.0 + that.  The product is selected, not a factor: inf * 0 would be NaN.
+    return vec_add(vec_splat(0), vec_where_gt(x, vec_splat(0), vec_splat(0), vec_mul(x, dy)))
+
+cdef inline wide prelu_backward_sum(wide total, const T* dy, const T* x) noexcept nogil:
+    # total + that, for 16 elements.
+    return wide_add_products_unless_gt(total, x, dy, 0)
+
+cdef inline void prelu_backward_share(wide* total, wide* following, const T* dy, const T* x,
+                                      Py_ssize_t n) noexcept nogil:
+    # The same where one row ends after n elements and the next begins.
+    wide_share_products_unless_gt(total, following, x, dy, 0, n)
 
 # What an operation computes and reads; `op` is a constant wherever it is used, so that the compiler
 # keeps one branch.  COPY and ADD are the memory limit that the benchmarks compare with.
 cdef enum Op:
-    RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD
+    RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, DALPHA, COPY, ADD
 
 cdef inline vec formula(Op op, vec dy, vec x, vec alpha) noexcept nogil:
     if op == RELU:
@@ -79,19 +91,21 @@ cdef inline vec formula(Op op, vec dy, vec x, vec alpha) noexcept nogil:
         return prelu(x, alpha)
     if op == PRELU_BACKWARD:
         return prelu_backward_dx(dy, x, alpha)
+    if op == DALPHA:
+        return prelu_backward_dalpha(dy, x)
     if op == ADD:
         return vec_add(dy, x)
     return x
 
 cdef inline bint reads_dy(Op op) noexcept nogil:
-    return op == RELU_BACKWARD or op == PRELU_BACKWARD or op == ADD
+    return op != RELU and op != PRELU and op != COPY
 
 cdef inline bint reads_alpha(Op op) noexcept nogil:
     return op == PRELU or op == PRELU_BACKWARD
 
 # ---- the elementwise loop ------------------------------------------------------------------------
 
-cdef inline void whole(Op op, bint stream, T* y, const T* dy, const T* x, vec alpha) noexcept nogil:
+cdef inline void one(Op op, bint stream, T* y, const T* dy, const T* x, vec alpha) noexcept nogil:
     """One register."""
     cdef vec v = vec_load(x)
     cdef vec g = vec_load(dy) if reads_dy(op) else v
@@ -101,11 +115,15 @@ cdef inline void whole(Op op, bint stream, T* y, const T* dy, const T* x, vec al
     else:
         vec_store(y, v)
 
-cdef inline void part(Op op, T* y, const T* dy, const T* x, vec alpha, Py_ssize_t n) noexcept nogil:
+cdef inline void part(Op op, bint stream, T* y, const T* dy, const T* x, vec alpha, Py_ssize_t n) noexcept nogil:
     """The first n < LANES elements of a register; nothing outside is read or written."""
     cdef vec v = vec_load_part(x, n)
     cdef vec g = vec_load_part(dy, n) if reads_dy(op) else v
-    vec_store_part(y, formula(op, g, v, alpha), n)
+    v = formula(op, g, v, alpha)
+    if stream:
+        vec_stream_part(y, v, n)
+    else:
+        vec_store_part(y, v, n)
 
 cdef inline Py_ssize_t unaligned(const T* p) noexcept nogil:
     """How many elements p lies behind the last address that can be streamed to."""
@@ -131,10 +149,10 @@ cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, c
         alpha = vec_splat(a[row]) if reads_alpha(op) else vec_splat(0)
         stop = min(end, hi) - LANES
         while i <= stop:
-            whole(op, stream, y + i, dy + i, x + i, alpha)
+            one(op, stream, y + i, dy + i, x + i, alpha)
             i += LANES
         if i < end and i + LANES <= hi:
-            whole(op, stream, y + i, dy + i, x + i, joined(op, a, row, end - i))
+            one(op, stream, y + i, dy + i, x + i, joined(op, a, row, end - i))
             i += LANES
         if i >= end:
             row += 1
@@ -144,155 +162,303 @@ cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, c
             alpha = joined(op, a, row, end - i)
         else:
             alpha = vec_splat(a[row]) if reads_alpha(op) else vec_splat(0)
-        part(op, y + i, dy + i, x + i, alpha, hi - i)
+        part(op, stream, y + i, dy + i, x + i, alpha, hi - i)
 
 cdef inline void sweep_running(Op op, bint stream, T* y, const T* dy, const T* x, const T* a,
                                Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
     """Elements lo .. hi of a run whose alpha runs along with them, with period m."""
     cdef Py_ssize_t i = lo, phase = lo if lo < m else lo % m
     while i + LANES <= hi:
-        whole(op, stream, y + i, dy + i, x + i, vec_load(a + phase))
+        one(op, stream, y + i, dy + i, x + i, vec_load(a + phase))
         i += LANES
         phase += LANES
         if phase >= m:
             phase -= m
     if i < hi:
-        part(op, y + i, dy + i, x + i, vec_load_part(a + phase, hi - i), hi - i)
+        part(op, stream, y + i, dy + i, x + i, vec_load_part(a + phase, hi - i), hi - i)
 
 cdef enum:
     RUNNING = 1     # flags of a kernel: alpha runs along the row
     STREAM = 2      # use streaming stores (the result is larger than the caches and not in place)
+    EACH = 4        # acc is not added to: dalpha, in the computing type, gets its single terms
+    WORTH_ALIGNING = 512    # elements from which it pays to begin at a cache line
+    FENCE = 8       # make what was streamed visible to the other threads: this is the last run of several
+
+cdef inline void sweep_aligned(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
+                               Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
+    """One of the loops above; to stream whole registers, lo must be aligned."""
+    if reads_alpha(op) and flags & RUNNING:
+        if flags & STREAM:
+            sweep_running(op, True, y, dy, x, a, lo, hi, m)
+        else:
+            sweep_running(op, False, y, dy, x, a, lo, hi, m)
+    elif flags & STREAM:
+        sweep_rows(op, True, y, dy, x, a, lo, hi, m)
+    else:
+        sweep_rows(op, False, y, dy, x, a, lo, hi, m)
 
 cdef inline void sweep(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
                        Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
     """The elementwise part of `op` on elements lo .. hi of a run."""
-    cdef bint running = reads_alpha(op) and flags & RUNNING
-    cdef Py_ssize_t head = hi
-    if flags & STREAM:
-        head = min(hi, lo + (LINE - unaligned(y + lo)) % LINE)
-    if running:
-        sweep_running(op, False, y, dy, x, a, lo, head, m)
-        if head < hi:
-            sweep_running(op, True, y, dy, x, a, head, hi, m)
-    else:
-        sweep_rows(op, False, y, dy, x, a, lo, head, m)
-        if head < hi:
-            sweep_rows(op, True, y, dy, x, a, head, hi, m)
+    cdef Py_ssize_t k
+    # Stores that cross two lines cost a fifth in L2, so what is worth it begins with less than a register.
+    while lo < hi and unaligned(y + lo) and (flags & STREAM or hi - lo >= WORTH_ALIGNING):
+        k = min(min(hi - lo, LINE - unaligned(y + lo)), max(1, LANES - 1))
+        sweep_aligned(op, flags, y, dy, x, a, lo, lo + k, m)
+        lo += k
+    sweep_aligned(op, flags, y, dy, x, a, lo, hi, m)
 
 cdef inline void map_run(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
                          Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     sweep(op, flags, y, dy, x, a, 0, n, m)
-    if flags & STREAM:
+    if flags & FENCE:
         fence()
 
 # ---- the sum behind dalpha, and the backward of PReLU in one pass over memory -------------------------
 
 cdef enum:
-    BLOCK = 1024    # elements: 4 or 8 KB of each operand stay in L1 between the two loops below
+    BLOCK = 1024    # elements that are added up in 16 lanes; 4 or 8 KB of each operand stay in L1
+    TILE = 8        # periods of a running alpha that are added up at once
 
-cdef inline double block_sum(const T* dy, const T* x, Py_ssize_t n) noexcept nogil:
-    """The sum of n <= BLOCK terms: element i goes to lane i mod 16, the last ones as a group that ends at n."""
-    cdef wide total = wide_splat(0), term
-    cdef Py_ssize_t i = 0
-    while i + GROUP <= n:
-        total = wide_add(total, prelu_backward_dalpha(wide_from(dy + i), wide_from(x + i)))
-        i += GROUP
-    if i < n:
-        if n >= GROUP:
-            term = prelu_backward_dalpha(wide_from(dy + n - GROUP), wide_from(x + n - GROUP))
-            term = wide_join(wide_splat(0), term, GROUP - (n - i))
-        else:
-            term = prelu_backward_dalpha(wide_from_part(dy, n), wide_from_part(x, n))
-        total = wide_add(total, term)
-    return wide_sum(total)
+cdef inline void push(double* pending, Py_ssize_t count, double total) noexcept nogil:
+    """Blocks are added in pairs, pairs of pairs ...: pending[d] holds the sum of 2**d of the `count` before this."""
+    cdef int d = 0
+    while (count >> d) & 1:
+        total = pending[d] + total
+        d += 1
+    pending[d] = total
 
-cdef inline void running_sum(double* acc, const T* dy, const T* x,
-                             Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
-    """acc[i mod m] += term i for lo <= i < hi."""
-    cdef Py_ssize_t i = lo, phase = lo if lo < m else lo % m
-    cdef wide term
-    while i + GROUP <= hi:
-        term = prelu_backward_dalpha(wide_from(dy + i), wide_from(x + i))
-        wide_store(acc + phase, wide_add(wide_load(acc + phase), term))
-        i += GROUP
-        phase += GROUP
-        if phase >= m:
-            phase -= m
-    if i < hi:
-        # The lanes past hi add +0.0 to what is never -0.0: nothing changes there.
-        term = prelu_backward_dalpha(wide_from_part(dy + i, hi - i), wide_from_part(x + i, hi - i))
-        wide_store(acc + phase, wide_add(wide_load(acc + phase), term))
+cdef inline double folded(const double* pending, Py_ssize_t count, double total) noexcept nogil:
+    """The sum of `count` blocks and a last one."""
+    cdef int d = 0
+    while count >> d:
+        if (count >> d) & 1:
+            total = pending[d] + total
+        d += 1
+    return total
 
-cdef inline Py_ssize_t advance(int flags, T* dx, const T* dy, const T* x, const T* a,
-                               Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """dx from lo up to hi, or a little less so that the next streamed group is aligned; where it stopped.
+cdef inline wide terms_part(wide total, const T* dy, const T* x, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+    """prelu_backward_sum for n < GROUP elements, the lanes from `at` on."""
+    cdef T[GROUP] g
+    cdef T[GROUP] v
+    copy_part(g, dy, at, n)
+    copy_part(v, x, at, n)
+    return prelu_backward_sum(total, g, v)
 
-    It never runs ahead of the sum: in place, what the sum has not read yet must still be there.
-    """
-    if dx == NULL:
-        return lo
+cdef inline void follow(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
+                        Py_ssize_t* done, Py_ssize_t hi, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """y from done up to hi, or a little less so that the next streamed group is aligned."""
     if hi < n and flags & STREAM:
-        hi -= unaligned(dx + hi)
-        if hi <= lo:
-            return lo
-    sweep(PRELU_BACKWARD, flags, dx, dy, x, a, lo, hi, m)
-    return hi
+        hi -= unaligned(y + hi)
+    if hi > done[0]:
+        sweep(op, flags, y, dy, x, a, done[0], hi, m)
+        done[0] = hi
+
+cdef inline void dx_rows(T* dx, const T* dy, const T* x, vec alpha, vec following, Py_ssize_t n) noexcept nogil:
+    """dx of a group: one alpha for the first n elements, the following one for the others."""
+    cdef Py_ssize_t d = 0
+    while d < GROUP:
+        one(PRELU_BACKWARD, False, dx + d, dy + d, x + d, alpha if n >= GROUP else vec_join(alpha, following, n - d))
+        d += LANES
+
+cdef inline void dx_group(T* dx, const T* dy, const T* x, const T* a, Py_ssize_t n) noexcept nogil:
+    """dx of n <= GROUP elements whose alpha runs along with them."""
+    cdef Py_ssize_t d = 0
+    while d + LANES <= n:
+        one(PRELU_BACKWARD, False, dx + d, dy + d, x + d, vec_load(a + d))
+        d += LANES
+    if d < n:
+        part(PRELU_BACKWARD, False, dx + d, dy + d, x + d, vec_load_part(a + d, n - d), n - d)
+
+cdef inline void sum_rows(bint fused, int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+                          Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """acc[row] += the sum of its terms, and dx.
+
+    Element i of the run goes to lane i mod 16, whatever its address; the first 1024 elements of a row, up to a
+    multiple of 16, are a block, and so on.  Registers begin where x has a cache line (crossing lines costs a fifth in
+    L2), so they hold the lanes rotated, which wide_sum does not see; one in which a block or row ends is shared out.
+    Fused, dx is made of each group as it is read.  Not fused, it follows a block behind.
+    """
+    cdef Py_ssize_t shift = unaligned(x)
+    cdef Py_ssize_t i, done = 0, row = 0, end = 0, block, stop, count
+    cdef wide total = wide_splat(0), following, zero = wide_splat(0)
+    cdef vec alpha = vec_splat(0)
+    cdef double[40] pending
+    if n < WORTH_ALIGNING:
+        shift = 0
+    i = -shift
+    if shift:
+        i += GROUP
+        total = terms_part(total, dy, x, shift, i)
+        if fused:
+            sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, 0, i, m)
+    while end < n:
+        block = (end + GROUP - 1) & -GROUP
+        end += m
+        count = 0
+        alpha = vec_splat(a[row]) if fused else alpha
+        while True:
+            block += BLOCK
+            stop = block if block < (end & -GROUP) else end
+            while i + GROUP <= stop:
+                total = prelu_backward_sum(total, dy + i, x + i)
+                fetch_ahead(dy + i)
+                fetch_ahead(x + i)
+                if fused:
+                    dx_rows(dx + i, dy + i, x + i, alpha, alpha, GROUP)
+                i += GROUP
+            following = zero
+            if i < stop and i + GROUP <= n:
+                prelu_backward_share(&total, &following, dy + i, x + i, stop - i)
+                fetch_ahead(dy + i)
+                fetch_ahead(x + i)
+                if fused:
+                    dx_rows(dx + i, dy + i, x + i, alpha, vec_splat(a[row + (stop == end)]), stop - i)
+                i += GROUP
+            elif i < stop:
+                total = terms_part(total, dy + i, x + i, 0, n - i)
+                if fused:
+                    sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m)
+                i = n
+            if stop == end:
+                break
+            push(pending, count, wide_sum(total))
+            count += 1
+            total = following
+            if not fused and dx != NULL:
+                follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, stop, n, m)
+        acc[row] += folded(pending, count, wide_sum(total)) if count else wide_sum(total)
+        total = following
+        row += 1
+        if not fused and dx != NULL and end - done >= BLOCK:
+            follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, end, n, m)
+    if not fused and dx != NULL:
+        follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, n, n, m)
+
+cdef inline wide running_group(bint fused, wide total, T* dx, const T* dy, const T* x, const T* a,
+                               Py_ssize_t ahead) noexcept nogil:
+    """total + the terms of a group, and fused its dx."""
+    total = prelu_backward_sum(total, dy, x)
+    fetch(dy + ahead)
+    fetch(x + ahead)
+    if fused:
+        dx_group(dx, dy, x, a, GROUP)
+    return total
+
+cdef inline void sum_running(bint fused, int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+                             Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """acc[i mod m] += term i in the order of i, and dx: fused or a block behind, as in sum_rows.
+
+    Fused, several periods are added up side by side, so that acc and a are read once for all of them.
+    """
+    cdef Py_ssize_t i = 0, done = 0, phase, stop, width, j, k
+    cdef Py_ssize_t ahead = FETCH_AHEAD // <Py_ssize_t>sizeof(T)
+    cdef wide total, second, third, fourth, others = wide_splat(0)
+    if fused and TILE * m <= BLOCK:
+        ahead = TILE * m        # the next periods, where the processor does not look by itself
+    while i < n:
+        stop = i + m
+        if fused and n - i > m:
+            stop = i + min(TILE, (n - i) // m) * m
+        width = min(m, n - i)
+        phase = 0
+        while SIDE_BY_SIDE == 4 and phase + 4 * GROUP <= width:
+            # Four groups in registers over all periods: storing acc each time costs as much as all the rest.
+            total, second = wide_load(acc + phase), wide_load(acc + phase + GROUP)
+            third, fourth = wide_load(acc + phase + 2 * GROUP), wide_load(acc + phase + 3 * GROUP)
+            j = i + phase
+            while j < stop:
+                total = running_group(fused, total, dx + j, dy + j, x + j, a + phase, ahead)
+                second = running_group(fused, second, dx + j + GROUP, dy + j + GROUP, x + j + GROUP,
+                                       a + phase + GROUP, ahead)
+                third = running_group(fused, third, dx + j + 2 * GROUP, dy + j + 2 * GROUP, x + j + 2 * GROUP,
+                                      a + phase + 2 * GROUP, ahead)
+                fourth = running_group(fused, fourth, dx + j + 3 * GROUP, dy + j + 3 * GROUP, x + j + 3 * GROUP,
+                                       a + phase + 3 * GROUP, ahead)
+                j += m
+            wide_store(acc + phase, total)
+            wide_store(acc + phase + GROUP, second)
+            wide_store(acc + phase + 2 * GROUP, third)
+            wide_store(acc + phase + 3 * GROUP, fourth)
+            phase += 4 * GROUP
+            if not fused and dx != NULL and i + phase - done >= BLOCK:
+                follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, i + phase, n, m)
+        while phase + GROUP <= width:
+            total = wide_load(acc + phase)
+            j = i + phase
+            while j < stop:
+                total = running_group(fused, total, dx + j, dy + j, x + j, a + phase, ahead)
+                j += m
+            wide_store(acc + phase, total)
+            phase += GROUP
+        k = width - phase
+        if k > 0:
+            # The lanes past the period hold +0.0, and what is read there is left out (in place, it may be dx already).
+            total = wide_load(acc + phase)
+            j = i + phase
+            while j < stop:
+                if j + GROUP <= n:
+                    prelu_backward_share(&total, &others, dy + j, x + j, k)
+                else:
+                    total = terms_part(total, dy + j, x + j, 0, k)
+                if fused:
+                    dx_group(dx + j, dy + j, x + j, a + phase, k)
+                j += m
+            wide_store(acc + phase, total)
+        i = stop
+    if not fused and dx != NULL:
+        follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, n, n, m)
+
+cdef inline void sum_aligned(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+                             Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """sum_running, fused; where periods are of whole groups, they are begun where x has a cache line (see sum_rows).
+
+    acc then goes on past its end for what lies before that, as a does.
+    """
+    cdef Py_ssize_t head = (LINE - unaligned(x)) % LINE, k
+    if not head or m % GROUP or n < WORTH_ALIGNING or n <= m:
+        sum_running(True, flags, dx, dy, x, a, acc, n, m)
+        return
+    wide_store(acc + m, terms_part(wide_load(acc), dy, x, 0, head))
+    sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m)
+    sum_running(True, flags, dx + head, dy + head, x + head, a + head, acc + head, n - head, m)
+    for k in range(head):
+        acc[k] = acc[m + k]
+
+cdef inline void each_term(int flags, T* dx, const T* dy, const T* x, const T* a, T* dalpha,
+                           Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """Every alpha has one term: dalpha is as elementwise as dx.  The first of a block, for dx may be in place."""
+    cdef Py_ssize_t done = 0, made = 0, stop = 0
+    while stop < n:
+        stop = min(n, stop + BLOCK)
+        follow(DALPHA, flags, dalpha, dy, x, a, &made, stop, n, n)
+        if dx != NULL:
+            follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, min(stop, made), n, m)
 
 cdef void backward_run(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
                        Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """dx (unless NULL) and acc += sums of terms (unless NULL): per row, or per phase of a running alpha.
 
-    One pass over memory: a block is summed and, while it is in L1, turned into dx.  Two loops on a block
-    because the sum wants its operands widened by converting loads and dx as they are, and because they leave
-    the order of the sum free of what streaming asks of addresses.  One fused loop has not been timed against it.
+    One pass over memory.  In the caches dx is made in the loop of the sum: a comparison, the loads and half the
+    loop are shared.  Streamed, a block is summed and then, out of L1, turned into dx: streaming may then ask of
+    addresses what it likes without touching the order of the sum.
     """
-    cdef Py_ssize_t i = 0, done = 0, row = 0, stop, rows, q
-    cdef Py_ssize_t count, k
-    cdef double total
-    cdef double[40] pending
+    cdef bint fused = dx != NULL and not flags & STREAM
     if acc == NULL:
         map_run(PRELU_BACKWARD, flags, dx, dy, x, a, n, m)
         return
-    if flags & RUNNING:
-        while i < n:
-            stop = min(n, i + BLOCK)
-            running_sum(acc, dy, x, i, stop, m)
-            done = advance(flags, dx, dy, x, a, done, stop, n, m)
-            i = stop
-    elif m <= BLOCK:
-        rows = BLOCK // m
-        while i < n:
-            stop = min(n, i + rows * m)
-            while i < stop:
-                acc[row] += block_sum(dy + i, x + i, min(m, n - i))
-                row += 1
-                i += m
-            done = advance(flags, dx, dy, x, a, done, stop, n, m)
+    if flags & EACH:
+        each_term(flags, dx, dy, x, a, <T*>acc, n, m)
+    elif flags & RUNNING:
+        if fused:
+            sum_aligned(flags, dx, dy, x, a, acc, n, m)
+        else:
+            sum_running(False, flags, dx, dy, x, a, acc, n, m)
+    elif fused:
+        sum_rows(True, flags, dx, dy, x, a, acc, n, m)
     else:
-        while i < n:
-            stop = min(n, i + m)
-            count = 0
-            while i < stop:
-                k = min(BLOCK, stop - i)
-                total = block_sum(dy + i, x + i, k)
-                i += k
-                done = advance(flags, dx, dy, x, a, done, i, n, m)
-                # Blocks are added in pairs, pairs of pairs ...: pending[d] holds the sum of 2**d blocks.
-                q = 0
-                while (count >> q) & 1:
-                    total = pending[q] + total
-                    q += 1
-                pending[q] = total
-                count += 1
-            total = 0
-            q = 0
-            while count >> q:
-                if (count >> q) & 1:
-                    total = pending[q] + total
-                q += 1
-            acc[row] += total
-            row += 1
-    if dx != NULL and flags & STREAM:
+        sum_rows(False, flags, dx, dy, x, a, acc, n, m)
+    if flags & FENCE:
         fence()
 
 # ---- what the driver calls: plain C functions, addresses as integers ---------------------------------

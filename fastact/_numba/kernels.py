@@ -20,27 +20,34 @@ from numba.core.caching import FunctionCache
 
 from . import simd
 from .simd import (
+    FETCH_AHEAD,
     GROUP,
     LINE,
     Pointer,
     Vector,
     add,
+    add_products_unless_gt,
     at,
     fence,
+    fetch,
     get,
     join,
     lanes,
+    like,
     load,
     load_part,
     load_wide,
     load_wide_part,
     mul,
     put,
+    registers,
     scratch,
+    share_products_unless_gt,
     splat,
     store,
     store_part,
     stream,
+    stream_lane,
     sum_lanes,
     where_gt,
     where_le,
@@ -50,15 +57,21 @@ from .simd import (
 # Every flag of the compiler.  Numba's "numpy" error model leaves out the checks before // and %.
 FLAGS = {"error_model": "numpy", "boundscheck": False, "fastmath": False, "forceinline": True}
 part = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **FLAGS)
+# The same, left as a function of its own where LLVM sees fit: a loop that is called from several others.
+apart = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **{**FLAGS, "forceinline": False})
 
 # What an operation computes and reads.  COPY and ADD are the memory limit that the benchmarks compare with.
 KERNELS = ("relu", "relu_backward", "prelu", "prelu_backward", "copy", "add")
 # np.intp, here and below: Numba compiles a function again for each plain integer that it is called with.
-RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD = OPS = tuple(np.arange(len(KERNELS), dtype=np.intp))
+RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD, DALPHA = OPS = tuple(np.arange(7, dtype=np.intp))
 
 RUNNING = 1  # flags of a kernel: alpha runs along the row
 STREAM = 2  # use streaming stores (the result is larger than the caches and not in place)
-BLOCK = 1024  # elements: 4 or 8 KB of each operand stay in L1 between the two loops of the backward
+EACH = 4  # acc is not added to: dalpha, in the computing type, gets its single terms
+FENCE = 8  # make what was streamed visible to the other threads: this is the last run of several
+WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
+BLOCK = 1024  # elements that are added up in 16 lanes; 4 or 8 KB of each operand stay in L1
+TILE = 8  # periods of a running alpha that are added up at once
 
 # ---- formulas: the contract's expressions, one line each -------------------------------------------------------------
 
@@ -89,8 +102,20 @@ def prelu_backward_dx(dy: Vector, x: Vector, alpha: Vector) -> Vector:
 
 @part
 def prelu_backward_dalpha(dy: Vector, x: Vector) -> Vector:
-    """The terms of the sum.  The product is selected, not a factor: inf * 0 would be NaN."""
-    return where_gt(x, 0, 0, mul(x, dy))
+    """Where every alpha has one term only: 0.0 + that.  The product is selected, not a factor: inf * 0 would be NaN."""
+    return add(0, where_gt(x, 0, 0, mul(x, dy)))
+
+
+@part
+def prelu_backward_sum(total: Vector, dy: Pointer, x: Pointer, i: int) -> Vector:
+    """total + that, for the 16 elements from i on."""
+    return add_products_unless_gt(total, x, dy, i, 0)
+
+
+@part
+def prelu_backward_share(total: Vector, dy: Pointer, x: Pointer, i: int, n: int) -> tuple[Vector, Vector]:
+    """The same where one row ends after n elements and the next, whose total comes second, begins."""
+    return share_products_unless_gt(total, x, dy, i, 0, n)
 
 
 @part
@@ -104,6 +129,8 @@ def formula(op: int, dy: Vector, x: Vector, alpha: Vector) -> Vector:
         return prelu(x, alpha)
     if op == PRELU_BACKWARD:
         return prelu_backward_dx(dy, x, alpha)
+    if op == DALPHA:
+        return prelu_backward_dalpha(dy, x)
     if op == ADD:
         return add(dy, x)
     return x
@@ -112,7 +139,7 @@ def formula(op: int, dy: Vector, x: Vector, alpha: Vector) -> Vector:
 @part
 def reads_dy(op: int) -> bool:
     """Whether `op` reads dy."""
-    return op in (RELU_BACKWARD, PRELU_BACKWARD, ADD)
+    return op in (RELU_BACKWARD, PRELU_BACKWARD, DALPHA, ADD)
 
 
 @part
@@ -136,10 +163,18 @@ def whole(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, a
 
 
 @part
-def tail(op: int, y: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector, n: int) -> None:
-    """The first n < LANES elements of a vector; nothing outside is read or written."""
+def tail(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector, n: int) -> None:
+    """The first n < LANES elements of a vector; nothing outside is read or written.
+
+    Streamed, element by element: an ordinary store between streaming ones costs over a microsecond on a busy bus.
+    """
     v = load_part(x, i, n)
-    store_part(y, i, formula(op, load_part(dy, i, n) if reads_dy(op) else v, v, alpha), n)
+    v = formula(op, load_part(dy, i, n) if reads_dy(op) else v, v, alpha)
+    if streams:
+        for k in range(n):
+            stream_lane(y, i, v, k)
+    else:
+        store_part(y, i, v, n)
 
 
 @part
@@ -190,7 +225,7 @@ def sweep_rows(
             end += m
     if i < hi:
         alpha = joined(op, a, row, end - i) if end < hi else constant(op, a, row)
-        tail(op, y, dy, x, i, alpha, hi - i)
+        tail(op, streams, y, dy, x, i, alpha, hi - i)
 
 
 @part
@@ -208,148 +243,341 @@ def sweep_running(
         if phase >= m:
             phase -= m
     if i < hi:
-        tail(op, y, dy, x, i, load_part(a, phase, hi - i), hi - i)
+        tail(op, streams, y, dy, x, i, load_part(a, phase, hi - i), hi - i)
+
+
+@part
+def sweep_aligned(
+    op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int
+) -> None:
+    """One of the loops above; to stream whole vectors, lo must be aligned."""
+    if reads_alpha(op) and flags & RUNNING:
+        if flags & STREAM:
+            sweep_running(op, True, y, dy, x, a, lo, hi, m)
+        else:
+            sweep_running(op, False, y, dy, x, a, lo, hi, m)
+    elif flags & STREAM:
+        sweep_rows(op, True, y, dy, x, a, lo, hi, m)
+    else:
+        sweep_rows(op, False, y, dy, x, a, lo, hi, m)
+
+
+@part
+def alpha_at(op: int, flags: int, a: Pointer, lo: int, n: int, m: int) -> Vector:
+    """The alphas of the n < LANES elements from lo on."""
+    if not reads_alpha(op):
+        return splat(a, 0)
+    if flags & RUNNING:
+        return load_part(a, lo % m, n)
+    row = lo // m
+    end = (row + 1) * m - lo
+    return splat(a, get(a, row)) if end >= n else join(splat(a, get(a, row)), splat(a, get(a, row + 1)), end)
 
 
 @part
 def sweep(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int) -> None:
     """The elementwise part of `op` on elements lo .. hi of a run."""
-    head = hi
-    if flags & STREAM:
-        head = min(hi, lo + (lanes(y) - unaligned(y, lo)) % lanes(y))
-    if reads_alpha(op) and flags & RUNNING:
-        sweep_running(op, False, y, dy, x, a, lo, head, m)
-        if head < hi:
-            sweep_running(op, True, y, dy, x, a, head, hi, m)
-    else:
-        sweep_rows(op, False, y, dy, x, a, lo, head, m)
-        if head < hi:
-            sweep_rows(op, True, y, dy, x, a, head, hi, m)
+    # Stores that cross two lines cost a fifth in L2, so what is worth it begins with less than a vector.
+    head = min(hi - lo, (lanes(y) - unaligned(y, lo)) % lanes(y))
+    if head and (flags & STREAM or hi - lo >= WORTH_ALIGNING):
+        alpha = alpha_at(op, flags, a, lo, head, m)
+        if flags & STREAM:
+            tail(op, True, y, dy, x, lo, alpha, head)
+        else:
+            tail(op, False, y, dy, x, lo, alpha, head)
+        lo += head
+    sweep_aligned(op, flags, y, dy, x, a, lo, hi, m)
 
 
 @part
 def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, n: int, m: int) -> None:
     """An elementwise operation on a run."""
     sweep(op, flags, y, dy, x, a, np.intp(0), n, m)
-    if flags & STREAM:
+    if flags & FENCE:
         fence()
 
 
 # ---- the sum behind dalpha, and the backward of PReLU in one pass over memory ----------------------------------------
 
 
-@part
-def block_sum(dy: Pointer, x: Pointer, lo: int, n: int) -> float:
-    """The sum of n <= BLOCK terms: element i goes to lane i mod 16, the last ones as a group that ends at n."""
-    total = zeros()
-    hi = lo + n
-    i = lo
-    while i + GROUP <= hi:
-        total = add(total, prelu_backward_dalpha(load_wide(dy, i), load_wide(x, i)))
-        i += GROUP
-    if i < hi:
-        if n >= GROUP:
-            last = hi - GROUP
-            term = prelu_backward_dalpha(load_wide(dy, last), load_wide(x, last))
-            term = join(zeros(), term, i - last)
-        else:
-            term = prelu_backward_dalpha(load_wide_part(dy, lo, n), load_wide_part(x, lo, n))
-        total = add(total, term)
-    return sum_lanes(total)
-
-
-@part
-def running_sum(acc: Pointer, dy: Pointer, x: Pointer, lo: int, hi: int, m: int) -> None:
-    """acc[i mod m] += term i for lo <= i < hi."""
-    i = lo
-    phase = lo if lo < m else lo % m
-    while i + GROUP <= hi:
-        term = prelu_backward_dalpha(load_wide(dy, i), load_wide(x, i))
-        store(acc, phase, add(load_wide(acc, phase), term))
-        i += GROUP
-        phase += GROUP
-        if phase >= m:
-            phase -= m
-    if i < hi:
-        k = hi - i
-        term = prelu_backward_dalpha(load_wide_part(dy, i, k), load_wide_part(x, i, k))
-        store_part(acc, phase, add(load_wide_part(acc, phase, k), term), k)
-
-
-@part
-def advance(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, n: int, m: int) -> int:
-    """Write dx from lo up to hi, or a little less so that the next streamed vector is aligned; where it stopped.
-
-    It never runs ahead of the sum: in place, what the sum has not read yet must still be there.
-    """
-    if simd.address(dx) == 0:
-        return lo
-    if hi < n and flags & STREAM:
-        hi -= unaligned(dx, hi)
-        if hi <= lo:
-            return lo
+@apart
+def sweep_dx(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int) -> None:
+    """Elements lo .. hi of dx."""
     sweep(PRELU_BACKWARD, flags, dx, dy, x, a, lo, hi, m)
+
+
+@apart
+def sweep_dalpha(flags: int, dalpha: Pointer, dy: Pointer, x: Pointer, lo: int, hi: int) -> None:
+    """Elements lo .. hi of a dalpha of single terms."""
+    sweep(DALPHA, flags, dalpha, dy, x, x, lo, hi, hi)
+
+
+@part
+def aligned(flags: int, y: Pointer, hi: int, n: int) -> int:
+    """How far y may go now: up to hi, or a little less so that the next streamed vector is aligned."""
+    return hi - unaligned(y, hi) if hi < n and flags & STREAM else hi
+
+
+@part
+def follow(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, done: int, hi: int, n: int, m: int) -> int:
+    """Write dx from `done` as far as it may go now; where it stopped."""
+    hi = aligned(flags, dx, hi, n)
+    if hi <= done:
+        return done
+    sweep_dx(flags, dx, dy, x, a, done, hi, m)
     return hi
 
 
 @part
-def fold(pending: Pointer, count: int, total: float, all_of_them: bool) -> float:
-    """`total` after the pending sums that it completes (or after all): pending[q] holds the sum of 2**q blocks."""
-    q = 0
-    while count >> q:
-        if (count >> q) & 1:
-            total = get(pending, q) + total
-        elif not all_of_them:
-            break
-        q += 1
-    if not all_of_them:
-        put(pending, q, total)
+def push(pending: Pointer, count: int, total: float) -> None:
+    """Blocks are added in pairs, pairs of pairs ...: pending[d] holds the sum of 2**d of the `count` before this."""
+    d = 0
+    while (count >> d) & 1:
+        total = get(pending, d) + total
+        d += 1
+    put(pending, d, total)
+
+
+@part
+def folded(pending: Pointer, count: int, total: float) -> float:
+    """The sum of `count` blocks and a last one."""
+    d = 0
+    while count >> d:
+        if (count >> d) & 1:
+            total = get(pending, d) + total
+        d += 1
     return total
+
+
+@part
+def terms_part(total: Vector, dy: Pointer, x: Pointer, i: int, at_: int, n: int) -> Vector:
+    """prelu_backward_sum for n < GROUP elements from i on, the lanes from `at_` on."""
+    g = scratch(GROUP)
+    v = scratch(GROUP)
+    store(g, 0, load_wide_part(dy, i, at_, n))
+    store(v, 0, load_wide_part(x, i, at_, n))
+    return prelu_backward_sum(total, g, v, 0)
+
+
+@part
+def dx_rows(dx: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector, following: Vector, n: int) -> None:
+    """dx of a group: one alpha for the first n elements, the following one for the others."""
+    d = 0
+    while d < GROUP:
+        whole(PRELU_BACKWARD, False, dx, dy, x, i + d, alpha if n >= GROUP else join(alpha, following, n - d))
+        d += lanes(x)
+
+
+@part
+def sum_rows(
+    fused: bool, flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
+) -> None:
+    """acc[row] += the sum of its terms, and dx.
+
+    Element i of the run goes to lane i mod 16, whatever its address; the first 1024 elements of a row, up to a
+    multiple of 16, are a block, and so on.  Vectors begin where x has a cache line (crossing lines costs a fifth in
+    L2), so they hold the lanes rotated, which sum_lanes does not see; one in which a block or row ends is shared out.
+    Fused, dx is made of each group as it is read.  Not fused, it follows a block behind.
+    """
+    behind = not fused and simd.address(dx) != 0
+    ahead = FETCH_AHEAD * lanes(x)
+    pending = scratch(40)
+    total = zeros()
+    alpha = splat(x, 0)
+    done = row = end = np.intp(0)
+    i = -unaligned(x, 0) if n >= WORTH_ALIGNING else np.intp(0)
+    if i:
+        total = terms_part(total, dy, x, np.intp(0), -i, i + GROUP)
+        i += GROUP
+        if fused:
+            sweep_dx(flags, dx, dy, x, a, np.intp(0), i, m)
+    while end < n:
+        block = (end + GROUP - 1) & -GROUP
+        end += m
+        count = 0
+        if fused:
+            alpha = splat(a, get(a, row))
+        while True:
+            block += BLOCK
+            stop = block if block < (end & -GROUP) else end
+            while i + GROUP <= stop:
+                total = prelu_backward_sum(total, dy, x, i)
+                fetch(dy, i + ahead)
+                fetch(x, i + ahead)
+                if fused:
+                    dx_rows(dx, dy, x, i, alpha, alpha, np.intp(GROUP))
+                i += GROUP
+            following = zeros()
+            if i < stop and i + GROUP <= n:
+                total, following = prelu_backward_share(total, dy, x, i, stop - i)
+                fetch(dy, i + ahead)
+                fetch(x, i + ahead)
+                if fused:
+                    next_alpha = splat(a, get(a, row + (stop == end)))
+                    dx_rows(dx, dy, x, i, alpha, next_alpha, stop - i)
+                i += GROUP
+            elif i < stop:
+                total = terms_part(total, dy, x, i, np.intp(0), n - i)
+                if fused:
+                    sweep_dx(flags, dx, dy, x, a, i, n, m)
+                i = n
+            if stop == end:
+                break
+            push(pending, count, sum_lanes(total))
+            count += 1
+            total = following
+            if behind:
+                done = follow(flags, dx, dy, x, a, done, stop, n, m)
+        put(acc, row, get(acc, row) + folded(pending, count, sum_lanes(total)))
+        total = following
+        row += 1
+        if behind and end - done >= BLOCK:
+            done = follow(flags, dx, dy, x, a, done, end, n, m)
+    if behind:
+        follow(flags, dx, dy, x, a, done, n, n, m)
+
+
+@part
+def dx_group(dx: Pointer, dy: Pointer, x: Pointer, i: int, a: Pointer, phase: int, n: int) -> None:
+    """n <= GROUP elements of dx whose alpha runs along with them."""
+    d = 0
+    while d + lanes(x) <= n:
+        whole(PRELU_BACKWARD, False, dx, dy, x, i + d, load(a, phase + d))
+        d += lanes(x)
+    if d < n:
+        tail(PRELU_BACKWARD, False, dx, dy, x, i + d, load_part(a, phase + d, n - d), n - d)
+
+
+@part
+def running_group(
+    fused: bool, total: Vector, dx: Pointer, dy: Pointer, x: Pointer, i: int, a: Pointer, phase: int, ahead: int
+) -> Vector:
+    """total + the terms of a group, and fused its dx."""
+    total = prelu_backward_sum(total, dy, x, i)
+    fetch(dy, i + ahead)
+    fetch(x, i + ahead)
+    if fused:
+        dx_group(dx, dy, x, i, a, phase, np.intp(GROUP))
+    return total
+
+
+@part
+def sum_running(
+    fused: bool, flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
+) -> None:
+    """acc[i mod m] += term i in the order of i, and dx: fused or a block behind, as in sum_rows.
+
+    Fused, several periods are added up side by side, so that acc and a are read once for all of them.
+    """
+    behind = not fused and simd.address(dx) != 0
+    # The next periods, where the processor does not look by itself.
+    ahead = TILE * m if fused and TILE * m <= BLOCK else FETCH_AHEAD * lanes(x)
+    i = done = np.intp(0)
+    while i < n:
+        stop = i + m
+        if fused and n - i > m:
+            stop = i + min(TILE, (n - i) // m) * m
+        width = min(m, n - i)
+        phase = np.intp(0)
+        while registers() >= 4 and phase + 4 * GROUP <= width:
+            # Four groups in registers over all periods: storing acc each time costs as much as all the rest.
+            total, second = load_wide(acc, phase), load_wide(acc, phase + GROUP)
+            third, fourth = load_wide(acc, phase + 2 * GROUP), load_wide(acc, phase + 3 * GROUP)
+            j = i + phase
+            while j < stop:
+                total = running_group(fused, total, dx, dy, x, j, a, phase, ahead)
+                second = running_group(fused, second, dx, dy, x, j + GROUP, a, phase + GROUP, ahead)
+                third = running_group(fused, third, dx, dy, x, j + 2 * GROUP, a, phase + 2 * GROUP, ahead)
+                fourth = running_group(fused, fourth, dx, dy, x, j + 3 * GROUP, a, phase + 3 * GROUP, ahead)
+                j += m
+            store(acc, phase, total)
+            store(acc, phase + GROUP, second)
+            store(acc, phase + 2 * GROUP, third)
+            store(acc, phase + 3 * GROUP, fourth)
+            phase += 4 * GROUP
+            if behind and i + phase - done >= BLOCK:
+                done = follow(flags, dx, dy, x, a, done, i + phase, n, m)
+        while phase + GROUP <= width:
+            total = load_wide(acc, phase)
+            j = i + phase
+            while j < stop:
+                total = running_group(fused, total, dx, dy, x, j, a, phase, ahead)
+                j += m
+            store(acc, phase, total)
+            phase += GROUP
+        k = width - phase
+        if k > 0:
+            # The lanes past the period hold +0.0, and what is read there is left out (in place, it may be dx already).
+            total = load_wide(acc, phase)
+            j = i + phase
+            while j < stop:
+                if j + GROUP <= n:
+                    total = prelu_backward_share(total, dy, x, j, k)[0]
+                else:
+                    total = terms_part(total, dy, x, j, np.intp(0), k)
+                if fused:
+                    dx_group(dx, dy, x, j, a, phase, k)
+                j += m
+            store(acc, phase, total)
+        i = stop
+    if behind:
+        follow(flags, dx, dy, x, a, done, n, n, m)
+
+
+@part
+def sum_aligned(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
+    """sum_running, fused; where periods are of whole groups, they are begun where x has a cache line (see sum_rows).
+
+    acc then goes on past its end for what lies before that, as a does.
+    """
+    head = (lanes(x) - unaligned(x, 0)) % lanes(x)
+    if m % GROUP or n < WORTH_ALIGNING or n <= m:
+        head = np.intp(0)
+    if head:
+        store(acc, m, terms_part(load_wide(acc, 0), dy, x, np.intp(0), np.intp(0), head))
+        sweep_dx(flags, dx, dy, x, a, np.intp(0), head, m)
+    sum_running(True, flags, at(dx, head), at(dy, head), at(x, head), at(a, head), at(acc, head), n - head, m)
+    for k in range(head):
+        put(acc, k, get(acc, m + k))
+
+
+@part
+def each_term(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, dalpha: Pointer, n: int, m: int) -> None:
+    """Every alpha has one term: dalpha is as elementwise as dx.  The first of a block, for dx may be in place."""
+    done = made = stop = np.intp(0)
+    while stop < n:
+        stop = min(n, stop + BLOCK)
+        hi = aligned(flags, dalpha, stop, n)
+        if hi > made:
+            sweep_dalpha(flags, dalpha, dy, x, made, hi)
+            made = hi
+        if simd.address(dx) != 0:
+            done = follow(flags, dx, dy, x, a, done, made, n, m)
 
 
 @part
 def backward_run(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
     """Write dx (unless null) and acc += sums of terms (unless null): per row, or per phase of a running alpha.
 
-    One pass over memory: a block is summed and, while it is in L1, turned into dx.  Two loops on a
-    block cost no more instructions than one (the sum wants its operands widened by converting loads, dx
-    as they are) and leave the order of the sum free of what streaming asks of addresses.
+    One pass over memory.  In the caches dx is made in the loop of the sum: a comparison, the loads and half the
+    loop are shared.  Streamed, a block is summed and then, out of L1, turned into dx: streaming may then ask of
+    addresses what it likes without touching the order of the sum.
     """
-    i = done = row = np.intp(0)
+    fused = simd.address(dx) != 0 and not flags & STREAM
     if simd.address(acc) == 0:
-        map_run(PRELU_BACKWARD, flags, dx, dy, x, a, n, m)
-        return
-    if flags & RUNNING:
-        while i < n:
-            stop = min(n, i + BLOCK)
-            running_sum(acc, dy, x, i, stop, m)
-            done = advance(flags, dx, dy, x, a, done, stop, n, m)
-            i = stop
-    elif m <= BLOCK:
-        rows = BLOCK // m
-        while i < n:
-            stop = min(n, i + rows * m)
-            while i < stop:
-                put(acc, row, get(acc, row) + block_sum(dy, x, i, min(m, n - i)))
-                row += 1
-                i += m
-            done = advance(flags, dx, dy, x, a, done, stop, n, m)
+        sweep_dx(flags, dx, dy, x, a, np.intp(0), n, m)
+    elif flags & EACH:
+        each_term(flags, dx, dy, x, a, like(acc, x), n, m)
+    elif flags & RUNNING:
+        if fused:
+            sum_aligned(flags, dx, dy, x, a, acc, n, m)
+        else:
+            sum_running(False, flags, dx, dy, x, a, acc, n, m)
+    elif fused:
+        sum_rows(True, flags, dx, dy, x, a, acc, n, m)
     else:
-        pending = scratch(40)
-        while i < n:
-            stop = min(n, i + m)
-            count = 0
-            while i < stop:
-                k = min(BLOCK, stop - i)
-                total = block_sum(dy, x, i, k)
-                i += k
-                done = advance(flags, dx, dy, x, a, done, i, n, m)
-                # Blocks are added in pairs, pairs of pairs ...
-                fold(pending, count, total, False)
-                count += 1
-            put(acc, row, get(acc, row) + fold(pending, count, 0.0, True))
-            row += 1
-    if simd.address(dx) != 0 and flags & STREAM:
+        sum_rows(False, flags, dx, dy, x, a, acc, n, m)
+    if flags & FENCE:
         fence()
 
 

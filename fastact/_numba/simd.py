@@ -3,7 +3,7 @@
 A `Vector` is an LLVM vector; LLVM splits it into the registers of the machine, so there is one text for every CPU.
 For elementwise work a vector is one cache line (64 bytes), whatever the type; a sum has 16 doubles.  A pointer is
 Numba's own CPointer: it carries the type, and an index counts elements.  Each word becomes one or two LLVM
-instructions, without fast-math flags: nothing is fused or reordered, and nothing raises.
+instructions, without fast-math flags: nothing is reordered, nothing raises, and only exact products are fused.
 """
 
 from llvmlite import ir
@@ -13,6 +13,7 @@ from numba.extending import intrinsic, models, register_model
 
 GROUP = 16  # the lanes of a sum: doubles in a wide vector
 LINE = 64  # bytes: a cache line, an elementwise vector, the alignment that streaming needs
+FETCH_AHEAD = 16  # lines: see docs/performance.md for the figures
 
 Pointer = types.CPointer
 
@@ -76,12 +77,16 @@ def _first(builder, n, lanes: int):
     return builder.icmp_signed("<", ramp, _broadcast(builder, builder.trunc(n, index), lanes))
 
 
-def _masked(context, builder, verb: str, kind: Vector, returns, arguments: list):
-    """Call llvm.masked.load or .store on vectors of `kind`: lanes that are masked out are not touched in memory."""
-    element = "i" if isinstance(kind.dtype, types.Integer) else "f"
-    name = f"llvm.masked.{verb}.v{kind.lanes}{element}{kind.dtype.bitwidth}.p0"
+def _call(builder, name: str, returns, arguments: list):
+    """Call one of LLVM's own functions."""
     function = ir.FunctionType(returns, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+
+
+def _masked(builder, verb: str, kind: Vector, returns, arguments: list):
+    """Call llvm.masked.load or .store on vectors of `kind`: lanes that are masked out are not touched in memory."""
+    element = "i" if isinstance(kind.dtype, types.Integer) else "f"
+    return _call(builder, f"llvm.masked.{verb}.v{kind.lanes}{element}{kind.dtype.bitwidth}.p0", returns, arguments)
 
 
 def _load(context, builder, pointer, index, kind: Vector):
@@ -90,10 +95,9 @@ def _load(context, builder, pointer, index, kind: Vector):
     return vector
 
 
-def _load_part(context, builder, pointer, index, n, kind: Vector):
+def _load_part(context, builder, pointer, index, mask, kind: Vector):
     vector = context.get_value_type(kind)
     return _masked(
-        context,
         builder,
         "load",
         kind,
@@ -101,16 +105,40 @@ def _load_part(context, builder, pointer, index, n, kind: Vector):
         [
             _at(context, builder, pointer, index, kind),
             ir.IntType(32)(_align(kind)),
-            _first(builder, n, kind.lanes),
+            mask,
             ir.Constant(vector, None),
         ],
     )
 
 
-def _widened(context, builder, vector, kind: Vector):
-    if kind.dtype is types.float64:
+def _has_avx512(context) -> bool:
+    """Whether the code is for a machine with AVX-512: registers of 8 doubles, masks and multiply-adds."""
+    return "+avx512f" in context.codegen().magic_tuple()[2]
+
+
+def _load_wide(context, builder, pointer, index, dtype: types.Type):
+    """16 elements as doubles.  A load for each register: LLVM makes a converting load of it, without shuffles."""
+    lanes = 8 if _has_avx512(context) else 4
+    pieces = []
+    for first in range(0, GROUP, lanes):
+        at = builder.add(index, ir.Constant(index.type, first))
+        pieces.append(_widened(context, builder, _load(context, builder, pointer, at, Vector(dtype, lanes)), dtype))
+    while len(pieces) > 1:
+        pieces = [_shuffle(builder, *pair, range(2 * lanes)) for pair in zip(pieces[::2], pieces[1::2], strict=True)]
+        lanes *= 2
+    return pieces[0]
+
+
+def _shuffle(builder, a, b, order):
+    """The lanes of a and then b, in this order."""
+    index = ir.IntType(32)
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(index, len(order)), list(order)))
+
+
+def _widened(context, builder, vector, dtype: types.Type):
+    if dtype is types.float64:
         return vector
-    return builder.fpext(vector, context.get_value_type(WIDE))
+    return builder.fpext(vector, ir.VectorType(ir.DoubleType(), vector.type.count))
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -169,6 +197,26 @@ def lanes(typingctx, p):
     return types.intp(p), codegen
 
 
+@intrinsic
+def registers(typingctx):
+    """How many wide vectors the registers can hold over a loop; a constant."""
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, 4 if _has_avx512(context) else 1)
+
+    return types.intp(), codegen
+
+
+@intrinsic
+def like(typingctx, p, q):
+    """The pointer p as one to what q points to."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], args[1].type)
+
+    return q(p, q), codegen
+
+
 @intrinsic(prefer_literal=True)
 def scratch(typingctx, n):
     """An uninitialised array of n doubles (a literal) on the stack, and a pointer to it."""
@@ -198,7 +246,8 @@ def load_part(typingctx, p, i, n):
     kind = _line(p)
 
     def codegen(context, builder, signature, args):
-        return _load_part(context, builder, *args, kind)
+        pointer, index, count = args
+        return _load_part(context, builder, pointer, index, _first(builder, count, kind.lanes), kind)
 
     return kind(p, types.intp, types.intp), codegen
 
@@ -206,23 +255,26 @@ def load_part(typingctx, p, i, n):
 @intrinsic
 def load_wide(typingctx, p, i):
     """16 elements from p[i] on, as doubles."""
-    kind = Vector(p.dtype, GROUP)
 
     def codegen(context, builder, signature, args):
-        return _widened(context, builder, _load(context, builder, *args, kind), kind)
+        return _load_wide(context, builder, *args, p.dtype)
 
     return WIDE(p, types.intp), codegen
 
 
 @intrinsic
-def load_wide_part(typingctx, p, i, n):
-    """The n < 16 elements from p[i] on, as doubles, and +0.0 in the other lanes."""
+def load_wide_part(typingctx, p, i, at, n):
+    """The n elements from p[i] on, as doubles, in the lanes from `at` on, and +0.0 in the other lanes."""
     kind = Vector(p.dtype, GROUP)
 
     def codegen(context, builder, signature, args):
-        return _widened(context, builder, _load_part(context, builder, *args, kind), kind)
+        pointer, index, at, count = args
+        below, upto = (_first(builder, lanes, GROUP) for lanes in (at, builder.add(at, count)))
+        mask = builder.and_(upto, builder.not_(below))
+        vector = _load_part(context, builder, pointer, builder.sub(index, at), mask, kind)
+        return _widened(context, builder, vector, p.dtype)
 
-    return WIDE(p, types.intp, types.intp), codegen
+    return WIDE(p, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -243,7 +295,7 @@ def store_part(typingctx, p, i, v, n):
         pointer, index, vector, count = args
         mask = _first(builder, count, v.lanes)
         arguments = [vector, _at(context, builder, pointer, index, v), ir.IntType(32)(_align(v)), mask]
-        _masked(context, builder, "store", v, ir.VoidType(), arguments)
+        _masked(builder, "store", v, ir.VoidType(), arguments)
 
     return types.void(p, types.intp, v, types.intp), codegen
 
@@ -261,13 +313,39 @@ def stream(typingctx, p, i, v):
 
 
 @intrinsic
+def stream_lane(typingctx, p, i, v, k):
+    """p[i + k] = lane k of v, past the caches; as an integer, which is what x86 has an instruction for."""
+
+    def codegen(context, builder, signature, args):
+        pointer, index, vector, lane = args
+        integers = ir.VectorType(ir.IntType(v.dtype.bitwidth), v.lanes)
+        value = builder.extract_element(builder.bitcast(vector, integers), builder.trunc(lane, ir.IntType(32)))
+        target = builder.gep(pointer, [builder.add(index, lane)])
+        stored = builder.store(value, builder.bitcast(target, value.type.as_pointer()))
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+
+    return types.void(p, types.intp, v, types.intp), codegen
+
+
+@intrinsic
+def fetch(typingctx, p, i):
+    """A hint that the line of p[i] will be read soon."""
+
+    def codegen(context, builder, signature, args):
+        there = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
+        read, keep, data = (ir.IntType(32)(hint) for hint in (0, 3, 1))
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [there, read, keep, data])
+
+    return types.void(p, types.intp), codegen
+
+
+@intrinsic
 def fence(typingctx):
     """Order streamed stores before whatever tells another thread that they are done."""
 
     def codegen(context, builder, signature, args):
         if builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686")):
-            sfence = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, sfence, "llvm.x86.sse.sfence"), [])
+            _call(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
         else:
             builder.fence("seq_cst")
 
@@ -300,32 +378,46 @@ def mul(typingctx, a, b):
 
 @intrinsic
 def add(typingctx, a, b):
-    """The sum, rounded once."""
+    """The sum, rounded once.  b is a vector; a may be a number."""
+    given = types.unliteral(a)
 
     def codegen(context, builder, signature, args):
-        return (builder.add if isinstance(a.dtype, types.Integer) else builder.fadd)(*args)
+        a_ = _vector(context, builder, args[0], given, b)
+        return (builder.add if isinstance(b.dtype, types.Integer) else builder.fadd)(a_, args[1])
 
-    return a(a, b), codegen
+    return b(given, b), codegen
 
 
-def _where(relation: str):
-    """A select on an ordered compare (false for NaN).  u is a vector; v, a and b are vectors or numbers."""
+def _not_greater(builder, kind: Vector, u, v):
+    """A mask of the lanes where u <= v or either is NaN.
+
+    Every "greater" is asked this way round: it is the mask that leaves a lane alone in a product or a sum.
+    """
+    return (builder.icmp_signed if isinstance(kind.dtype, types.Integer) else builder.fcmp_unordered)("<=", u, v)
+
+
+def _less_equal(builder, kind: Vector, u, v):
+    """A mask of the lanes where u <= v."""
+    return (builder.icmp_signed if isinstance(kind.dtype, types.Integer) else builder.fcmp_ordered)("<=", u, v)
+
+
+def _where(mask, where_set: int):
+    """A select.  u is a vector; v, a and b are vectors or numbers."""
 
     def where(typingctx, u, v, a, b):
         given = [types.unliteral(kind) for kind in (u, v, a, b)]
 
         def codegen(context, builder, signature, args):
-            u_, v_, a_, b_ = (_vector(context, builder, arg, kind, u) for arg, kind in zip(args, given, strict=True))
-            compare = builder.icmp_signed if isinstance(u.dtype, types.Integer) else builder.fcmp_ordered
-            return builder.select(compare(relation, u_, v_), a_, b_)
+            u_, v_, *ab = (_vector(context, builder, arg, kind, u) for arg, kind in zip(args, given, strict=True))
+            return builder.select(mask(builder, u, u_, v_), ab[where_set], ab[1 - where_set])
 
         return u(*given), codegen
 
     return intrinsic(where)
 
 
-where_gt = _where(">")  # where_gt(u, v, a, b): u > v ? a : b
-where_le = _where("<=")  # where_le(u, v, a, b): u <= v ? a : b
+where_gt = _where(_not_greater, 1)  # where_gt(u, v, a, b): u > v ? a : b
+where_le = _where(_less_equal, 0)  # where_le(u, v, a, b): u <= v ? a : b
 
 
 @intrinsic
@@ -336,6 +428,58 @@ def join(typingctx, a, b, n):
         return builder.select(_first(builder, args[2], a.lanes), args[0], args[1])
 
     return a(a, b, types.intp), codegen
+
+
+def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, dtype: types.Type, given: types.Type):
+    """Each of the totals + (u > bound ? 0 : u * v) for 16 elements from u[index] and v[index] on.
+
+    Where no lane of a total is -0.0, leaving a lane alone is adding +0.0 to it.
+    """
+    # Before the comparison's load: LLVM would take them out of its register, which costs shuffles.
+    compared = factor = _load_wide(context, builder, u, index, dtype)
+    other = _load_wide(context, builder, v, index, dtype)
+    kind = WIDE
+    exact = dtype is types.float32 and _has_avx512(context)
+    if exact:
+        # A converting load takes both vector ports of such a machine, so the rest has to be short: one
+        # comparison of floats, and under its mask multiply-adds fused (the product is exact).
+        kind = Vector(dtype, GROUP)
+        compared = _load(context, builder, u, index, kind)
+    mask = _not_greater(builder, kind, compared, _vector(context, builder, bound, given, kind))
+    if exact:
+        fused = [_call(builder, "llvm.fma.v16f64", total.type, [factor, other, total]) for total in totals]
+        return [builder.select(mask, *pair) for pair in zip(fused, totals, strict=True)]
+    product = builder.fmul(factor, other)
+    term = builder.select(mask, product, ir.Constant(product.type, None))
+    return [builder.fadd(total, term) for total in totals]
+
+
+@intrinsic
+def add_products_unless_gt(typingctx, total, u, v, i, bound):
+    """total + (u > bound ? 0 : u * v) for 16 elements from u[i] and v[i] on, in doubles."""
+    given = types.unliteral(bound)
+
+    def codegen(context, builder, signature, args):
+        return _add_products_unless_gt(context, builder, args[:1], *args[1:], u.dtype, given)[0]
+
+    return total(total, u, v, types.intp, given), codegen
+
+
+@intrinsic
+def share_products_unless_gt(typingctx, total, u, v, i, bound, n):
+    """The same, shared out: lanes below n are added to total; the others make the second result."""
+    given = types.unliteral(bound)
+    both = types.UniTuple(total, 2)
+
+    def codegen(context, builder, signature, args):
+        *operands, n = args
+        zero = ir.Constant(args[0].type, None)
+        mine, others = _add_products_unless_gt(context, builder, [args[0], zero], *operands[1:], u.dtype, given)
+        first = _first(builder, n, GROUP)
+        shared = builder.select(first, mine, args[0]), builder.select(first, zero, others)
+        return context.make_tuple(builder, both, shared)
+
+    return both(total, u, v, types.intp, given, types.intp), codegen
 
 
 @intrinsic
@@ -354,19 +498,11 @@ def sum_lanes(typingctx, v):
 
     def codegen(context, builder, signature, args):
         (total,) = args
-        index = ir.IntType(32)
         half = v.lanes // 2
         while half:
-            halves = [
-                builder.shuffle_vector(
-                    total,
-                    ir.Constant(total.type, ir.Undefined),
-                    ir.Constant(ir.VectorType(index, half), list(range(first, first + half))),
-                )
-                for first in (0, half)
-            ]
-            total = builder.fadd(*halves)
+            low, high = (_shuffle(builder, total, total, range(first, first + half)) for first in (0, half))
+            total = builder.fadd(low, high)
             half //= 2
-        return builder.extract_element(total, index(0))
+        return builder.extract_element(total, ir.IntType(32)(0))
 
     return v.dtype(v), codegen
