@@ -11,9 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from .cases import Case, threads_of
+from .checks import check_result
 from .report import Report, Row
 from .timing import REST, OutOfTime, deadline, plan
 from .workloads import expected
@@ -52,18 +51,5 @@ def dropping(call: Callable[[], Any]) -> Callable[[], None]:
 
 def check(case: Case, result: Any) -> None:
     """Hold a result against the reference."""
-    task, exact = case.task(), case.contestant.exact
-    got, *got_sums = case.contestant.arrays(task, result)
-    want, *want_sums = expected(case.operation, case.workload, case.dtype)
-    assert got.shape == want.shape and got.dtype == want.dtype
-    if exact:
-        bits = f"u{got.itemsize}"
-        assert np.array_equal(np.ascontiguousarray(got).view(bits), np.ascontiguousarray(want).view(bits))
-    else:
-        assert np.allclose(got, want, rtol=1e-6, atol=0)
-    if got_sums:
-        (total,), (want_total, magnitude) = got_sums, want_sums
-        assert total.shape == want_total.shape
-        ulp = np.spacing(np.maximum(np.abs(total), np.abs(want_total).astype(total.dtype))).astype(np.float64)
-        bound = ulp / 2 + 2.0**-44 * magnitude if exact else 1e3 * np.finfo(total.dtype).eps * magnitude
-        assert np.all(np.abs(total - want_total) <= bound)
+    wanted = expected(case.operation, case.workload, case.dtype)
+    check_result(case.contestant.arrays(case.task(), result), wanted, case.contestant.exact)

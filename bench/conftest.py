@@ -1,4 +1,4 @@
-"""How pytest runs the benchmarks: the cases of a run, the report and what is saved.
+"""How pytest runs the benchmarks: the cases and races of a run, the report and what is saved.
 
 `pytest --benchmark-only` times the default set, `--full` everything, `--shape` the user's own shape
 (options.py).  Our tables take the place of pytest-benchmark's wide one, which stays for comparisons and
@@ -7,28 +7,45 @@ fastact's configuration and the peers' versions.
 """
 
 import json
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastact
 
 from .cases import Case, choose
+from .checks import check_result
 from .contestants import CONTESTANTS
 from .options import chosen_dtypes, chosen_workloads, timed
+from .races import Race, variants
 from .report import Report
+from .timing import SHORT, plan, take_turns
+from .workloads import expected_of
 
 DISPLAY_OPTIONS = ("compare", "columns", "histogram", "cprofile", "verbose")  # --benchmark-...
 STABLE_FACTS = ("version", "numpy", "backends", "simd", "threads", "caches")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per case, in timing order."""
+    """One test per case, in timing order; one per race of a module, which says which ones a run has."""
     if "case" in metafunc.fixturenames:
         option = metafunc.config.option
         cases = choose(chosen_workloads(option), chosen_dtypes(option), timed=timed(option), full=option.full)
         metafunc.parametrize("case", cases, ids=lambda case: case.id)
+    if "race" in metafunc.fixturenames:
+        races = metafunc.module.races(timed(metafunc.config.option))
+        metafunc.parametrize("race", list(races) if variants() else [], ids=lambda race: race.name)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Somebody's own shape or dtype is about the operations only."""
+    own = config.option.shape is not None or config.option.dtype is not None
+    benchmark = collection_path.name.startswith("bench_") and collection_path.name != "bench_operations.py"
+    return True if own and benchmark else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -48,6 +65,35 @@ def report(pytestconfig: pytest.Config) -> Report | None:
     return pytestconfig.pluginmanager.get_plugin("fastact-report")
 
 
+@pytest.fixture
+def compete(benchmark: Any, report: Report | None) -> Callable[[Race], None]:
+    """Check every contestant's result; then time the first one for the record, and all of them in turns."""
+
+    def run(race: Race) -> None:
+        task, calls = race.make()
+        wanted = expected_of(task)
+        for name, call in calls.items():
+            with race.session(name):
+                result = call()
+            results = result if isinstance(result, tuple) else (result,)
+            check_result(results, wanted, exact=name.split()[0] in ("fastact", *variants()))
+            for array in results:
+                array.fill(np.nan)  # the next one that writes into it has to write all of it
+        first = next(iter(calls))
+        benchmark.group = f"{race.name} {first}"
+        with race.session(first):
+            if not benchmark.enabled:
+                benchmark.pedantic(calls[first])
+                return
+            rounds, iterations = plan(calls[first], SHORT.budget)
+            benchmark.pedantic(calls[first], rounds=rounds, iterations=iterations)
+        lines = list(race.lines(take_turns(calls, SHORT, race.session, race.threads > 1)))
+        benchmark.extra_info.update({f"{line.name} / {line.baseline}": line.ratio for line in lines})
+        report.lines += lines
+
+    return run
+
+
 def pytest_benchmark_group_stats(config: pytest.Config) -> list | None:
     """Nothing for pytest-benchmark to show, unless its own display is asked for."""
     asked = any(getattr(config.option, f"benchmark_{name}") for name in DISPLAY_OPTIONS)
@@ -63,11 +109,13 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """A case is an object of ours: save its parts."""
+    """A case is an object of ours, and so is a race: save a case's parts and a race's name."""
     for benchmark in output_json["benchmarks"]:
-        case = (benchmark["params"] or {}).get("case")
-        if isinstance(case, Case):
+        parameters = benchmark["params"] or {}
+        if isinstance(case := parameters.get("case"), Case):
             benchmark["params"] = case.parts()
+        if isinstance(race := parameters.get("race"), Race):
+            benchmark["params"] = {"race": race.name}
 
 
 def _version(name: str) -> str:

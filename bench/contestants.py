@@ -212,7 +212,7 @@ class Torch(Contestant):
     def prelu(self, task: Task, out: Outputs) -> Call:
         import torch
 
-        return partial(torch.prelu, *self._tensors(task, task.x), torch.from_numpy(task.alpha))
+        return partial(torch.prelu, *self._tensors(task, task.x), self._alpha(task))
 
     def relu_backward(self, task: Task, out: Outputs) -> Call:
         import torch
@@ -235,7 +235,13 @@ class Torch(Contestant):
         import torch
 
         x, dy = self._tensors(task, task.x, task.dy)
-        return self._gradient(torch.prelu, dy, x, torch.from_numpy(task.alpha))
+        return self._gradient(torch.prelu, dy, x, self._alpha(task))
+
+    @staticmethod
+    def _alpha(task: Task) -> Any:
+        import torch
+
+        return torch.from_numpy(task.alpha)
 
     @staticmethod
     def _moved(task: Task) -> bool:
@@ -254,6 +260,35 @@ class Torch(Contestant):
 
         inputs = tuple(tensor.clone().requires_grad_() for tensor in inputs)
         return partial(torch.autograd.grad, function(*inputs), inputs, dy, retain_graph=True)
+
+
+class OneDNN(Torch):
+    """oneDNN's own primitives through torch's mkldnn tensors; channels last is laid out as it likes best."""
+
+    name = "onednn"
+    out = ()
+    dtypes = ("float32",)
+
+    def missing(self) -> str:
+        if absent := super().missing():
+            return absent
+        import torch
+
+        return "" if torch.backends.mkldnn.is_available() else "torch was built without oneDNN"
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        known = op.alpha != "number" and 2 <= len(workload.shape) <= 5
+        return known and super().can(op, workload, dtype, form, threads)
+
+    def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
+        return super().arrays(task, tuple(tensor.to_dense() for tensor in Contestant.arrays(self, task, result)))
+
+    def _tensors(self, task: Task, *arrays: np.ndarray) -> list[Any]:
+        return [tensor.contiguous().to_mkldnn() for tensor in super()._tensors(task, *arrays)]
+
+    @staticmethod
+    def _alpha(task: Task) -> Any:
+        return Torch._alpha(task).to_mkldnn()
 
 
 class Jax(Contestant):
@@ -432,6 +467,7 @@ CONTESTANTS: dict[str, Contestant] = {
         NumPy(),  # first, so that the others' speed-up is known when they are timed
         *(Fastact(backend) for backend in ("numpy", "numba", "cython")),
         Torch(),
+        OneDNN(),
         Jax(),
         OnnxRuntime(),
         NumExpr(),

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from .cases import FORMS, Case, absent, threads_of
 from .contestants import BASELINE, CONTESTANTS, Contestant, available_cpus
+from .races import Line
 from .timing import Limit
 
 WIDTH = 80
@@ -78,6 +79,7 @@ class Report:
         self.pending = Counter(case.group for case in cases.values())
         self.groups = len(self.pending)
         self.rows: list[Row] = []
+        self.lines: list[Line] = []  # of the races
         self.start = time.perf_counter()
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
@@ -120,7 +122,7 @@ class Report:
     # ---- tables ----
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self.rows:
+        if not self.rows and not self.lines:
             return
         plain = not terminalreporter.hasmarkup
         text = io.StringIO()
@@ -131,7 +133,11 @@ class Report:
             console.print(*_tables(_title(*kind), [row for row in self.rows if row.case.kind == kind]), sep="\n")
         if len({row.case.workload for row in self.rows}) > 1:
             console.print(*_summary(kinds, self.rows), sep="\n")
-        console.print(LEGEND, markup=False)
+        if self.rows:
+            console.print(LEGEND, markup=False)
+        if self.lines:
+            title = "Races: ratios of times, contestants taking turns; those over their target"
+            console.print("", *line_tables(title, self.lines, misses_only=True), sep="\n")
         if self.load > BUSY * available_cpus():
             console.print(f"The machine was busy when the run began (load {self.load:.1f}): distrust the times.")
         for label, why in absent().items():
@@ -139,6 +145,40 @@ class Report:
         terminalreporter.section("fastact benchmarks")
         for line in text.getvalue().splitlines():
             terminalreporter.write_line(line.rstrip())
+
+
+def line_tables(title: str, lines: Iterable[Line], misses_only: bool = False) -> Iterator[Table]:
+    """Every line of some races, marked where it misses its target, and what the kinds of them come to."""
+    lines = list(lines)
+    table = Table("case", "who / against", title=title, box=None, title_justify="left", pad_edge=False)
+    for name in ("time", "its time", "ratio", "target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        if line.missed or not misses_only:
+            figures = (amount(value, line.unit) for value in (line.value, line.against))
+            target = "-" if line.target is None else f"{line.target:.3g}"
+            ratio = f"{line.ratio:.3f}{'*' if line.missed else ' '}"
+            table.add_row(line.case, f"{line.name} / {line.baseline}", *figures, ratio, target)
+    yield table
+    summary = Table("kind", title="\nSummary", box=None, title_justify="left", pad_edge=False)
+    for name in ("lines", "misses", "worst", "mean", "target"):
+        summary.add_column(name, justify="right", no_wrap=True)
+    for kind in dict.fromkeys(line.kind for line in lines):
+        same = [line for line in lines if line.kind == kind]
+        judged = [line for line in same if line.target is not None] or same
+        misses = str(sum(line.missed for line in same))
+        mean = geometric_mean(max(line.ratio, 1e-9) for line in judged)
+        targets = "/".join(sorted({f"{line.target:.3g}" for line in judged if line.target is not None}))
+        text, wanted = f"{mean:.3f} ", judged[0].mean_target
+        if wanted is not None:
+            text, targets = f"{mean:.3f}{'*' if mean > wanted else ' '}", f"{targets}, mean {wanted:.3g}"
+        summary.add_row(kind, str(len(judged)), misses, f"{max(line.ratio for line in judged):.3f}", text, targets)
+    yield summary
+
+
+def amount(value: float, unit: str) -> str:
+    """Seconds or bytes."""
+    return duration(value) if unit == "s" else f"{value / 1024:.0f} KB"
 
 
 def duration(seconds: float) -> str:

@@ -1,17 +1,21 @@
-"""How a case is timed within a budget, and the memory limit that it is held against.
+"""How a case is timed within a budget, how contestants take turns, and the memory limit they are held against.
 
 The first call compiles, allocates and starts thread pools, so it is never timed; what follows it estimates
-one call and fixes rounds and iterations such that a case costs about `BUDGET` seconds.  The limit is a
-plain copy (one input) or add (two inputs) over arrays of the same size, by fastact's own vector code: the
-best of ordinary and streaming stores with one thread and with as many as the contestants may use, less the
-cost of the call itself.  Where the call is nearly all of it, there is no limit to speak of.
+one call and fixes rounds and iterations such that a case costs about `BUDGET` seconds.  A figure that is a
+ratio comes from `take_turns`: the contestants alternate, and the ratio is the median of the rounds' ratios,
+so that a machine that drifts slows down both sides of it.  The limit of a single case is a plain copy (one
+input) or add (two inputs) over arrays of the same size, by fastact's own vector code: the best of ordinary
+and streaming stores with one thread and with as many as the contestants may use, less the cost of the call
+itself.  Where the call is nearly all of it, there is no limit to speak of.
 """
 
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from timeit import Timer
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +28,10 @@ ROUNDS = (3, 150)  # the least and the most; the median needs no more
 LONGEST = 1.0  # seconds after which a case ends early: on a busy machine a call may take a thousand times the estimate
 LEAST = 1.25  # a loop that takes less than this many empty calls says nothing about memory
 REST = 0.01  # seconds for the previous contestant's spinning threads to go to sleep
+TICK = 0.005  # seconds; the kernel books a running thread's time every 4 ms where it ticks 250 times a second
+# Untimed calls before a turn's timed ones, by the length of a call in seconds: after somebody else's streaming stores
+# arrays of 4 to 16 MB take three calls to be back in their cache, and what takes long passes through it anyway.
+WARMING = ((0.005, 3), (0.05, 1))
 
 
 @dataclass(frozen=True)
@@ -35,15 +43,113 @@ class Limit:
     threads: int
 
 
-def plan(call: Callable[[], object], budget: float = BUDGET) -> tuple[int, int]:
-    """Warm up, then choose (rounds, iterations per round) for the budget."""
-    call()
+class Statement:
+    """A call as text, timed without a Python call around it: that would be a third of a call of 0.1 us."""
+
+    def __init__(self, text: str, names: dict[str, Any], keep: bool = False) -> None:
+        self.text, self.names = text, names
+        self.keep = keep  # the result lives on until the next one is there
+
+    def __call__(self) -> Any:
+        return eval(self.text, self.names)
+
+    def timer(self) -> Timer:
+        """What times it."""
+        return Timer(f"result = {self.text}" if self.keep else self.text, globals=self.names)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long the contestants of one figure take turns."""
+
+    budget: float  # seconds; then it ends, after `rounds` of them
+    rounds: int
+    longest: float  # seconds after which three rounds are enough
+
+
+FULL = Effort(0.4, 9, 8.0)
+SHORT = Effort(0.05, 5, 1.0)
+QUICK = Effort(0.02, 3, 1.0)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Each contestant's seconds per call, round by round."""
+
+    times: dict[str, list[float]]
+
+    def seconds(self, name: str) -> float:
+        """The median."""
+        return statistics.median(self.times[name])
+
+    def best(self, *names: str) -> str:
+        """The fastest of them."""
+        return min(names, key=self.seconds)
+
+    def ratio(self, name: str, *baselines: str) -> float:
+        """The median over the rounds of its time over the best baseline's in the same round."""
+        best = self.best(*baselines)
+        return statistics.median(a / b for a, b in zip(self.times[name], self.times[best], strict=True))
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], object]],
+    effort: Effort = FULL,
+    session: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
+    resting: bool = False,
+) -> Turns:
+    """Time the contestants in turns, each within its session; with `resting` nobody's threads spin meanwhile.
+
+    A turn repeats its call until it lasts about `ROUND`, after a few that are not timed (`WARMING`): they fetch its
+    arrays into the caches and wake its threads.
+    """
+    timers = {name: call.timer() if isinstance(call, Statement) else Timer(call) for name, call in calls.items()}
+    once = {}
+    rest()
+    for name, timer in timers.items():
+        with session(name):
+            once[name] = estimate(timer)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    start, order = time.perf_counter(), list(calls)
+    for done in range(ROUNDS[1]):
+        spent = time.perf_counter() - start
+        if done >= (effort.rounds if spent < effort.longest else ROUNDS[0]) and spent > effort.budget:
+            break
+        for name in order:
+            iterations = max(1, round(ROUND / once[name]))
+            if resting:
+                rest()
+            with session(name):
+                timers[name].timeit(next((calls for seconds, calls in WARMING if once[name] < seconds), 0))
+                times[name].append(timers[name].timeit(iterations) / iterations)
+        order.reverse()  # nobody always comes after the same one
+    return Turns(times)
+
+
+def rest() -> None:
+    """Wait until no thread of this process spins: OpenMP's do so for 4 ms after their work, ONNX Runtime's for 25."""
+    for _ in range(20):
+        before = time.process_time()
+        time.sleep(TICK)
+        if time.process_time() - before < TICK / 4:
+            return
+
+
+def estimate(call: Callable[[], object] | Timer) -> float:
+    """Seconds that a call takes, roughly, after a first one."""
+    _elapsed(call, 1)
     once = _elapsed(call, 1)
     if once < ROUND:
         repeats = 2
         while (total := _elapsed(call, repeats)) < ROUND:
             repeats *= 2
         once = total / repeats
+    return once
+
+
+def plan(call: Callable[[], object], budget: float = BUDGET) -> tuple[int, int]:
+    """Warm up, then choose (rounds, iterations per round) for the budget."""
+    once = estimate(call)
     iterations = max(1, round(ROUND / once))
     least, most = ROUNDS
     return min(max(int(budget / (iterations * once)), least), most), iterations
@@ -79,6 +185,7 @@ def memory_limit(n_inputs: int, nbytes: int, threads: int) -> Limit | None:
     """The limit for n_inputs arrays read and one written, each of nbytes; None without a compiled backend."""
     if fastact.available_backends() == ("numpy",):
         return None
+
     def measure(size: int, stream: bool, n: int) -> float:
         arrays = [np.ones(size, np.float32) for _ in range(n_inputs + 1)]
         return median(_limit.Traffic(*arrays, stream=stream, n_threads=n).run, BUDGET / 4)
@@ -93,7 +200,9 @@ def memory_limit(n_inputs: int, nbytes: int, threads: int) -> Limit | None:
     return Limit(seconds - overhead, "streaming" if stream else "ordinary", n)
 
 
-def _elapsed(call: Callable[[], object], times: int) -> float:
+def _elapsed(call: Callable[[], object] | Timer, times: int) -> float:
+    if isinstance(call, Timer):
+        return call.timeit(times)
     start = time.perf_counter()
     for _ in range(times):
         call()

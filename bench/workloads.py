@@ -105,8 +105,11 @@ def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.
 
 def make_task(operation: str, workload: Workload, dtype: str) -> Task:
     """The arrays of an operation on a workload; the same ones for every contestant."""
-    op = OPERATIONS[operation]
-    x, dy, alpha = _arrays(workload, dtype)
+    return task_of(OPERATIONS[operation], workload, *_arrays(workload, dtype))
+
+
+def task_of(op: Operation, workload: Workload, x: np.ndarray, dy: np.ndarray, alpha: np.ndarray) -> Task:
+    """An operation on these arrays."""
     if op.alpha == "array":
         return Task(op, workload, x, dy, alpha, alpha.reshape(workload.broadcast_shape))
     return Task(op, workload, x, dy, 0.01, 0.01)
@@ -114,8 +117,12 @@ def make_task(operation: str, workload: Workload, dtype: str) -> Task:
 
 @lru_cache(maxsize=1)
 def expected(operation: str, workload: Workload, dtype: str) -> tuple[np.ndarray, ...]:
+    """What the reference says about a workload."""
+    return expected_of(make_task(operation, workload, dtype))
+
+
+def expected_of(task: Task) -> tuple[np.ndarray, ...]:
     """What the reference says: the elementwise result; for a sum also dalpha (float64) and its sum of magnitudes."""
-    task = make_task(operation, workload, dtype)
     operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
     result = task.op.reference(*operands)
     if not task.op.summed:
