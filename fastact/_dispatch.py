@@ -17,17 +17,17 @@ from ._operations import OPERATIONS, Operation
 
 __all__ = ["backward", "elementwise", "levels", "use_level"]
 
-# A second thread whose partner still spins costs some 1.5 us, one that sleeps 5 us, and a core moves 60 to 100 GB/s out
-# of its L2.  Measured with two threads against one (relu, prelu_backward): 0.85 and 0.76 of the time at 128 KB
-# for each when they spin, 1.10 and 0.98 when they slept; 0.69 and 0.61, 0.84 and 0.72 at 256 KB.
-BYTES_PER_THREAD = 160 << 10
-# Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a call
-# reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against ordinary)
-# 1.8 and 1.5 at 1 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 from 64 MB.  A last-level cache
-# that is ours holds a result for its next reader, so there they wait until three quarters of it are used; one that is
-# reported at more than 32 MB a core belongs to a whole socket, whose other cores this machine does not show.
+# A second thread costs 2 us (a copy) to 6 us (prelu_backward): its start, the wait for it, lines that change hands.
+# A core moves 50 to 100 GB/s out of its L2, so from 640 KB in all two threads are not slower.  Measured, two against
+# one: relu 0.91 at 256 KB, 0.74 at 512 KB; prelu_backward 1.30 at 384 KB, 1.11 at 512 KB, 0.86 at 768 KB.
+BYTES_PER_THREAD = 320 << 10
+# Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a
+# call reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against
+# ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
+# A last-level cache that is ours holds a result for its next reader, so there they wait until three quarters of it are
+# used; one that is reported at more than 32 MB a core belongs to a socket whose other cores this machine does not show.
 _L3 = _cpu.caches()["L3"]
-STREAM_BYTES = 3 * _L3 // 4 if _L3 <= _cpu.sharing() * (32 << 20) else 0
+STREAM_BYTES = 3 * _L3 // 4 if _cpu.sharing() * (32 << 20) >= _L3 else 0
 STREAM_BYTES_PER_THREAD = 5 * _cpu.caches()["L2"] // 4
 
 _STREAM, _EACH = 2, 4  # flags of a kernel

@@ -23,7 +23,7 @@ SHORT_PERIOD = 2048  # elements of a row of several slopes that is run as a runn
 COLUMNS = 8192  # accumulators of a running alpha (64 KB) that stay in L2, as do its slopes
 CHUNK = 8192, 65536  # elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
 CHUNKS = 64  # ... and so many chunks where that leaves a choice: shares come out even, long runs stream better
-RUN = 2048  # elements: shorter runs cost more than the folds that they save
+RUN = 4096  # elements: shorter runs cost more than the folds that they save
 RADIX = 32  # rows that the driver adds up before it moves their sum up a level
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
@@ -171,6 +171,7 @@ def _running_rows(dims, channels, repeats, period, itemsize, order, summed, chun
         dims = [*dims[:-1], Dim(-(-innermost.size // copies), tuple(s * copies for s in innermost.strides), 0)]
     rows = [d for d in dims if not d.alpha]
     wide = min(period, COLUMNS if rows else chunk)
+    chunk *= 2  # a chunk sets up and folds an accumulator for each column
     joined = joined and wide == period and len(rows) == 1
     return _grid(
         dims, itemsize, order, summed, chunk, running=True, m=period, columns=period, segments=1, segment=1,

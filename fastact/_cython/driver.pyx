@@ -132,7 +132,8 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
         partial = job.partial + (plane * job.groups + group) * job.columns + first
         if job.flags & RUNNING:
             lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # its kernel reads and writes whole groups
-        acc = partial if levels == 1 and lanes == width else scratch
+        # Not where two threads would share a line of them all the time.
+        acc = partial if levels == 1 and lanes == width and width >= LINE else scratch
         memset(acc, 0, levels * lanes * sizeof(double))
         into = <intptr_t>acc
     while row < stop:

@@ -1,9 +1,9 @@
 # The front door of the compiled package: the common call in a few branches, everything else to the Python text.
 #
 # The common call: exact ndarrays, C-contiguous, float32 or float64, one dtype and shape, alpha a float, an array of
-# one element or a 1-D array of that dtype.  It takes the plan from a dictionary, the result from one allocation and
-# runs; what it leaves out (and every error) goes to _dispatch.py, which stays the truth, thresholds included: the
-# tests compare the two.  A call on 64 floats costs 0.1 us here, 10 us there.
+# one element, a 1-D array or one of x's shape.  It looks the plan up, takes the result from one allocation and runs;
+# what it leaves out (and every error) goes to _dispatch.py, which stays the truth, thresholds included: the tests
+# compare the two.  A call on 64 floats costs 0.1 us here, 10 us there.
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
@@ -12,7 +12,7 @@ from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from fastact._cython.driver cimport GROUP, Kernel, Prepared, RUNNING, openmp_limit, run
+from fastact._cython.driver cimport EACH, GROUP, Kernel, Prepared, RUNNING, openmp_limit, run
 from fastact._cython.buffers cimport new_array
 
 import numpy as np
@@ -29,6 +29,7 @@ cdef extern from "numpy/arrayobject.h":
 cdef enum:
     MAX_OPS = 64
     NONE, NUMBER, ARRAY     # the forms of alpha that an operation takes
+    FULL = -2           # in place of an axis: alpha has x's shape
     FEW = 512           # channels whose sums have room on the stack
     POOLED = 65536      # bytes from which new_array looks into the recycled memory
     STREAM = 2
@@ -154,7 +155,7 @@ cdef int thread_bound(object n_threads) except -1:
 
 
 cdef Prepared plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
-    """The plan for contiguous operands (axis -1: one alpha or none), or None where it is not for this door."""
+    """The plan for contiguous operands (axis -1: one alpha or none; FULL), or None where it is not for this door."""
     cdef int ndim = cnp.PyArray_NDIM(x), d
     cdef size_t mixed = 2 * axis + summed + 131 * typenum
     cdef Slot* slot
@@ -187,7 +188,7 @@ cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
         shape = key[0]
         itemsize = cnp.PyArray_ITEMSIZE(x)
         order = tuple(range(len(shape)))
-        alpha = tuple(n if d == axis else 1 for d, n in enumerate(shape))
+        alpha = tuple(n if d == axis or axis == FULL else 1 for d, n in enumerate(shape))
         strides = tuple(s * itemsize for s in _layout.dense_strides(shape))
         plan = _layout.make_plan(shape, (strides,) * 3, itemsize, alpha, order, summed)
         if plan is None or plan.n_planes > 1:
@@ -204,7 +205,7 @@ cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
 
 cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t itemsize) noexcept nogil:
     """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
-    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, period = channels * repeats * itemsize, k, r
+    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, period = channels * repeats * itemsize, k, _
     cdef char* end = target + (p.job.m + (GROUP if p.job.joined else 0)) * itemsize
     cdef char* t = target
     if repeats == 1:
@@ -212,7 +213,7 @@ cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t i
         t += period
     else:
         for k in range(channels):
-            for r in range(repeats):
+            for _ in range(repeats):
                 memcpy(t, alpha + k * itemsize, itemsize)
                 t += itemsize
     while t < end:
@@ -223,7 +224,10 @@ cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t i
 cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, object dalpha_out,
                    bint need_dx, bint summed, object backend, object n_threads, object fallback):
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
-    cdef cnp.ndarray x, result = None, sums = None, like = None
+    cdef cnp.ndarray x, result = None, sums = None
+    cdef cnp.ndarray like = None        # alpha's array: one slope ...
+    cdef cnp.ndarray slopes = None      # ... or several
+    cdef bint each                      # whether every one of them has a single term
     cdef int typenum, row
     cdef bint has_dy = reads_dy[op]
     cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
@@ -267,12 +271,18 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
                 axis += cnp.PyArray_NDIM(x)
             if axis < 0 or axis >= cnp.PyArray_NDIM(x) or cnp.PyArray_DIM(x, axis) != cnp.PyArray_SIZE(alpha):
                 return fallback
-            a = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>alpha)
+            slopes = <cnp.ndarray>alpha
+        elif alpha_form[op] == ARRAY and fits(alpha, x, typenum):
+            axis = FULL
+            slopes = <cnp.ndarray>alpha
         else:
             return fallback
+        if slopes is not None:
+            a = <intptr_t>cnp.PyArray_DATA(slopes)
     nbytes = n * cnp.PyArray_ITEMSIZE(x)
+    each = summed and slopes is not None and cnp.PyArray_SIZE(slopes) == n
     if n > direct or axis >= 0:
-        p = plan_for(x, typenum, axis, summed)
+        p = plan_for(x, typenum, axis, summed and not each)
         if p is None:
             return fallback
     row = row_of(backend)
@@ -282,13 +292,14 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         # Shape and dtype as dalpha's, and apart from everything.
         if type(dalpha_out) is not np_ndarray or not PyArray_ISCARRAY(<cnp.ndarray>dalpha_out):
             return fallback
-        if cnp.PyArray_TYPE(<cnp.ndarray>dalpha_out) != typenum \
-                or cnp.PyArray_NDIM(<cnp.ndarray>dalpha_out) != (cnp.PyArray_NDIM(like) if like is not None
-                                                                 else axis >= 0) \
-                or cnp.PyArray_SIZE(<cnp.ndarray>dalpha_out) != (cnp.PyArray_DIM(x, axis) if axis >= 0 else 1):
+        if slopes is not None:
+            if not fits(dalpha_out, slopes, typenum):
+                return fallback
+        elif cnp.PyArray_TYPE(<cnp.ndarray>dalpha_out) != typenum or cnp.PyArray_SIZE(<cnp.ndarray>dalpha_out) != 1 \
+                or cnp.PyArray_NDIM(<cnp.ndarray>dalpha_out) != (cnp.PyArray_NDIM(like) if like is not None else 0):
             return fallback
         if not apart(x, dalpha_out) or not apart(<cnp.ndarray>dy_, dalpha_out) \
-                or ((axis >= 0 or like is not None) and not apart(<cnp.ndarray>alpha, dalpha_out)) \
+                or ((slopes is not None or like is not None) and not apart(<cnp.ndarray>alpha, dalpha_out)) \
                 or (out is not None and (type(out) is not np_ndarray or not apart(<cnp.ndarray>out, dalpha_out))):
             return fallback
     if out is not None:
@@ -300,7 +311,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         if has_dy and cnp.PyArray_DATA(result) != cnp.PyArray_DATA(<cnp.ndarray>dy_) \
                 and not apart(result, dy_):
             return fallback
-        if (axis >= 0 or like is not None) and not apart(result, alpha):
+        if (slopes is not None or like is not None) and not apart(result, alpha):
             return fallback
     elif need_dx:
         if nbytes < POOLED:
@@ -311,6 +322,13 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef intptr_t y = <intptr_t>cnp.PyArray_DATA(result) if result is not None else 0
     cdef intptr_t g = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if has_dy else 0
     cdef intptr_t s = <intptr_t>cnp.PyArray_DATA(x)
+    if summed and slopes is not None:
+        like = <cnp.ndarray>dalpha_out
+        if like is None:
+            like = new_array(slopes, cnp.PyArray_DescrFromType(typenum))
+    if n <= direct and axis == FULL:
+        kernel(y, g, s, a, <intptr_t>cnp.PyArray_DATA(like) if each else 0, n, n, RUNNING | (EACH if each else 0))
+        return (result if need_dx else None, like) if summed else result
     if n <= direct and axis < 0:
         # One row: no plan is needed; the sum is the plan's single segment.
         kernel(y, g, s, a, <intptr_t>&total if summed else 0, n, n, 0)
@@ -337,18 +355,16 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         if not summed:
             run(p, kernel, y, g, s, a, flags, threads, NULL)
             return result
-        if axis < 0:
+        if slopes is None:
             run(p, kernel, y, g, s, a, flags, threads, &total)
             return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
-        like = <cnp.ndarray>dalpha_out if dalpha_out is not None \
-            else cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), typenum, 0)
         channels = cnp.PyArray_SIZE(like)
-        if typenum == cnp.NPY_DOUBLE:
-            run(p, kernel, y, g, s, a, flags, threads, cnp.PyArray_DATA(like))
+        if each or typenum == cnp.NPY_DOUBLE:
+            run(p, kernel, y, g, s, a, flags | (EACH if each else 0), threads, cnp.PyArray_DATA(like))
             return (result if need_dx else None, like)
         wide = &few[0]
         if channels > FEW:
-            sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(alpha), cnp.NPY_DOUBLE, 0)
+            sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(slopes), cnp.NPY_DOUBLE, 0)
             wide = <double*>cnp.PyArray_DATA(sums)
         run(p, kernel, y, g, s, a, flags, threads, wide)
         rounded = <float*>cnp.PyArray_DATA(like)

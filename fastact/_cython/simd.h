@@ -71,6 +71,7 @@ typedef __m512d r64;
 #define FA_512(R, E, S)                                                                              \
     FA_INLINE R R##_load_part(const E *p, ptrdiff_t n) { return _mm512_maskz_loadu_##S(FA_MASK(n), p); } \
     FA_INLINE void R##_store_part(E *p, R v, ptrdiff_t n) { _mm512_mask_storeu_##S(p, FA_MASK(n), v); } \
+    FA_INLINE R R##_load_mask(const E *p, __mmask16 k) { return _mm512_maskz_loadu_##S(k, p); }      \
     FA_INLINE R R##_load(const E *p) { return _mm512_loadu_##S(p); }                                 \
     FA_INLINE void R##_store(E *p, R v) { _mm512_storeu_##S(p, v); }                                 \
     FA_INLINE void R##_stream(E *p, R v) { _mm512_stream_##S(p, v); }                                \
@@ -297,7 +298,12 @@ FA_INLINE void wide_store(double *p, wide v)
 /* The n elements of p from target[at] on, and +0.0 in the other places of a group. */
 FA_INLINE void copy_part(T *target, const T *p, ptrdiff_t at, ptrdiff_t n)
 {
+#if defined(FA_MASK)
+    __mmask16 k = (__mmask16)(((1u << n) - 1) << at);
+    FA_UNROLL for (int i = 0; i < GROUP; i += LANES) vec_store(target + i, FA_VEC(load_mask)(p - at + i, (__mmask16)(k >> i)));
+#else
     for (ptrdiff_t i = 0; i < GROUP; i++) target[i] = i >= at && i < at + n ? p[i - at] : 0;
+#endif
 }
 
 /* Hints that the line of p, or one some lines behind it, will be used soon. */
