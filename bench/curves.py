@@ -109,10 +109,15 @@ def plot(points: list[Point], name: str, path: Path) -> None:
         panel.set_xlabel("elements (float32)")
         panel.grid(alpha=0.25)
     if name == "streaming":
-        threshold = fastact.config()["policy"]["stream_bytes"]
-        for panel in panels[0]:
+        policy = fastact.config()["policy"]
+        for panel, threads in zip(panels[0], thread_counts(), strict=True):
+            threshold = max(policy["stream_bytes"], threads * policy["stream_bytes_per_thread"])
             panel.axhline(1, color="0.6", lw=0.8)
-            panel.axvline(threshold / 4, color="black", lw=0.8, ls=":", label=f"in use: {size_text(threshold)}")
+            for arrays in (2, 3):  # copy and relu, add and prelu_backward
+                label = f"in use: {size_text(threshold)} in {arrays} arrays"
+                panel.axvline(
+                    threshold / 4 / arrays, color="black", lw=0.8, ls=":" if arrays == 2 else "--", label=label
+                )
         panels[0][0].set_ylabel("time with streaming stores / ordinary")
     else:
         panels[0][0].set_yscale("log")

@@ -470,7 +470,9 @@ def _streaming(op: Operation, nbytes: int, n_threads: int) -> Race:
 
     def session(name: str) -> AbstractContextManager:
         stream_bytes = forced.get(name.split()[-1])
-        return thresholds(stream_bytes=stream_bytes, bytes_per_thread=1) if stream_bytes else nullcontext()
+        if not stream_bytes:
+            return nullcontext()
+        return thresholds(stream_bytes=stream_bytes, stream_bytes_per_thread=0, bytes_per_thread=1)
 
     def make() -> tuple[Task, dict[str, Call]]:
         task, out = task_for(op, "rows of 196", nbytes // 4, "float32")

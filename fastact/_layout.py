@@ -18,8 +18,9 @@ import numpy as np
 GROUP = 16  # lanes: a running alpha goes on for so many elements past its period
 SHORTEST_ROW = 16  # rows below this are run as a running alpha with each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
-PERIOD = 256  # elements: shorter periods of a running alpha are repeated up to this
-SHORT_PERIOD = 2048  # elements of a row of several slopes that is run as a running alpha where there are many rows
+PERIOD = 256, 2048  # elements: shorter periods of a running alpha are repeated up to this; where there are ...
+MANY = 1 << 20  # ... so many elements, up to the second: longer runs, on cache lines for more numbers of channels
+SHORT_PERIOD = 2048  # elements of several short rows that are run as one with a running alpha where it repeats often
 COLUMNS = 8192  # accumulators of a running alpha (64 KB) that stay in L2, as do its slopes
 CHUNK = 8192, 65536  # elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
 CHUNKS = 64  # ... and so many chunks where that leaves a choice: shares come out even, long runs stream better
@@ -27,6 +28,7 @@ RUN = 4096  # elements: shorter runs cost more than the folds that they save
 RADIX = 32  # rows that the driver adds up before it moves their sum up a level
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
+PARTIALS = 65536  # partial sums in all (512 KB), except where 8 groups of columns need more
 
 
 class Dim(NamedTuple):
@@ -134,7 +136,10 @@ def _constant_rows(dims, row, itemsize, order, summed, chunk) -> Plan:
         channels = dims.pop().size
         rows = [d for d in dims if not d.alpha]
         n_rows = _product(rows)
-        if m < SHORTEST_ROW or (channels * m <= SHORT_PERIOD and n_rows >= 8):
+        often = channels * m <= SHORT_PERIOD and n_rows >= 8
+        # Short runs: from memory prelu in rows of 49 of 64 channels took 1.1 to 1.4 of the limit as rows, 1.05 so.
+        often = often or (not summed and channels * m <= COLUMNS and m < 128 and n_rows >= 256)
+        if m < SHORTEST_ROW or often:
             return _running_rows(dims, channels, m, channels * m, itemsize, order, summed, chunk)
     # A sum's segments follow from m; an elementwise row is cut for the threads only.
     segments = min(MAX_SEGMENTS, -(-m // SEGMENT)) if m > SEGMENT else 1
@@ -160,8 +165,9 @@ def _running_rows(dims, channels, repeats, period, itemsize, order, summed, chun
     innermost = dims[-1] if dims else None
     joined = innermost is not None and not innermost.alpha
     joined = joined and all(step == period * itemsize for step in innermost.strides)
-    if joined and period < PERIOD:
-        copies = min(-(-PERIOD // period), innermost.size)
+    repeated_to = PERIOD[joined and innermost.size * period >= MANY]
+    if joined and period < repeated_to:
+        copies = min(-(-repeated_to // period), innermost.size)
     elements = innermost.size * period if joined else period
     if copies > 1:
         # Where these are all the rows the last run may be shorter; else the copies have to divide them.
@@ -191,7 +197,7 @@ def _grid(dims, itemsize, order, summed, chunk, *, width, **form) -> Plan:
         chunk_rows = min(n_rows, RADIX)  # a strip of alpha is read from L2 for so many rows
     if summed:
         # Partial sums take O(channels): a bounded number of groups, more only where rows would be too many.
-        groups = max(1, min(MAX_GROUPS, 16384 // form["columns"] or 8))
+        groups = max(1, min(MAX_GROUPS, PARTIALS // form["columns"] or 8))
         chunk_rows = min(max(chunk_rows, -(-n_rows // groups)), RADIX**3, n_rows)
     return Plan(
         planes=planes, rows=rows, n_planes=_product(planes), n_rows=n_rows, chunk_rows=max(1, chunk_rows),

@@ -1,8 +1,8 @@
 """Shapes and forms of alpha that cross the boundaries inside the package, shared by the parity tests.
 
 A case is (shape of x, shape of alpha, channel_axis).  The boundaries: registers of up to 16 lanes and groups
-of 16, rows shorter than 16, periods below 256 that are repeated, 2048 columns, blocks of 1024, segments of
-16384, chunks of 65536 elements, rows by 32s and by 32s of 32s.  Each list names what it straddles, so that a
+of 16, rows shorter than 16, periods below 256 that are repeated, strips of 8192 columns, blocks of 1024, segments of
+16384, chunks of 8192 to 65536 elements, rows by 32s and by 32s of 32s.  Each list names what it straddles, so that a
 new boundary gets a line here and no new test.
 """
 
@@ -48,6 +48,7 @@ COLUMNS = [
         for n in (3, 20)
     ),
     *(per_channel((n, c), -1) for c in (2047, 2048, 2049, 4100) for n in (1, 5, 40)),
+    *(per_channel((n, c), -1) for c in (8191, 8192, 8193, 8208, 20_000) for n in (1, 3)),
     *(per_channel((n, 3), -1) for n in (31, 32, 33, 1023, 1024, 1025, 33000)),
     *(per_channel((n, 131), 1) for n in (64, 65, 1100)),
     per_channel((2, 5, 6, 3), 3),

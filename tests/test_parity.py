@@ -11,7 +11,7 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import CASES, LARGE, LENGTHS, THREADS, Case
+from cases import CASES, LARGE, LENGTHS, THREADS, Case, per_channel
 from helpers import (
     VARIANTS,
     assert_dalpha,
@@ -20,6 +20,7 @@ from helpers import (
     call,
     expected,
     operands,
+    out_for,
     placed,
     slopes,
     values,
@@ -128,20 +129,25 @@ def test_the_short_way_and_the_long_way_have_the_same_bits(name, compiled, dtype
 
 def test_streaming_stores(name, compiled, dtype, policy):
     """With a threshold of nothing, every fresh result and every out apart from the inputs is streamed."""
-    policy(stream_bytes=0, bytes_per_thread=4096)
+    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096)
     for case in cases_for(name, CASES):
         ops = operands(name, case.shape, case.alpha, dtype)
         for way in (ops, through_the_python_text(ops)):
             got = call(name, way, compiled, n_threads=2, **options(name, case))
             assert_right(name, ops, got, case.channel_axis, note=f"{name} {case}")
-    for case in cases_for(name, [Case((3, 1037), (3,), 0), Case((31, 131), (131,)), Case((3000,), ())]):
+    rows = [Case((3, 1037), (3,), 0), per_channel((31, 40, 17)), Case((31, 131), (131,)), Case((3000,), ())]
+    for case in cases_for(name, [*rows, Case((3, 7, 49), (3, 7, 49)), Case((9, 700), (1, 700))]):
         ops = operands(name, case.shape, case.alpha, dtype)
-        want = expected(name, ops, case.channel_axis)
+        wanted = [expected(name, ops, case.channel_axis)]
+        if len(OPERATIONS[name].writes) > 1:
+            wanted.append(call(name, ops, compiled, **options(name, case))["dalpha"])
         for start in (*range(0, 64, np.dtype(dtype).itemsize), 1):
-            out = placed(np.empty(case.shape, dtype), start)
-            outs = (out,) + (None,) * (len(OPERATIONS[name].writes) - 1)
-            call(name, ops, compiled, out=outs if len(outs) > 1 else out, **options(name, case))
-            assert_same_bits(out, want, f"{name} {case} start {start}")
+            raws = [placed(np.full(want.size + 64, 123, dtype), start) for want in wanted]
+            outs = [raw[32:-32].reshape(want.shape) for raw, want in zip(raws, wanted, strict=True)]
+            call(name, ops, compiled, out=out_for(name, *outs), **options(name, case))
+            for raw, out, want in zip(raws, outs, wanted, strict=True):
+                assert_same_bits(out, want, f"{name} {case} start {start}")
+                assert (raw[:32] == 123).all() and (raw[-32:] == 123).all(), f"{name} {case} start {start}"
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

@@ -205,7 +205,7 @@ cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
 
 cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t itemsize) noexcept nogil:
     """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
-    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, period = channels * repeats * itemsize, k, _
+    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, period = channels * repeats * itemsize, k, r
     cdef char* end = target + (p.job.m + (GROUP if p.job.joined else 0)) * itemsize
     cdef char* t = target
     if repeats == 1:
@@ -213,9 +213,12 @@ cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t i
         t += period
     else:
         for k in range(channels):
-            for _ in range(repeats):
-                memcpy(t, alpha + k * itemsize, itemsize)
-                t += itemsize
+            for r in range(repeats):
+                if itemsize == sizeof(float):
+                    (<float*>t)[r] = (<const float*>alpha)[k]
+                else:
+                    (<double*>t)[r] = (<const double*>alpha)[k]
+            t += repeats * itemsize
     while t < end:
         memcpy(t, t - period, min(period, end - t))
         t += min(period, end - t)

@@ -98,7 +98,7 @@ cdef inline vec formula(Op op, vec dy, vec x, vec alpha) noexcept nogil:
     return x
 
 cdef inline bint reads_dy(Op op) noexcept nogil:
-    return op != RELU and op != PRELU and op != COPY
+    return op == RELU_BACKWARD or op == PRELU_BACKWARD or op == DALPHA or op == ADD
 
 cdef inline bint reads_alpha(Op op) noexcept nogil:
     return op == PRELU or op == PRELU_BACKWARD

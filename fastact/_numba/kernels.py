@@ -63,7 +63,7 @@ apart = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **{**FL
 # What an operation computes and reads.  COPY and ADD are the memory limit that the benchmarks compare with.
 KERNELS = ("relu", "relu_backward", "prelu", "prelu_backward", "copy", "add")
 # np.intp, here and below: Numba compiles a function again for each plain integer that it is called with.
-RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD, DALPHA = OPS = tuple(np.arange(7, dtype=np.intp))
+RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD, DALPHA = OPS = tuple(np.arange(len(KERNELS) + 1, dtype=np.intp))
 
 RUNNING = 1  # flags of a kernel: alpha runs along the row
 STREAM = 2  # use streaming stores (the result is larger than the caches and not in place)
