@@ -18,9 +18,10 @@ from ._operations import OPERATIONS, Operation
 __all__ = ["backward", "elementwise", "levels", "use_level"]
 
 # A second thread costs 2 us (a copy) to 6 us (prelu_backward): its start, the wait for it, lines that change hands.
-# A core moves 50 to 100 GB/s out of its L2, so from 640 KB in all two threads are not slower.  Measured, two against
-# one: relu 0.91 at 256 KB, 0.74 at 512 KB; prelu_backward 1.30 at 384 KB, 1.11 at 512 KB, 0.86 at 768 KB.
-BYTES_PER_THREAD = 320 << 10
+# A core moves 50 to 100 GB/s out of its L2.  Measured, two threads against one, by the bytes of a call: relu 0.91 at
+# 256 KB, 0.95 at 384 KB, 0.74 at 512 KB; prelu_backward 1.30 at 384 KB, 1.11 at 512 KB, 0.86 at 768 KB.
+BYTES_PER_THREAD = 192 << 10
+BYTES_PER_SUMMING_THREAD = 320 << 10
 # Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a
 # call reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against
 # ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
@@ -162,9 +163,9 @@ def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_thre
         sums = np.empty(alpha.size) if into is None else into
     flags = 0 if into is None else _EACH
     traffic = x.nbytes * (1 + (result is not None) + (dy is not None))
-    threads = 1
-    if traffic >= 2 * BYTES_PER_THREAD:
-        threads = min(_settings.thread_bound(n_threads), traffic // BYTES_PER_THREAD)
+    threads, share = 1, BYTES_PER_SUMMING_THREAD if need_dalpha else BYTES_PER_THREAD
+    if traffic >= 2 * share:
+        threads = min(_settings.thread_bound(n_threads), traffic // share)
     large = traffic >= max(STREAM_BYTES, threads * STREAM_BYTES_PER_THREAD) and result is not None and dtype.kind == "f"
     # What starts in the middle of an element can be run, but never reaches an address that can be streamed to.
     large = large and result.flags.aligned
@@ -196,4 +197,5 @@ def describe_policy() -> dict[str, Any]:
         "stream_bytes": STREAM_BYTES,
         "stream_bytes_per_thread": STREAM_BYTES_PER_THREAD,
         "bytes_per_thread": BYTES_PER_THREAD,
+        "bytes_per_summing_thread": BYTES_PER_SUMMING_THREAD,
     }

@@ -18,8 +18,7 @@ import numpy as np
 GROUP = 16  # lanes: a running alpha goes on for so many elements past its period
 SHORTEST_ROW = 16  # rows below this are run as a running alpha with each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
-PERIOD = 256, 2048  # elements: shorter periods of a running alpha are repeated up to this; where there are ...
-MANY = 1 << 20  # ... so many elements, up to the second: longer runs, on cache lines for more numbers of channels
+PERIOD = 256  # elements: shorter periods of a running alpha are repeated up to this
 SHORT_PERIOD = 2048  # elements of several short rows that are run as one with a running alpha where it repeats often
 COLUMNS = 8192  # accumulators of a running alpha (64 KB) that stay in L2, as do its slopes
 CHUNK = 8192, 65536  # elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
@@ -165,9 +164,8 @@ def _running_rows(dims, channels, repeats, period, itemsize, order, summed, chun
     innermost = dims[-1] if dims else None
     joined = innermost is not None and not innermost.alpha
     joined = joined and all(step == period * itemsize for step in innermost.strides)
-    repeated_to = PERIOD[joined and innermost.size * period >= MANY]
-    if joined and period < repeated_to:
-        copies = min(-(-repeated_to // period), innermost.size)
+    if joined and period < PERIOD:
+        copies = min(-(-PERIOD // period), innermost.size)
     elements = innermost.size * period if joined else period
     if copies > 1:
         # Where these are all the rows the last run may be shorter; else the copies have to divide them.

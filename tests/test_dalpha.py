@@ -97,7 +97,7 @@ def test_same_bits_for_every_alignment_of_large_arrays(name, compiled, dtype, st
 def test_same_bits_streamed_or_not(name, compiled, dtype, policy):
     cases = cases_of(CASES)[::3]
     want = [sums(name, hard(name, c, dtype), COMPILED[0], c.channel_axis) for c in cases]
-    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096)
+    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096, bytes_per_summing_thread=4096)
     for case, first in zip(cases, want, strict=True):
         got = call(name, hard(name, case, dtype), compiled, channel_axis=case.channel_axis, n_threads=3)
         assert_same_bits(got["dalpha"], first, str(case))

@@ -129,7 +129,7 @@ def test_the_short_way_and_the_long_way_have_the_same_bits(name, compiled, dtype
 
 def test_streaming_stores(name, compiled, dtype, policy):
     """With a threshold of nothing, every fresh result and every out apart from the inputs is streamed."""
-    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096)
+    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096, bytes_per_summing_thread=4096)
     for case in cases_for(name, CASES):
         ops = operands(name, case.shape, case.alpha, dtype)
         for way in (ops, through_the_python_text(ops)):
@@ -160,7 +160,7 @@ def test_results_that_are_streamed_by_default(name, compiled, n_threads):
 
 def test_small_arrays_in_many_threads(name, compiled, dtype, policy):
     """Threads for next to nothing: shares of one chunk, more threads than chunks."""
-    policy(bytes_per_thread=1)
+    policy(bytes_per_thread=1, bytes_per_summing_thread=1)
     for case in cases_for(name, [c for c in CASES if 0 < np.prod(c.shape) <= 5000][::3]):
         ops = operands(name, case.shape, case.alpha, dtype)
         for n_threads in (2, 5):

@@ -66,11 +66,13 @@ cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
 cdef Py_ssize_t stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
 cdef int process_threads = _settings.process_threads()
 cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
+cdef Py_ssize_t bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
 
 
 def settings_changed(bint context=False):
     """The backend, its level or a threshold was changed: look them up again."""
-    global contexts, default_row, generation, stream_bytes, stream_bytes_per_thread, bytes_per_thread, process_threads
+    global contexts, default_row, generation, process_threads
+    global stream_bytes, stream_bytes_per_thread, bytes_per_thread, bytes_per_summing_thread
     generation += 1
     default_row = UNKNOWN
     for row in range(BACKENDS):
@@ -80,6 +82,7 @@ def settings_changed(bint context=False):
     stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
     process_threads = _settings.process_threads()
     bytes_per_thread = _dispatch.BYTES_PER_THREAD
+    bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
 
 
 _settings.on_change.append(settings_changed)
@@ -233,7 +236,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef bint each                      # whether every one of them has a single term
     cdef int typenum, row
     cdef bint has_dy = reads_dy[op]
-    cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic
+    cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic, share
     cdef intptr_t a = 0, aligned
     cdef float narrow
     cdef double number = 0, total = 0
@@ -339,8 +342,9 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             return result
         return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
     traffic = nbytes * (1 + has_dy + (result is not None))
-    if traffic >= 2 * bytes_per_thread:
-        threads = min(<Py_ssize_t>thread_bound(n_threads), traffic // bytes_per_thread)
+    share = bytes_per_summing_thread if summed else bytes_per_thread
+    if traffic >= 2 * share:
+        threads = min(<Py_ssize_t>thread_bound(n_threads), traffic // share)
     if y and traffic >= max(stream_bytes, threads * stream_bytes_per_thread) and apart(result, x) \
             and (not has_dy or apart(result, dy_)):
         flags = STREAM
