@@ -23,7 +23,7 @@ from fastact._operations import OPERATIONS
 
 from .cases import MAIN
 from .contestants import CONTESTANTS
-from .races import KB, PEERS, contest, limits, size_text, streaming, task_for, thread_counts
+from .races import KB, PEERS, contest, limits, streaming, task_for, thread_counts
 from .timing import QUICK, Effort, take_turns
 
 EFFORT = Effort(0.15, 5, 4.0)
@@ -114,7 +114,7 @@ def plot(points: list[Point], name: str, path: Path) -> None:
             threshold = max(policy["stream_bytes"], threads * policy["stream_bytes_per_thread"])
             panel.axhline(1, color="0.6", lw=0.8)
             for arrays in (2, 3):  # copy and relu, add and prelu_backward
-                label = f"in use: {size_text(threshold)} in {arrays} arrays"
+                label = f"where it begins ({arrays} arrays)"
                 panel.axvline(
                     threshold / 4 / arrays, color="black", lw=0.8, ls=":" if arrays == 2 else "--", label=label
                 )

@@ -21,7 +21,7 @@ cdef struct Job:
     Py_ssize_t itemsize, alpha_step, flags
     Py_ssize_t m, columns, segments, segment, copies, channels, repeats, elements
     Py_ssize_t chunk_columns, edge, chunk_rows, n_planes, n_rows, groups, strips
-    bint joined
+    bint joined, plain      # plain: one row with one alpha and no sum, which needs no chunks
     int plane_dims, row_dims
     const Dim* dims         # planes first, then rows
     double* partial         # [plane][group][column]; NULL where nothing is summed ...

@@ -222,8 +222,14 @@ cdef double fold(const Job* job, Py_ssize_t plane, Py_ssize_t channel) noexcept 
 
 cdef void run_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t chunks,
                     double* scratch) noexcept nogil:
-    """The share-th of `shares` equal parts of the chunks."""
-    cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares
+    """The share-th of `shares` equal parts of the chunks, or of a plain row."""
+    cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares, lo, n
+    if job.plain:
+        lo = job.m * share // shares & -GROUP
+        n = (job.m if share + 1 == shares else job.m * (share + 1) // shares & -GROUP) - lo
+        job.kernel(job.y + lo * job.itemsize, job.dy + lo * job.itemsize if job.dy else 0, job.x + lo * job.itemsize,
+                   job.a, 0, n, n, job.flags | FENCE)
+        return
     for chunk in range(chunks * share // shares, stop):
         run_chunk(job, chunk, chunk + 1 == stop, scratch)
 
@@ -314,6 +320,7 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     job.y, job.dy, job.x, job.a = y, dy, x, a
     job.flags |= flags
     job.partial = NULL
+    job.plain = sums == NULL and not job.flags & RUNNING and job.channels * job.n_planes * job.n_rows == 1
     if job.flags & RUNNING:
         # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
         job.edge = -((y or x) // job.itemsize) & (64 // job.itemsize - 1)
