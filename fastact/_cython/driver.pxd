@@ -9,6 +9,7 @@ cdef enum:
     MAX_DIMS = 64           # NumPy's own limit
     RUNNING = 1
     EACH = 4
+    SLOPES = 16             # `a` has the slopes only: a running kernel's pattern is to be made of them
     GROUP = 16
 
 cdef struct Dim:
@@ -25,6 +26,7 @@ cdef struct Job:
     int plane_dims, row_dims
     const Dim* dims         # planes first, then rows
     double* partial         # [plane][group][column]; NULL where nothing is summed ...
+    Py_ssize_t pattern      # doubles that alpha's pattern takes in each thread's scratch; 0: `a` can be read as it is
     intptr_t each           # ... and dalpha itself where every alpha has one term (flag EACH), else 0
 
 

@@ -8,7 +8,7 @@
 from cython.parallel cimport prange
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from "Python.h":
     ctypedef struct PyThreadState:
@@ -157,97 +157,102 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
     if acc != partial:
         for k in range(1, levels):
             add_to(acc + k * lanes, acc + (k - 1) * lanes, lanes)
-        memcpy_doubles(partial, acc + (levels - 1) * lanes, width)
+        memcpy(partial, acc + (levels - 1) * lanes, width * sizeof(double))
 
 
-cdef inline void memcpy_doubles(double* target, const double* source, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        target[i] = source[i]
+cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, Py_ssize_t inner, Py_ssize_t step,
+                   double* sums, int width) noexcept nogil:
+    """Terms added in pairs, pairs of pairs, ...: outer * inner of them for each of `width` <= WIDTH sums side by side.
 
-
-cdef void fold_groups(const Job* job, Py_ssize_t plane, Py_ssize_t first, int width) noexcept nogil:
-    """The groups of a plane, added in pairs, pairs of pairs, ... into the first one: `width` <= WIDTH columns."""
+    The next term of a sum lies one further (`outer_step` after `inner` of them), the next sum's `step` further.
+    """
     cdef double[LINE * 5][WIDTH] pending
     cdef double[WIDTH] total
-    cdef double* partial = job.partial + plane * job.groups * job.columns + first
-    cdef Py_ssize_t group
+    cdef Py_ssize_t i, j, count = 0
     cdef int level, k
-    for group in range(job.groups):
-        for k in range(width):
-            total[k] = partial[group * job.columns + k]
-        level = 0
-        while (group >> level) & 1:
+    for i in range(outer):
+        for j in range(inner):
             for k in range(width):
-                total[k] = pending[level][k] + total[k]
-            level += 1
-        for k in range(width):
-            pending[level][k] = total[k]
+                total[k] = term[i * outer_step + k * step + j]
+            level = 0
+            while (count >> level) & 1:
+                for k in range(width):
+                    total[k] = pending[level][k] + total[k]
+                level += 1
+            for k in range(width):
+                pending[level][k] = total[k]
+            count += 1
     for k in range(width):
         total[k] = 0
     level = 0
-    while job.groups >> level:
-        if (job.groups >> level) & 1:
+    while count >> level:
+        if (count >> level) & 1:
             for k in range(width):
                 total[k] = pending[level][k] + total[k]
         level += 1
     for k in range(width):
-        partial[k] = total[k]
+        sums[k] = total[k]
 
 
-cdef double fold(const Job* job, Py_ssize_t plane, Py_ssize_t channel) noexcept nogil:
-    """The columns of one alpha, added in pairs, pairs of pairs, ...: by copy, repeat."""
-    cdef double[LINE * 5] pending
-    cdef double total
-    cdef Py_ssize_t copy, repeat, count = 0
-    cdef int level
-    cdef const double* partial = job.partial + plane * job.groups * job.columns
-    for copy in range(job.copies):
-        for repeat in range(job.repeats):
-            total = partial[(copy * job.channels + channel) * job.repeats + repeat]
-            level = 0
-            while (count >> level) & 1:
-                total = pending[level] + total
-                level += 1
-            pending[level] = total
-            count += 1
-    total = 0.0
-    level = 0
-    while count >> level:
-        if (count >> level) & 1:
-            total = pending[level] + total
-        level += 1
-    return total
+cdef void make_pattern(const Job* job, char* target) noexcept nogil:
+    """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
+    cdef Py_ssize_t channels = job.channels, repeats = job.repeats, k, r
+    cdef Py_ssize_t period = channels * repeats * job.itemsize
+    cdef char* end = target + (job.m + (GROUP if job.joined else 0)) * job.itemsize
+    cdef char* t = target
+    if repeats == 1:
+        memcpy(t, <const void*>job.a, period)
+        t += period
+    else:
+        for k in range(channels):
+            for r in range(repeats):
+                if job.itemsize == sizeof(float):
+                    (<float*>t)[r] = (<const float*>job.a)[k]
+                else:
+                    (<double*>t)[r] = (<const double*>job.a)[k]
+            t += repeats * job.itemsize
+    while t < end:
+        memcpy(t, t - period, min(period, end - t))
+        t += min(period, end - t)
 
 
 cdef void run_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t chunks,
                     double* scratch) noexcept nogil:
     """The share-th of `shares` equal parts of the chunks, or of a plain row."""
     cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares, lo, n
+    cdef Job mine
     if job.plain:
         lo = job.m * share // shares & -GROUP
         n = (job.m if share + 1 == shares else job.m * (share + 1) // shares & -GROUP) - lo
         job.kernel(job.y + lo * job.itemsize, job.dy + lo * job.itemsize if job.dy else 0, job.x + lo * job.itemsize,
                    job.a, 0, n, n, job.flags | FENCE)
         return
+    if job.pattern:
+        # Its own for each thread: fetching the lines that another core has just written took 3 to 5 us.
+        mine = job[0]
+        make_pattern(job, <char*>scratch)
+        mine.a = <intptr_t>scratch
+        scratch += job.pattern
+        job = &mine
     for chunk in range(chunks * share // shares, stop):
         run_chunk(job, chunk, chunk + 1 == stop, scratch)
 
 
 cdef void fold_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, double* sums) noexcept nogil:
-    """The share-th of `shares` equal parts of the columns (without sums), or then of the alphas."""
-    cdef Py_ssize_t strips = (job.columns + WIDTH - 1) // WIDTH, alphas = job.n_planes * job.channels, i, first
-    if sums == NULL:
-        strips *= job.n_planes
-        for i in range(strips * share // shares, strips * (share + 1) // shares):
-            first = i % (strips // job.n_planes) * WIDTH
-            fold_groups(job, i // (strips // job.n_planes), first, <int>min(WIDTH, job.columns - first))
-        return
-    for i in range(alphas * share // shares, alphas * (share + 1) // shares):
-        if job.columns == job.channels:
-            sums[i] = job.partial[i // job.channels * job.groups * job.columns + i % job.channels]
+    """The share-th of `shares` equal parts of the columns (without sums: their groups), or then of the alphas."""
+    cdef Py_ssize_t count = job.columns if sums == NULL else job.channels
+    cdef Py_ssize_t strips = (count + WIDTH - 1) // WIDTH, i, first
+    cdef int width
+    cdef double* partial
+    for i in range(job.n_planes * strips * share // shares, job.n_planes * strips * (share + 1) // shares):
+        partial = job.partial + i // strips * job.groups * job.columns
+        first = i % strips * WIDTH
+        width = <int>min(WIDTH, count - first)
+        if sums == NULL:
+            in_pairs(partial + first, job.groups, job.columns, 1, 1, partial + first, width)
         else:
-            sums[i] = fold(job, i // job.channels, i % job.channels)
+            in_pairs(partial + first * job.repeats, job.copies, job.channels * job.repeats, job.repeats, job.repeats,
+                     sums + i // strips * job.channels + first, width)
 
 
 cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* scratch,
@@ -313,12 +318,13 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     cdef double* scratch = NULL
     cdef double[SMALL + LINE] small
     cdef void* memory = NULL
-    cdef Py_ssize_t step = 0, partials = 0
+    cdef Py_ssize_t step = 0, partials = 0, needed
     cdef PyThreadState* state = NULL
     cdef bint parallel
     job.kernel = kernel
     job.y, job.dy, job.x, job.a = y, dy, x, a
-    job.flags |= flags
+    job.flags |= flags & ~SLOPES
+    job.pattern = 0
     job.partial = NULL
     job.plain = sums == NULL and not job.flags & RUNNING and job.channels * job.n_planes * job.n_rows == 1
     if job.flags & RUNNING:
@@ -326,18 +332,24 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
         job.edge = -((y or x) // job.itemsize) & (64 // job.itemsize - 1)
     job.each = <intptr_t>sums if flags & EACH else 0
     threads = max(1, min(<Py_ssize_t>threads, prepared.chunks))
+    if flags & SLOPES:
+        job.pattern = (job.m + GROUP + LINE) // LINE * LINE
     if sums != NULL and not job.each:
         if prepared.folds:
             partials = (job.n_planes * job.groups * job.columns + LINE) // LINE * LINE
         step = (prepared.lanes // LINE + 2) * LINE
+    step += job.pattern
+    needed = partials + threads * step
+    if needed:
         scratch = small
-        if partials + threads * step > SMALL:
-            memory = malloc((partials + threads * step + LINE) * sizeof(double))
+        if needed > SMALL:
+            memory = malloc((needed + LINE) * sizeof(double))
             if memory == NULL:
-                raise MemoryError(f"fastact: no memory for the partial sums of dalpha ({job.columns} columns)")
+                raise MemoryError(f"fastact: no memory for partial sums or alpha's pattern ({job.columns} columns)")
             scratch = <double*>memory
         # On cache lines: a register that crosses two costs a running alpha's sum a tenth.
         scratch += -(<intptr_t>scratch // <intptr_t>sizeof(double)) & (LINE - 1)
+    if sums != NULL and not job.each:
         job.partial = scratch + threads * step if prepared.folds else <double*>sums
     if prepared.elements >= KEEP_GIL:
         state = PyEval_SaveThread()
@@ -351,7 +363,8 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
             fold_parallel(&job, threads, NULL)
             fold_parallel(&job, threads, <double*>sums)
         else:
-            fold_share(&job, 0, 1, NULL)
+            if job.groups > 1:
+                fold_share(&job, 0, 1, NULL)
             fold_share(&job, 0, 1, <double*>sums)
     free(memory)
     if state != NULL:

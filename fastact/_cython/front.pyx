@@ -9,10 +9,8 @@ cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
 from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
 
-from fastact._cython.driver cimport EACH, GROUP, Kernel, Prepared, RUNNING, openmp_limit, run
+from fastact._cython.driver cimport EACH, GROUP, Kernel, Prepared, RUNNING, SLOPES, openmp_limit, run
 from fastact._cython.buffers cimport new_array
 
 import numpy as np
@@ -206,27 +204,6 @@ cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
     return None if found is False else found
 
 
-cdef void fill_pattern(Prepared p, char* target, const char* alpha, Py_ssize_t itemsize) noexcept nogil:
-    """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
-    cdef Py_ssize_t channels = p.job.channels, repeats = p.job.repeats, period = channels * repeats * itemsize, k, r
-    cdef char* end = target + (p.job.m + (GROUP if p.job.joined else 0)) * itemsize
-    cdef char* t = target
-    if repeats == 1:
-        memcpy(t, alpha, period)
-        t += period
-    else:
-        for k in range(channels):
-            for r in range(repeats):
-                if itemsize == sizeof(float):
-                    (<float*>t)[r] = (<const float*>alpha)[k]
-                else:
-                    (<double*>t)[r] = (<const double*>alpha)[k]
-            t += repeats * itemsize
-    while t < end:
-        memcpy(t, t - period, min(period, end - t))
-        t += min(period, end - t)
-
-
 cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, object dalpha_out,
                    bint need_dx, bint summed, object backend, object n_threads, object fallback):
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
@@ -237,13 +214,12 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef int typenum, row
     cdef bint has_dy = reads_dy[op]
     cdef Py_ssize_t n, nbytes, axis = -1, flags = 0, traffic, share
-    cdef intptr_t a = 0, aligned
+    cdef intptr_t a = 0
     cdef float narrow
     cdef double number = 0, total = 0
     cdef int threads = 1
     cdef Prepared p
     cdef Kernel kernel
-    cdef void* pattern = NULL
     cdef double[FEW] few            # sums on the stack
     cdef double* wide
     cdef float* rounded
@@ -351,35 +327,26 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     if axis >= 0 and p.job.flags & RUNNING and (p.job.repeats > 1 or p.job.copies > 1 or p.job.joined and (
             # No register crosses the end of a period of whole groups, unless it began within one to be aligned.
             p.job.m % GROUP or flags or (s if summed else y) % 64)):
-        pattern = malloc((p.job.m + 2 * GROUP) * sizeof(double))
-        if pattern == NULL:
-            raise MemoryError("fastact: no memory for alpha's pattern")
-        # On cache lines, as alpha is loaded for each register.
-        aligned = <intptr_t>pattern + (-<intptr_t>pattern & 63)
-        fill_pattern(p, <char*>aligned, <const char*>a, cnp.PyArray_ITEMSIZE(x))
-        a = aligned
-    try:
-        if not summed:
-            run(p, kernel, y, g, s, a, flags, threads, NULL)
-            return result
-        if slopes is None:
-            run(p, kernel, y, g, s, a, flags, threads, &total)
-            return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
-        channels = cnp.PyArray_SIZE(like)
-        if each or typenum == cnp.NPY_DOUBLE:
-            run(p, kernel, y, g, s, a, flags | (EACH if each else 0), threads, cnp.PyArray_DATA(like))
-            return (result if need_dx else None, like)
-        wide = &few[0]
-        if channels > FEW:
-            sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(slopes), cnp.NPY_DOUBLE, 0)
-            wide = <double*>cnp.PyArray_DATA(sums)
-        run(p, kernel, y, g, s, a, flags, threads, wide)
-        rounded = <float*>cnp.PyArray_DATA(like)
-        for k in range(channels):
-            rounded[k] = <float>wide[k]
+        flags |= SLOPES
+    if not summed:
+        run(p, kernel, y, g, s, a, flags, threads, NULL)
+        return result
+    if slopes is None:
+        run(p, kernel, y, g, s, a, flags, threads, &total)
+        return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
+    channels = cnp.PyArray_SIZE(like)
+    if each or typenum == cnp.NPY_DOUBLE:
+        run(p, kernel, y, g, s, a, flags | (EACH if each else 0), threads, cnp.PyArray_DATA(like))
         return (result if need_dx else None, like)
-    finally:
-        free(pattern)
+    wide = &few[0]
+    if channels > FEW:
+        sums = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(slopes), cnp.NPY_DOUBLE, 0)
+        wide = <double*>cnp.PyArray_DATA(sums)
+    run(p, kernel, y, g, s, a, flags, threads, wide)
+    rounded = <float*>cnp.PyArray_DATA(like)
+    for k in range(channels):
+        rounded[k] = <float>wide[k]
+    return (result if need_dx else None, like)
 
 
 cdef cnp.ndarray one_sum(double total, int typenum, cnp.ndarray like, object out):

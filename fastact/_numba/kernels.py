@@ -163,6 +163,27 @@ def whole(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, a
 
 
 @part
+def four(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector) -> None:
+    """Four vectors, all read before one is written: out of L2 prelu takes 1.08 of a copy so, 1.14 one by one."""
+    step = lanes(x)
+    p, q, r, s = load(x, i), load(x, i + step), load(x, i + 2 * step), load(x, i + 3 * step)
+    p = formula(op, load(dy, i) if reads_dy(op) else p, p, alpha)
+    q = formula(op, load(dy, i + step) if reads_dy(op) else q, q, alpha)
+    r = formula(op, load(dy, i + 2 * step) if reads_dy(op) else r, r, alpha)
+    s = formula(op, load(dy, i + 3 * step) if reads_dy(op) else s, s, alpha)
+    if streams:
+        stream(y, i, p)
+        stream(y, i + step, q)
+        stream(y, i + 2 * step, r)
+        stream(y, i + 3 * step, s)
+    else:
+        store(y, i, p)
+        store(y, i + step, q)
+        store(y, i + 2 * step, r)
+        store(y, i + 3 * step, s)
+
+
+@part
 def tail(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector, n: int) -> None:
     """The first n < LANES elements of a vector; nothing outside is read or written.
 
@@ -214,6 +235,9 @@ def sweep_rows(
     while i + step <= hi:
         alpha = constant(op, a, row)
         stop = min(end, hi) - step
+        while reads_alpha(op) and i <= stop - 3 * step:
+            four(op, streams, y, dy, x, i, alpha)
+            i += 4 * step
         while i <= stop:
             whole(op, streams, y, dy, x, i, alpha)
             i += step
@@ -238,6 +262,8 @@ def sweep_running(
     phase = lo if lo < m else lo % m
     while i + step <= hi:
         whole(op, streams, y, dy, x, i, load(a, phase))
+        if not streams:
+            fetch(x, i + FETCH_AHEAD * step)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
         i += step
         phase += step
         if phase >= m:
