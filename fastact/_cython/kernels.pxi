@@ -24,6 +24,7 @@ cdef extern from "simd.h" nogil:
         GROUP
         LINE
         FETCH_AHEAD
+        FETCH_AHEAD_STREAMED
         SIDE_BY_SIDE
         STREAM_ALIGNMENT
     vec vec_load(const T*)
@@ -44,7 +45,6 @@ cdef extern from "simd.h" nogil:
     wide wide_add_products_unless_gt(wide, const T*, const T*, T)
     void wide_share_products_unless_gt(wide*, wide*, const T*, const T*, T, Py_ssize_t)
     void copy_part(T*, const T*, Py_ssize_t, Py_ssize_t)
-    void fetch(const T*)
     void fetch(const T*)
     void fetch_ahead(const T*)
     double wide_sum(wide)
@@ -300,6 +300,7 @@ cdef inline void sum_rows(bint fused, int flags, T* dx, const T* dy, const T* x,
     Fused, dx is made of each group as it is read.  Not fused, it follows a block behind.
     """
     cdef Py_ssize_t shift = unaligned(x)
+    cdef Py_ssize_t ahead = (FETCH_AHEAD if fused else FETCH_AHEAD_STREAMED) // <Py_ssize_t>sizeof(T)
     cdef Py_ssize_t i, done = 0, row = 0, end = 0, block, stop, count
     cdef wide total = wide_splat(0), following, zero = wide_splat(0)
     cdef vec alpha = vec_splat(0)
@@ -322,16 +323,16 @@ cdef inline void sum_rows(bint fused, int flags, T* dx, const T* dy, const T* x,
             stop = block if block < (end & -GROUP) else end
             while i + GROUP <= stop:
                 total = prelu_backward_sum(total, dy + i, x + i)
-                fetch_ahead(dy + i)
-                fetch_ahead(x + i)
+                fetch(dy + i + ahead)
+                fetch(x + i + ahead)
                 if fused:
                     dx_rows(dx + i, dy + i, x + i, alpha, alpha, GROUP)
                 i += GROUP
             following = zero
             if i < stop and i + GROUP <= n:
                 prelu_backward_share(&total, &following, dy + i, x + i, stop - i)
-                fetch_ahead(dy + i)
-                fetch_ahead(x + i)
+                fetch(dy + i + ahead)
+                fetch(x + i + ahead)
                 if fused:
                     dx_rows(dx + i, dy + i, x + i, alpha, vec_splat(a[row + (stop == end)]), stop - i)
                 i += GROUP
@@ -372,7 +373,7 @@ cdef inline void sum_running(bint fused, int flags, T* dx, const T* dy, const T*
     Fused, several periods are added up side by side, so that acc and a are read once for all of them.
     """
     cdef Py_ssize_t i = 0, done = 0, phase, stop, width, j, k
-    cdef Py_ssize_t ahead = FETCH_AHEAD // <Py_ssize_t>sizeof(T)
+    cdef Py_ssize_t ahead = (FETCH_AHEAD if fused else FETCH_AHEAD_STREAMED) // <Py_ssize_t>sizeof(T)
     cdef wide total, second, third, fourth, others = wide_splat(0)
     if fused and TILE * m <= BLOCK:
         ahead = TILE * m        # the next periods, where the processor does not look by itself

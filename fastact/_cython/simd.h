@@ -171,6 +171,8 @@ typedef r64 vec;
 #define FA_VEC(NAME) r64_##NAME
 FA_INLINE r64 r64_load_as_double(const T *p) { return r64_load(p); }
 #endif
+/* From memory, 1 KB and 2 KB: rows of 49 floats 1.13 and 1.06 of the limit, of 49 doubles 1.16 and 1.24. */
+enum { FETCH_AHEAD_STREAMED = FASTACT_BITS == 32 ? 2048 : 1024 };
 enum { LINE = STREAM_ALIGNMENT / sizeof(T) }; /* elements in a cache line */
 #define vec_load FA_VEC(load)
 #define vec_store FA_VEC(store)
