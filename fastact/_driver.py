@@ -66,7 +66,7 @@ def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: 
     offset = (plane * step + a) * itemsize
     alpha = addresses[3] + offset
     lanes = width + -width % GROUP + GROUP
-    acc = [np.zeros(lanes) for _ in range(3)] if partial is not None else []
+    acc = [np.zeros(GROUP + lanes)[GROUP:] for _ in range(3)] if partial is not None else []
     row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.n_rows)
     left, turns = RADIX, 0
     while row < stop:

@@ -131,7 +131,9 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
     if job.partial != NULL:
         partial = job.partial + (plane * job.groups + group) * job.columns + first
         if job.flags & RUNNING:
-            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # its kernel reads and writes whole groups
+            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # its kernel reads and writes whole groups ...
+            memset(scratch, 0, GROUP * sizeof(double))
+            scratch += GROUP                                    # ... and one before the first
         # Not where two threads would share a line of them all the time.
         acc = partial if levels == 1 and lanes == width and width >= LINE else scratch
         memset(acc, 0, levels * lanes * sizeof(double))
@@ -305,7 +307,7 @@ cdef class Prepared:
         self.chunks = job.n_planes * job.groups * job.strips
         self.elements = job.n_planes * job.n_rows * (job.m if job.flags & RUNNING else job.channels * job.m)
         self.folds = job.groups * job.copies * job.repeats > 1
-        self.lanes = LEVELS * (job.chunk_columns + 3 * GROUP)
+        self.lanes = LEVELS * (job.chunk_columns + 3 * GROUP) + GROUP
 
 
 cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,

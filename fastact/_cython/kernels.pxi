@@ -7,8 +7,9 @@
 #
 # A run has one of two forms of alpha:
 #   along rows:  alpha is constant along rows of m elements; a[0] belongs to the first row (m >= 16 or one row)
-#   running:     alpha changes from element to element and repeats after m elements.  acc has room for 16 more
-#                than the next multiple of 16, and where m < n, a goes on for 16 elements past m (it begins again)
+#   running:     alpha changes from element to element and repeats after m elements (m >= 16 or one period).  acc has
+#                room for 16 more than the next multiple of 16, and for 16 before it, whose values stay; where m < n, a
+#                goes on for 16 elements past m (it begins again)
 
 from libc.stdint cimport intptr_t
 
@@ -46,7 +47,6 @@ cdef extern from "simd.h" nogil:
     void wide_share_products_unless_gt(wide*, wide*, const T*, const T*, T, Py_ssize_t)
     void copy_part(T*, const T*, Py_ssize_t, Py_ssize_t)
     void fetch(const T*)
-    void fetch_ahead(const T*)
     double wide_sum(wide)
     void fence()
 
@@ -115,6 +115,12 @@ cdef inline void one(Op op, bint stream, T* y, const T* dy, const T* x, vec alph
     else:
         vec_store(y, v)
 
+cdef inline void fetch_operands(Op op, const T* dy, const T* x) noexcept nogil:
+    """What a streamed loop reads some registers later: from memory prelu takes 1.01 of a copy so, 1.05 to 1.2 without."""
+    fetch(x + FETCH_AHEAD_STREAMED)
+    if reads_dy(op):
+        fetch(dy + FETCH_AHEAD_STREAMED)
+
 cdef inline void four(Op op, T* y, const T* dy, const T* x, vec alpha) noexcept nogil:
     """Four registers, all read before one is written: out of L2 prelu takes 1.08 of a copy so, 1.19 one by one.
 
@@ -168,6 +174,8 @@ cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, c
             i += 4 * LANES
         while i <= stop:
             one(op, stream, y + i, dy + i, x + i, alpha)
+            if stream and reads_alpha(op):
+                fetch_operands(op, dy + i, x + i)
             i += LANES
         if i < end and i + LANES <= hi:
             one(op, stream, y + i, dy + i, x + i, joined(op, a, row, end - i))
@@ -188,8 +196,12 @@ cdef inline void sweep_running(Op op, bint stream, T* y, const T* dy, const T* x
     cdef Py_ssize_t i = lo, phase = lo if lo < m else lo % m
     while i + LANES <= hi:
         one(op, stream, y + i, dy + i, x + i, vec_load(a + phase))
-        if not stream and m < hi:
-            fetch_ahead(x + i)      # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
+        if stream:
+            fetch_operands(op, dy + i, x + i)
+            if m >= hi:
+                fetch(a + phase + FETCH_AHEAD_STREAMED)
+        elif m < hi:
+            fetch(x + i + FETCH_AHEAD)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
         i += LANES
         phase += LANES
         if phase >= m:
@@ -274,71 +286,79 @@ cdef inline void follow(Op op, int flags, T* y, const T* dy, const T* x, const T
         sweep(op, flags, y, dy, x, a, done[0], hi, m)
         done[0] = hi
 
-cdef inline void dx_rows(T* dx, const T* dy, const T* x, vec alpha, vec following, Py_ssize_t n) noexcept nogil:
+cdef enum How:
+    ALONE, STORED, STREAMED     # what is done about dx in the loop of a sum: nothing, an ordinary or a streaming store
+
+cdef inline void dx_rows(How how, T* dx, const T* dy, const T* x, vec alpha, vec following, Py_ssize_t n) noexcept nogil:
     """dx of a group: one alpha for the first n elements, the following one for the others."""
     cdef Py_ssize_t d = 0
-    while d < GROUP:
-        one(PRELU_BACKWARD, False, dx + d, dy + d, x + d, alpha if n >= GROUP else vec_join(alpha, following, n - d))
+    while how != ALONE and d < GROUP:
+        one(PRELU_BACKWARD, how == STREAMED, dx + d, dy + d, x + d,
+            alpha if n >= GROUP else vec_join(alpha, following, n - d))
         d += LANES
 
-cdef inline void dx_group(T* dx, const T* dy, const T* x, const T* a, Py_ssize_t n) noexcept nogil:
+cdef inline void dx_group(How how, T* dx, const T* dy, const T* x, const T* a, Py_ssize_t n) noexcept nogil:
     """dx of n <= GROUP elements whose alpha runs along with them."""
     cdef Py_ssize_t d = 0
-    while d + LANES <= n:
-        one(PRELU_BACKWARD, False, dx + d, dy + d, x + d, vec_load(a + d))
+    while how != ALONE and d + LANES <= n:
+        one(PRELU_BACKWARD, how == STREAMED, dx + d, dy + d, x + d, vec_load(a + d))
         d += LANES
-    if d < n:
-        part(PRELU_BACKWARD, False, dx + d, dy + d, x + d, vec_load_part(a + d, n - d), n - d)
+    if how != ALONE and d < n:
+        part(PRELU_BACKWARD, how == STREAMED, dx + d, dy + d, x + d, vec_load_part(a + d, n - d), n - d)
 
-cdef inline void sum_rows(bint fused, int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+cdef inline void fetch_group(const T* dy, const T* x) noexcept nogil:
+    """Every line of a group that will be summed: with half of them, from memory, doubles took 1.10 to 1.20 of the limit."""
+    cdef Py_ssize_t d = 0
+    while d < GROUP:
+        fetch(dy + d)
+        fetch(x + d)
+        d += LINE
+
+cdef inline void sum_rows(How how, int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
                           Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """acc[row] += the sum of its terms, and dx.
 
     Element i of the run goes to lane i mod 16, whatever its address; the first 1024 elements of a row, up to a
-    multiple of 16, are a block, and so on.  Registers begin where x has a cache line (crossing lines costs a fifth in
-    L2), so they hold the lanes rotated, which wide_sum does not see; one in which a block or row ends is shared out.
-    Fused, dx is made of each group as it is read.  Not fused, it follows a block behind.
+    multiple of 16, are a block, and so on.  Registers begin where x (streamed: dx) has a cache line (crossing lines costs
+    a fifth in L2), so they hold the lanes rotated, which wide_sum does not see; one in which a block or row ends is
+    shared out.
     """
-    cdef Py_ssize_t shift = unaligned(x)
-    cdef Py_ssize_t ahead = (FETCH_AHEAD if fused else FETCH_AHEAD_STREAMED) // <Py_ssize_t>sizeof(T)
-    cdef Py_ssize_t i, done = 0, row = 0, end = 0, block, stop, count
+    cdef Py_ssize_t shift = unaligned(<const T*>dx if how == STREAMED else x)
+    cdef Py_ssize_t ahead = FETCH_AHEAD_STREAMED if how == STREAMED else FETCH_AHEAD
+    cdef Py_ssize_t i, row = 0, end = 0, block, stop, count
     cdef wide total = wide_splat(0), following, zero = wide_splat(0)
     cdef vec alpha = vec_splat(0)
     cdef double[40] pending
-    if n < WORTH_ALIGNING:
+    if n < WORTH_ALIGNING and how != STREAMED:
         shift = 0
     i = -shift
     if shift:
-        i += GROUP
+        i = min(i + GROUP, n)
         total = terms_part(total, dy, x, shift, i)
-        if fused:
-            sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, 0, i, m)
+        if how != ALONE:
+            sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, i, m)
     while end < n:
         block = (end + GROUP - 1) & -GROUP
         end += m
         count = 0
-        alpha = vec_splat(a[row]) if fused else alpha
+        alpha = vec_splat(a[row]) if how != ALONE else alpha
         while True:
             block += BLOCK
             stop = block if block < (end & -GROUP) else end
             while i + GROUP <= stop:
                 total = prelu_backward_sum(total, dy + i, x + i)
-                fetch(dy + i + ahead)
-                fetch(x + i + ahead)
-                if fused:
-                    dx_rows(dx + i, dy + i, x + i, alpha, alpha, GROUP)
+                fetch_group(dy + i + ahead, x + i + ahead)
+                dx_rows(how, dx + i, dy + i, x + i, alpha, alpha, GROUP)
                 i += GROUP
             following = zero
             if i < stop and i + GROUP <= n:
                 prelu_backward_share(&total, &following, dy + i, x + i, stop - i)
-                fetch(dy + i + ahead)
-                fetch(x + i + ahead)
-                if fused:
-                    dx_rows(dx + i, dy + i, x + i, alpha, vec_splat(a[row + (stop == end)]), stop - i)
+                fetch_group(dy + i + ahead, x + i + ahead)
+                dx_rows(how, dx + i, dy + i, x + i, alpha, vec_splat(a[row + (stop == end)]), stop - i)
                 i += GROUP
             elif i < stop:
                 total = terms_part(total, dy + i, x + i, 0, n - i)
-                if fused:
+                if how != ALONE:
                     sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m)
                 i = n
             if stop == end:
@@ -346,40 +366,30 @@ cdef inline void sum_rows(bint fused, int flags, T* dx, const T* dy, const T* x,
             push(pending, count, wide_sum(total))
             count += 1
             total = following
-            if not fused and dx != NULL:
-                follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, stop, n, m)
         acc[row] += folded(pending, count, wide_sum(total)) if count else wide_sum(total)
         total = following
         row += 1
-        if not fused and dx != NULL and end - done >= BLOCK:
-            follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, end, n, m)
-    if not fused and dx != NULL:
-        follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, n, n, m)
 
-cdef inline wide running_group(bint fused, wide total, T* dx, const T* dy, const T* x, const T* a,
+cdef inline wide running_group(How how, wide total, T* dx, const T* dy, const T* x, const T* a,
                                Py_ssize_t ahead) noexcept nogil:
-    """total + the terms of a group, and fused its dx."""
+    """total + the terms of a group, and its dx."""
     total = prelu_backward_sum(total, dy, x)
-    fetch(dy + ahead)
-    fetch(x + ahead)
-    if fused:
-        dx_group(dx, dy, x, a, GROUP)
+    fetch_group(dy + ahead, x + ahead)
+    dx_group(how, dx, dy, x, a, GROUP)
     return total
 
-cdef inline void sum_running(bint fused, int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+cdef inline void sum_running(How how, T* dx, const T* dy, const T* x, const T* a, double* acc,
                              Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """acc[i mod m] += term i in the order of i, and dx: fused or a block behind, as in sum_rows.
+    """acc[i mod m] += term i in the order of i, and dx.
 
-    Fused, several periods are added up side by side, so that acc and a are read once for all of them.
+    Several periods are added up side by side, so that acc and a are read once for all of them.
     """
-    cdef Py_ssize_t i = 0, done = 0, phase, stop, width, j, k
-    cdef Py_ssize_t ahead = (FETCH_AHEAD if fused else FETCH_AHEAD_STREAMED) // <Py_ssize_t>sizeof(T)
+    cdef Py_ssize_t i = 0, phase, stop, width, j, k
+    cdef Py_ssize_t ahead = TILE * m if TILE * m <= BLOCK else FETCH_AHEAD  # where the processor does not look by itself
     cdef wide total, second, third, fourth, others = wide_splat(0)
-    if fused and TILE * m <= BLOCK:
-        ahead = TILE * m        # the next periods, where the processor does not look by itself
     while i < n:
         stop = i + m
-        if fused and n - i > m:
+        if n - i > m:
             stop = i + min(TILE, (n - i) // m) * m
         width = min(m, n - i)
         phase = 0
@@ -389,12 +399,12 @@ cdef inline void sum_running(bint fused, int flags, T* dx, const T* dy, const T*
             third, fourth = wide_load(acc + phase + 2 * GROUP), wide_load(acc + phase + 3 * GROUP)
             j = i + phase
             while j < stop:
-                total = running_group(fused, total, dx + j, dy + j, x + j, a + phase, ahead)
-                second = running_group(fused, second, dx + j + GROUP, dy + j + GROUP, x + j + GROUP,
+                total = running_group(how, total, dx + j, dy + j, x + j, a + phase, ahead)
+                second = running_group(how, second, dx + j + GROUP, dy + j + GROUP, x + j + GROUP,
                                        a + phase + GROUP, ahead)
-                third = running_group(fused, third, dx + j + 2 * GROUP, dy + j + 2 * GROUP, x + j + 2 * GROUP,
+                third = running_group(how, third, dx + j + 2 * GROUP, dy + j + 2 * GROUP, x + j + 2 * GROUP,
                                       a + phase + 2 * GROUP, ahead)
-                fourth = running_group(fused, fourth, dx + j + 3 * GROUP, dy + j + 3 * GROUP, x + j + 3 * GROUP,
+                fourth = running_group(how, fourth, dx + j + 3 * GROUP, dy + j + 3 * GROUP, x + j + 3 * GROUP,
                                        a + phase + 3 * GROUP, ahead)
                 j += m
             wide_store(acc + phase, total)
@@ -402,13 +412,11 @@ cdef inline void sum_running(bint fused, int flags, T* dx, const T* dy, const T*
             wide_store(acc + phase + 2 * GROUP, third)
             wide_store(acc + phase + 3 * GROUP, fourth)
             phase += 4 * GROUP
-            if not fused and dx != NULL and i + phase - done >= BLOCK:
-                follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, i + phase, n, m)
         while phase + GROUP <= width:
             total = wide_load(acc + phase)
             j = i + phase
             while j < stop:
-                total = running_group(fused, total, dx + j, dy + j, x + j, a + phase, ahead)
+                total = running_group(how, total, dx + j, dy + j, x + j, a + phase, ahead)
                 j += m
             wide_store(acc + phase, total)
             phase += GROUP
@@ -422,29 +430,65 @@ cdef inline void sum_running(bint fused, int flags, T* dx, const T* dy, const T*
                     prelu_backward_share(&total, &others, dy + j, x + j, k)
                 else:
                     total = terms_part(total, dy + j, x + j, 0, k)
-                if fused:
-                    dx_group(dx + j, dy + j, x + j, a + phase, k)
+                dx_group(how, dx + j, dy + j, x + j, a + phase, k)
                 j += m
             wide_store(acc + phase, total)
         i = stop
-    if not fused and dx != NULL:
-        follow(PRELU_BACKWARD, flags, dx, dy, x, a, &done, n, n, m)
 
 cdef inline void sum_aligned(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
                              Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """sum_running, fused; where periods are of whole groups, they are begun where x has a cache line (see sum_rows).
+    """sum_running with dx stored; where periods are of whole groups, they are begun where x has a cache line (see sum_rows).
 
     acc then goes on past its end for what lies before that, as a does.
     """
     cdef Py_ssize_t head = (LINE - unaligned(x)) % LINE, k
     if not head or m % GROUP or n < WORTH_ALIGNING or n <= m:
-        sum_running(True, flags, dx, dy, x, a, acc, n, m)
+        sum_running(STORED, dx, dy, x, a, acc, n, m)
         return
     wide_store(acc + m, terms_part(wide_load(acc), dy, x, 0, head))
     sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m)
-    sum_running(True, flags, dx + head, dy + head, x + head, a + head, acc + head, n - head, m)
+    sum_running(STORED, dx + head, dy + head, x + head, a + head, acc + head, n - head, m)
     for k in range(head):
         acc[k] = acc[m + k]
+
+cdef inline void sum_streamed(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+                              Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """sum_running with dx streamed: one group after the other, which begin where dx has a cache line.
+
+    One in which a period ends is shared out between acc's end and its beginning, before which it is read and written
+    unchanged.
+    """
+    cdef Py_ssize_t head = min(n, (LINE - unaligned(dx)) % LINE), i = head, phase = head, k
+    cdef wide total, following
+    if head:
+        wide_store(acc, terms_part(wide_load(acc), dy, x, 0, head))
+        sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m)
+    while i + GROUP <= n:
+        k = i + min(n - i, m - phase) - GROUP
+        while i <= k:
+            wide_store(acc + phase, running_group(STREAMED, wide_load(acc + phase), dx + i, dy + i, x + i, a + phase,
+                                                  FETCH_AHEAD_STREAMED))
+            i += GROUP
+            phase += GROUP
+        k = m - phase
+        if 0 < k and i + GROUP <= n:
+            total, following = wide_load(acc + phase), wide_load(acc + phase - m)
+            prelu_backward_share(&total, &following, dy + i, x + i, k)
+            wide_store(acc + phase, total)
+            wide_store(acc + phase - m, following)
+            fetch_group(dy + i + FETCH_AHEAD_STREAMED, x + i + FETCH_AHEAD_STREAMED)
+            dx_group(STREAMED, dx + i, dy + i, x + i, a + phase, GROUP)
+            i += GROUP
+            phase += GROUP
+        if phase >= m:
+            phase -= m
+    if i < n:
+        sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m)
+    while i < n:
+        k = min(n - i, m - phase)
+        wide_store(acc + phase, terms_part(wide_load(acc + phase), dy + i, x + i, 0, k))
+        i += k
+        phase = 0
 
 cdef inline void each_term(int flags, T* dx, const T* dy, const T* x, const T* a, T* dalpha,
                            Py_ssize_t n, Py_ssize_t m) noexcept nogil:
@@ -460,25 +504,27 @@ cdef void backward_run(int flags, T* dx, const T* dy, const T* x, const T* a, do
                        Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """dx (unless NULL) and acc += sums of terms (unless NULL): per row, or per phase of a running alpha.
 
-    One pass over memory.  In the caches dx is made in the loop of the sum: a comparison, the loads and half the
-    loop are shared.  Streamed, a block is summed and then, out of L1, turned into dx: streaming may then ask of
-    addresses what it likes without touching the order of the sum.
+    One pass over memory: dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.
     """
-    cdef bint fused = dx != NULL and not flags & STREAM
     if acc == NULL:
         map_run(PRELU_BACKWARD, flags, dx, dy, x, a, n, m)
         return
     if flags & EACH:
         each_term(flags, dx, dy, x, a, <T*>acc, n, m)
-    elif flags & RUNNING:
-        if fused:
-            sum_aligned(flags, dx, dy, x, a, acc, n, m)
+    elif dx == NULL:
+        if flags & RUNNING:
+            sum_running(ALONE, dx, dy, x, a, acc, n, m)
         else:
-            sum_running(False, flags, dx, dy, x, a, acc, n, m)
-    elif fused:
-        sum_rows(True, flags, dx, dy, x, a, acc, n, m)
+            sum_rows(ALONE, flags, dx, dy, x, a, acc, n, m)
+    elif flags & STREAM:
+        if flags & RUNNING:
+            sum_streamed(flags, dx, dy, x, a, acc, n, m)
+        else:
+            sum_rows(STREAMED, flags, dx, dy, x, a, acc, n, m)
+    elif flags & RUNNING:
+        sum_aligned(flags, dx, dy, x, a, acc, n, m)
     else:
-        sum_rows(False, flags, dx, dy, x, a, acc, n, m)
+        sum_rows(STORED, flags, dx, dy, x, a, acc, n, m)
     if flags & FENCE:
         fence()
 

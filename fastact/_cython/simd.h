@@ -22,7 +22,6 @@
 #endif
 
 enum { GROUP = 16 };            /* the lanes of a sum: doubles in a wide */
-enum { FETCH_AHEAD = 1024 };    /* bytes: see docs/performance.md for the figures */
 enum { STREAM_ALIGNMENT = 64 }; /* bytes: a cache line, and the widest register */
 
 #if FASTACT_BITS == 32
@@ -171,9 +170,9 @@ typedef r64 vec;
 #define FA_VEC(NAME) r64_##NAME
 FA_INLINE r64 r64_load_as_double(const T *p) { return r64_load(p); }
 #endif
-/* From memory, 1 KB and 2 KB: rows of 49 floats 1.13 and 1.06 of the limit, of 49 doubles 1.16 and 1.24. */
-enum { FETCH_AHEAD_STREAMED = FASTACT_BITS == 32 ? 2048 : 1024 };
 enum { LINE = STREAM_ALIGNMENT / sizeof(T) }; /* elements in a cache line */
+/* How many elements ahead they are fetched, in the caches and from memory: see docs/performance.md for the figures. */
+enum { FETCH_AHEAD = 1024 / sizeof(T), FETCH_AHEAD_STREAMED = 2048 / sizeof(T) };
 #define vec_load FA_VEC(load)
 #define vec_store FA_VEC(store)
 #define vec_stream FA_VEC(stream)
@@ -274,7 +273,7 @@ FA_INLINE wide wide_add_products_unless_gt(wide total, const T *u, const T *v, T
     return total;
 }
 
-/* The same, shared out: lanes below n are added to *total, the others to *next (which is +0.0). */
+/* The same, shared out: lanes below n are added to *total, the others to *next. */
 FA_INLINE void wide_share_products_unless_gt(wide *total, wide *next, const T *u, const T *v, T bound, ptrdiff_t n)
 {
 #if FASTACT_BITS == 32 && W64 == 8
@@ -288,7 +287,7 @@ FA_INLINE void wide_share_products_unless_gt(wide *total, wide *next, const T *u
 #else
     wide zero = wide_splat(0), term = wide_add_products_unless_gt(zero, u, v, bound);
     *total = wide_add(*total, wide_join(term, zero, n));
-    *next = wide_join(zero, term, n);
+    *next = wide_add(*next, wide_join(zero, term, n));
 #endif
 }
 
@@ -308,14 +307,13 @@ FA_INLINE void copy_part(T *target, const T *p, ptrdiff_t at, ptrdiff_t n)
 #endif
 }
 
-/* Hints that the line of p, or one some lines behind it, will be used soon. */
+/* A hint that the line of p will be used soon. */
 FA_INLINE void fetch(const T *p)
 {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p);
 #endif
 }
-FA_INLINE void fetch_ahead(const T *p) { fetch((const T *)((const char *)p + FETCH_AHEAD)); }
 
 /* The sum of the 16 lanes by halves: lane i + lane i+8, then i + i+4, i + i+2, i + i+1.
  * Rotated lanes have the same sum, for a + b is b + a. */

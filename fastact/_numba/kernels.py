@@ -21,6 +21,7 @@ from numba.core.caching import FunctionCache
 from . import simd
 from .simd import (
     FETCH_AHEAD,
+    FETCH_AHEAD_STREAMED,
     GROUP,
     LINE,
     Pointer,
@@ -76,6 +77,9 @@ TILE = 8  # periods of a running alpha that are added up at once
 # ---- formulas: the contract's expressions, one line each -------------------------------------------------------------
 
 
+Vectors = tuple[Vector, Vector]
+
+
 @part
 def relu(x: Vector) -> Vector:
     """Let x through; +0.0 where x <= 0."""
@@ -113,9 +117,9 @@ def prelu_backward_sum(total: Vector, dy: Pointer, x: Pointer, i: int) -> Vector
 
 
 @part
-def prelu_backward_share(total: Vector, dy: Pointer, x: Pointer, i: int, n: int) -> tuple[Vector, Vector]:
-    """The same where one row ends after n elements and the next, whose total comes second, begins."""
-    return share_products_unless_gt(total, x, dy, i, 0, n)
+def prelu_backward_share(total: Vector, following: Vector, dy: Pointer, x: Pointer, i: int, n: int) -> Vectors:
+    """The same where one row ends after n elements and the following one begins."""
+    return share_products_unless_gt(total, following, x, dy, i, 0, n)
 
 
 @part
@@ -160,6 +164,14 @@ def whole(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, a
         stream(y, i, v)
     else:
         store(y, i, v)
+
+
+@part
+def fetch_operands(op: int, dy: Pointer, x: Pointer, i: int) -> None:
+    """What a streamed loop reads some lines later: from memory prelu takes 1.01 of a copy so, 1.05 to 1.2 without."""
+    fetch(x, i + FETCH_AHEAD_STREAMED * lanes(x))
+    if reads_dy(op):
+        fetch(dy, i + FETCH_AHEAD_STREAMED * lanes(x))
 
 
 @part
@@ -237,6 +249,8 @@ def sweep_rows(
             i += 4 * step
         while i <= stop:
             whole(op, streams, y, dy, x, i, alpha)
+            if streams and reads_alpha(op):
+                fetch_operands(op, dy, x, i)
             i += step
         if i < end and i + step <= hi:
             whole(op, streams, y, dy, x, i, joined(op, a, row, end - i))
@@ -259,7 +273,11 @@ def sweep_running(
     phase = lo if lo < m else lo % m
     while i + step <= hi:
         whole(op, streams, y, dy, x, i, load(a, phase))
-        if not streams and m < hi:
+        if streams:
+            fetch_operands(op, dy, x, i)
+            if m >= hi:
+                fetch(a, phase + FETCH_AHEAD_STREAMED * step)
+        elif m < hi:
             fetch(x, i + FETCH_AHEAD * step)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
         i += step
         phase += step
@@ -382,75 +400,92 @@ def terms_part(total: Vector, dy: Pointer, x: Pointer, i: int, at_: int, n: int)
     return prelu_backward_sum(total, g, v, 0)
 
 
+# What is done about dx in the loop of a sum: nothing, an ordinary or a streaming store.
+ALONE, STORED, STREAMED = np.arange(3, dtype=np.intp)
+
+
 @part
-def dx_rows(dx: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector, following: Vector, n: int) -> None:
+def dx_rows(how: int, dx: Pointer, dy: Pointer, x: Pointer, i: int, alpha: Vector, following: Vector, n: int) -> None:
     """dx of a group: one alpha for the first n elements, the following one for the others."""
     d = 0
-    while d < GROUP:
-        whole(PRELU_BACKWARD, False, dx, dy, x, i + d, alpha if n >= GROUP else join(alpha, following, n - d))
+    while how != ALONE and d < GROUP:
+        given = alpha if n >= GROUP else join(alpha, following, n - d)
+        whole(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, given)
         d += lanes(x)
 
 
 @part
-def fetch_streamed(x: Pointer) -> int:
-    """How many elements ahead where dx is streamed.
+def dx_group(how: int, dx: Pointer, dy: Pointer, x: Pointer, i: int, a: Pointer, phase: int, n: int) -> None:
+    """n <= GROUP elements of dx whose alpha runs along with them."""
+    d = 0
+    while how != ALONE and d + lanes(x) <= n:
+        whole(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load(a, phase + d))
+        d += lanes(x)
+    if how != ALONE and d < n:
+        tail(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load_part(a, phase + d, n - d), n - d)
 
-    1 KB and 2 KB: rows of 49 floats 1.13 and 1.06 of the limit from memory, of 49 doubles 1.16 and 1.24.
-    """
-    return FETCH_AHEAD * lanes(x) * (1 + (lanes(x) > 8))
+
+@part
+def fetch_group(dy: Pointer, x: Pointer, i: int) -> None:
+    """Every line of a group that will be summed: with half of them, from memory, doubles took 1.10 to 1.20 of the limit."""
+    d = 0
+    while d < GROUP:
+        fetch(dy, i + d)
+        fetch(x, i + d)
+        d += lanes(x)
 
 
 @part
 def sum_rows(
-    fused: bool, flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
+    how: int, flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
 ) -> None:
     """acc[row] += the sum of its terms, and dx.
 
     Element i of the run goes to lane i mod 16, whatever its address; the first 1024 elements of a row, up to a
-    multiple of 16, are a block, and so on.  Vectors begin where x has a cache line (crossing lines costs a fifth in
-    L2), so they hold the lanes rotated, which sum_lanes does not see; one in which a block or row ends is shared out.
-    Fused, dx is made of each group as it is read.  Not fused, it follows a block behind.
+    multiple of 16, are a block, and so on.  Vectors begin where x (streamed: dx) has a cache line (crossing lines costs
+    a fifth in L2), so they hold the lanes rotated, which sum_lanes does not see; one in which a block or row ends is
+    shared out.
     """
-    behind = not fused and simd.address(dx) != 0
-    ahead = FETCH_AHEAD * lanes(x) if fused else fetch_streamed(x)
+    ahead = (FETCH_AHEAD_STREAMED if how == STREAMED else FETCH_AHEAD) * lanes(x)
     pending = scratch(40)
     total = zeros()
     alpha = splat(x, 0)
-    done = row = end = np.intp(0)
-    i = -unaligned(x, 0) if n >= WORTH_ALIGNING else np.intp(0)
+    row = end = i = np.intp(0)
+    if how == STREAMED:
+        i = -unaligned(dx, 0)
+    elif n >= WORTH_ALIGNING:
+        i = -unaligned(x, 0)
     if i:
-        total = terms_part(total, dy, x, np.intp(0), -i, i + GROUP)
-        i += GROUP
-        if fused:
+        shift = -i
+        i = min(i + GROUP, n)
+        total = terms_part(total, dy, x, np.intp(0), shift, i)
+        if how != ALONE:
             sweep_dx(flags, dx, dy, x, a, np.intp(0), i, m)
     while end < n:
         block = (end + GROUP - 1) & -GROUP
         end += m
         count = 0
-        if fused:
+        if how != ALONE:
             alpha = splat(a, get(a, row))
         while True:
             block += BLOCK
             stop = block if block < (end & -GROUP) else end
             while i + GROUP <= stop:
                 total = prelu_backward_sum(total, dy, x, i)
-                fetch(dy, i + ahead)
-                fetch(x, i + ahead)
-                if fused:
-                    dx_rows(dx, dy, x, i, alpha, alpha, np.intp(GROUP))
+                fetch_group(dy, x, i + ahead)
+                dx_rows(how, dx, dy, x, i, alpha, alpha, np.intp(GROUP))
                 i += GROUP
             following = zeros()
             if i < stop and i + GROUP <= n:
-                total, following = prelu_backward_share(total, dy, x, i, stop - i)
-                fetch(dy, i + ahead)
-                fetch(x, i + ahead)
-                if fused:
+                total, following = prelu_backward_share(total, following, dy, x, i, stop - i)
+                fetch_group(dy, x, i + ahead)
+                if how != ALONE:
                     next_alpha = splat(a, get(a, row + (stop == end)))
-                    dx_rows(dx, dy, x, i, alpha, next_alpha, stop - i)
+                    dx_rows(how, dx, dy, x, i, alpha, next_alpha, stop - i)
                 i += GROUP
             elif i < stop:
                 total = terms_part(total, dy, x, i, np.intp(0), n - i)
-                if fused:
+                if how != ALONE:
                     sweep_dx(flags, dx, dy, x, a, i, n, m)
                 i = n
             if stop == end:
@@ -458,57 +493,35 @@ def sum_rows(
             push(pending, count, sum_lanes(total))
             count += 1
             total = following
-            if behind:
-                done = follow(flags, dx, dy, x, a, done, stop, n, m)
         put(acc, row, get(acc, row) + folded(pending, count, sum_lanes(total)))
         total = following
         row += 1
-        if behind and end - done >= BLOCK:
-            done = follow(flags, dx, dy, x, a, done, end, n, m)
-    if behind:
-        follow(flags, dx, dy, x, a, done, n, n, m)
-
-
-@part
-def dx_group(dx: Pointer, dy: Pointer, x: Pointer, i: int, a: Pointer, phase: int, n: int) -> None:
-    """n <= GROUP elements of dx whose alpha runs along with them."""
-    d = 0
-    while d + lanes(x) <= n:
-        whole(PRELU_BACKWARD, False, dx, dy, x, i + d, load(a, phase + d))
-        d += lanes(x)
-    if d < n:
-        tail(PRELU_BACKWARD, False, dx, dy, x, i + d, load_part(a, phase + d, n - d), n - d)
 
 
 @part
 def running_group(
-    fused: bool, total: Vector, dx: Pointer, dy: Pointer, x: Pointer, i: int, a: Pointer, phase: int, ahead: int
+    how: int, total: Vector, dx: Pointer, dy: Pointer, x: Pointer, i: int, a: Pointer, phase: int, ahead: int
 ) -> Vector:
-    """total + the terms of a group, and fused its dx."""
+    """total + the terms of a group, and its dx."""
     total = prelu_backward_sum(total, dy, x, i)
-    fetch(dy, i + ahead)
-    fetch(x, i + ahead)
-    if fused:
-        dx_group(dx, dy, x, i, a, phase, np.intp(GROUP))
+    fetch_group(dy, x, i + ahead)
+    dx_group(how, dx, dy, x, i, a, phase, np.intp(GROUP))
     return total
 
 
 @part
-def sum_running(
-    fused: bool, flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
-) -> None:
-    """acc[i mod m] += term i in the order of i, and dx: fused or a block behind, as in sum_rows.
+def sum_running(how: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
+    """acc[i mod m] += term i in the order of i, and dx.
 
-    Fused, several periods are added up side by side, so that acc and a are read once for all of them.
+    Several periods are added up side by side, so that acc and a are read once for all of them.
     """
-    behind = not fused and simd.address(dx) != 0
-    ahead = FETCH_AHEAD * lanes(x) if fused else fetch_streamed(x)
-    if fused and TILE * m <= BLOCK:
+    ahead = FETCH_AHEAD * lanes(x)
+    if TILE * m <= BLOCK:
         ahead = TILE * m  # the next periods, where the processor does not look by itself
-    i = done = np.intp(0)
+    i = np.intp(0)
     while i < n:
         stop = i + m
-        if fused and n - i > m:
+        if n - i > m:
             stop = i + min(TILE, (n - i) // m) * m
         width = min(m, n - i)
         phase = np.intp(0)
@@ -518,23 +531,21 @@ def sum_running(
             third, fourth = load_wide(acc, phase + 2 * GROUP), load_wide(acc, phase + 3 * GROUP)
             j = i + phase
             while j < stop:
-                total = running_group(fused, total, dx, dy, x, j, a, phase, ahead)
-                second = running_group(fused, second, dx, dy, x, j + GROUP, a, phase + GROUP, ahead)
-                third = running_group(fused, third, dx, dy, x, j + 2 * GROUP, a, phase + 2 * GROUP, ahead)
-                fourth = running_group(fused, fourth, dx, dy, x, j + 3 * GROUP, a, phase + 3 * GROUP, ahead)
+                total = running_group(how, total, dx, dy, x, j, a, phase, ahead)
+                second = running_group(how, second, dx, dy, x, j + GROUP, a, phase + GROUP, ahead)
+                third = running_group(how, third, dx, dy, x, j + 2 * GROUP, a, phase + 2 * GROUP, ahead)
+                fourth = running_group(how, fourth, dx, dy, x, j + 3 * GROUP, a, phase + 3 * GROUP, ahead)
                 j += m
             store(acc, phase, total)
             store(acc, phase + GROUP, second)
             store(acc, phase + 2 * GROUP, third)
             store(acc, phase + 3 * GROUP, fourth)
             phase += 4 * GROUP
-            if behind and i + phase - done >= BLOCK:
-                done = follow(flags, dx, dy, x, a, done, i + phase, n, m)
         while phase + GROUP <= width:
             total = load_wide(acc, phase)
             j = i + phase
             while j < stop:
-                total = running_group(fused, total, dx, dy, x, j, a, phase, ahead)
+                total = running_group(how, total, dx, dy, x, j, a, phase, ahead)
                 j += m
             store(acc, phase, total)
             phase += GROUP
@@ -545,21 +556,18 @@ def sum_running(
             j = i + phase
             while j < stop:
                 if j + GROUP <= n:
-                    total = prelu_backward_share(total, dy, x, j, k)[0]
+                    total = prelu_backward_share(total, zeros(), dy, x, j, k)[0]
                 else:
                     total = terms_part(total, dy, x, j, np.intp(0), k)
-                if fused:
-                    dx_group(dx, dy, x, j, a, phase, k)
+                dx_group(how, dx, dy, x, j, a, phase, k)
                 j += m
             store(acc, phase, total)
         i = stop
-    if behind:
-        follow(flags, dx, dy, x, a, done, n, n, m)
 
 
 @part
 def sum_aligned(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
-    """sum_running, fused; where periods are of whole groups, they are begun where x has a cache line (see sum_rows).
+    """sum_running with dx stored; periods of whole groups are begun where x has a cache line (see sum_rows).
 
     acc then goes on past its end for what lies before that, as a does.
     """
@@ -569,9 +577,48 @@ def sum_aligned(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, ac
     if head:
         store(acc, m, terms_part(load_wide(acc, 0), dy, x, np.intp(0), np.intp(0), head))
         sweep_dx(flags, dx, dy, x, a, np.intp(0), head, m)
-    sum_running(True, flags, at(dx, head), at(dy, head), at(x, head), at(a, head), at(acc, head), n - head, m)
+    sum_running(STORED, at(dx, head), at(dy, head), at(x, head), at(a, head), at(acc, head), n - head, m)
     for k in range(head):
         put(acc, k, get(acc, m + k))
+
+
+@part
+def sum_streamed(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
+    """sum_running with dx streamed: one group after the other, which begin where dx has a cache line.
+
+    One in which a period ends is shared out between acc's end and its beginning, before which it is read and written
+    unchanged.
+    """
+    ahead = FETCH_AHEAD_STREAMED * lanes(x)
+    head = min(n, (lanes(x) - unaligned(dx, 0)) % lanes(x))
+    i = phase = head
+    if head:
+        store(acc, 0, terms_part(load_wide(acc, 0), dy, x, np.intp(0), np.intp(0), head))
+        sweep_dx(flags, dx, dy, x, a, np.intp(0), head, m)
+    while i + GROUP <= n:
+        last = i + min(n - i, m - phase) - GROUP
+        while i <= last:
+            store(acc, phase, running_group(STREAMED, load_wide(acc, phase), dx, dy, x, i, a, phase, ahead))
+            i += GROUP
+            phase += GROUP
+        if phase < m and i + GROUP <= n:
+            total, following = load_wide(acc, phase), load_wide(acc, phase - m)
+            total, following = prelu_backward_share(total, following, dy, x, i, m - phase)
+            store(acc, phase, total)
+            store(acc, phase - m, following)
+            fetch_group(dy, x, i + ahead)
+            dx_group(STREAMED, dx, dy, x, i, a, phase, np.intp(GROUP))
+            i += GROUP
+            phase += GROUP
+        if phase >= m:
+            phase -= m
+    if i < n:
+        sweep_dx(flags, dx, dy, x, a, i, n, m)
+    while i < n:
+        k = min(n - i, m - phase)
+        store(acc, phase, terms_part(load_wide(acc, phase), dy, x, i, np.intp(0), k))
+        i += k
+        phase = np.intp(0)
 
 
 @part
@@ -592,24 +639,26 @@ def each_term(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, dalp
 def backward_run(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
     """Write dx (unless null) and acc += sums of terms (unless null): per row, or per phase of a running alpha.
 
-    One pass over memory.  In the caches dx is made in the loop of the sum: a comparison, the loads and half the
-    loop are shared.  Streamed, a block is summed and then, out of L1, turned into dx: streaming may then ask of
-    addresses what it likes without touching the order of the sum.
+    One pass over memory: dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.
     """
-    fused = simd.address(dx) != 0 and not flags & STREAM
     if simd.address(acc) == 0:
         sweep_dx(flags, dx, dy, x, a, np.intp(0), n, m)
     elif flags & EACH:
         each_term(flags, dx, dy, x, a, like(acc, x), n, m)
-    elif flags & RUNNING:
-        if fused:
-            sum_aligned(flags, dx, dy, x, a, acc, n, m)
+    elif simd.address(dx) == 0:
+        if flags & RUNNING:
+            sum_running(ALONE, dx, dy, x, a, acc, n, m)
         else:
-            sum_running(False, flags, dx, dy, x, a, acc, n, m)
-    elif fused:
-        sum_rows(True, flags, dx, dy, x, a, acc, n, m)
+            sum_rows(ALONE, flags, dx, dy, x, a, acc, n, m)
+    elif flags & STREAM:
+        if flags & RUNNING:
+            sum_streamed(flags, dx, dy, x, a, acc, n, m)
+        else:
+            sum_rows(STREAMED, flags, dx, dy, x, a, acc, n, m)
+    elif flags & RUNNING:
+        sum_aligned(flags, dx, dy, x, a, acc, n, m)
     else:
-        sum_rows(False, flags, dx, dy, x, a, acc, n, m)
+        sum_rows(STORED, flags, dx, dy, x, a, acc, n, m)
     if flags & FENCE:
         fence()
 

@@ -13,7 +13,8 @@ from numba.extending import intrinsic, models, register_model
 
 GROUP = 16  # the lanes of a sum: doubles in a wide vector
 LINE = 64  # bytes: a cache line, an elementwise vector, the alignment that streaming needs
-FETCH_AHEAD = 16  # lines: see docs/performance.md for the figures
+# How many lines ahead they are fetched, in the caches and from memory: see docs/performance.md for the figures.
+FETCH_AHEAD, FETCH_AHEAD_STREAMED = 16, 32
 
 Pointer = types.CPointer
 
@@ -466,20 +467,19 @@ def add_products_unless_gt(typingctx, total, u, v, i, bound):
 
 
 @intrinsic
-def share_products_unless_gt(typingctx, total, u, v, i, bound, n):
-    """The same, shared out: lanes below n are added to total; the others make the second result."""
+def share_products_unless_gt(typingctx, total, following, u, v, i, bound, n):
+    """The same, shared out: lanes below n are added to total, the others to following; both are the result."""
     given = types.unliteral(bound)
     both = types.UniTuple(total, 2)
 
     def codegen(context, builder, signature, args):
-        *operands, n = args
-        zero = ir.Constant(args[0].type, None)
-        mine, others = _add_products_unless_gt(context, builder, [args[0], zero], *operands[1:], u.dtype, given)
+        totals, operands, n = list(args[:2]), args[2:-1], args[-1]
+        sums = _add_products_unless_gt(context, builder, totals, *operands, u.dtype, given)
         first = _first(builder, n, GROUP)
-        shared = builder.select(first, mine, args[0]), builder.select(first, zero, others)
+        shared = builder.select(first, sums[0], totals[0]), builder.select(first, totals[1], sums[1])
         return context.make_tuple(builder, both, shared)
 
-    return both(total, u, v, types.intp, given, types.intp), codegen
+    return both(total, following, u, v, types.intp, given, types.intp), codegen
 
 
 @intrinsic
