@@ -68,7 +68,8 @@ def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: 
     lanes = width + -width % GROUP + GROUP
     acc = [np.zeros(GROUP + lanes)[GROUP:] for _ in range(3)] if partial is not None else []
     row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.n_rows)
-    left, turns = RADIX, 0
+    radix = 2 * RADIX if plan.running else RADIX
+    left, turns = radix, 0
     while row < stop:
         at = [address + off for address, off in zip(base, _locate(plan.rows, row), strict=True)]
         take = 1
@@ -81,8 +82,8 @@ def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: 
         left -= take
         if acc and left == 0 and row < stop:
             _move_up(acc, 0)
-            left, turns = RADIX, turns + 1
-            if turns % RADIX == 0:
+            left, turns = radix, turns + 1
+            if turns % radix == 0:
                 _move_up(acc, 1)
     if acc:
         _move_up(acc, 0)

@@ -6,8 +6,9 @@ order and the form of alpha, never from threads or addresses: that is what makes
 What cannot be run directly (another dtype or byte order, no unit stride) gives None: see _staging.py.
 
 The order of a sum: 16 lanes in a block of 1024 elements, blocks of a segment in pairs; rows by 32s, by
-32s of 32s, ... (the driver's `cascade`) into one partial sum for each column and group of rows; groups in
-pairs, then copies and segments in pairs.  At most 65 + 4 + 8 + 3 * 32 + 40 additions on the way of any term.
+32s of 32s, ... (64s where alpha runs: the driver's `cascade`) into one partial sum for each column and group of rows;
+groups in pairs, then copies and segments in pairs.  On the way of any term there are at most 65 + 4 + 8 + 3 * 32 + 40
+additions, or 3 * 64 + 40 where alpha runs.
 """
 
 import math
@@ -18,13 +19,14 @@ import numpy as np
 GROUP = 16  # lanes: a running alpha goes on for so many elements past its period
 SHORTEST_ROW = 16  # rows below this are run as a running alpha with each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
-PERIOD = 256  # elements: shorter periods of a running alpha are repeated up to this
+PERIOD = 256  # elements: shorter periods of a running alpha are repeated up to this ...
+REGISTERS = 64  # ... or, where a sum is made, up to a multiple of this many accumulators, which registers hold
 SHORT_PERIOD = 2048  # elements of several short rows that are run as one with a running alpha where it repeats often
 COLUMNS = 8192  # accumulators of a running alpha (64 KB) that stay in L2, as do its slopes
 CHUNK = 8192, 65536  # elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
 CHUNKS = 64  # ... and so many chunks where that leaves a choice: shares come out even, long runs stream better
 RUN = 4096  # elements: shorter runs cost more than the folds that they save
-RADIX = 32  # rows that the driver adds up before it moves their sum up a level
+RADIX = 32  # rows that the driver adds up before it moves their sum up a level; twice as many where alpha runs
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
 PARTIALS = 65536  # partial sums in all (512 KB), except where 8 groups of columns need more
@@ -165,7 +167,7 @@ def _running_rows(dims, channels, repeats, period, itemsize, order, summed, chun
     joined = innermost is not None and not innermost.alpha
     joined = joined and all(step == period * itemsize for step in innermost.strides)
     if joined and period < PERIOD:
-        copies = min(-(-PERIOD // period), innermost.size)
+        copies = min(_copies(period, summed), innermost.size)
     elements = innermost.size * period if joined else period
     if copies > 1:
         # Where these are all the rows the last run may be shorter; else the copies have to divide them.
@@ -182,6 +184,12 @@ def _running_rows(dims, channels, repeats, period, itemsize, order, summed, chun
         copies=copies, channels=channels, repeats=repeats, joined=joined, elements=elements,
         chunk_columns=wide, width=1,
     )  # fmt: skip
+
+
+def _copies(period: int, summed: bool) -> int:
+    """How often a short period is repeated."""
+    whole = REGISTERS // math.gcd(period, REGISTERS)
+    return whole if summed and whole * period <= PERIOD else -(-PERIOD // period)
 
 
 def _grid(dims, itemsize, order, summed, chunk, *, width, **form) -> Plan:

@@ -49,7 +49,7 @@ cdef extern from *:
     int omp_in_parallel() nogil
 
 cdef enum:
-    RADIX = 32              # rows (and sums of rows) added in a chain before they move up a level
+    RADIX = 32              # rows (and sums of rows) added in a chain before they move up a level; twice as many ...
     LEVELS = 3
     LINE = 8                # doubles in a cache line: partial sums of two threads never share one
     WIDTH = 32              # columns whose groups are folded side by side
@@ -109,8 +109,9 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
     cdef Py_ssize_t row = group * job.chunk_rows, stop = min(row + job.chunk_rows, job.n_rows)
     cdef Py_ssize_t[3] base
     cdef Py_ssize_t[3] at
-    cdef Py_ssize_t left = RADIX, turns = 0, k
-    cdef int levels = 1 if stop - row <= RADIX else 2 if stop - row <= RADIX * RADIX else 3
+    # ... where alpha runs, for rows are short then.
+    cdef Py_ssize_t radix = 2 * RADIX if job.flags & RUNNING else RADIX, left = radix, turns = 0, k
+    cdef int levels = 1 if stop - row <= radix else 2 if stop - row <= radix * radix else 3
     cdef double* acc = NULL
     cdef double* partial = NULL
     if job.flags & RUNNING:
@@ -150,11 +151,11 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
         job.kernel(job.y + at[0] if job.y else 0, job.dy + at[1] if job.dy else 0, job.x + at[2], a, into, n, m, flags)
         left -= take
         if acc != NULL and left == 0 and row < stop:
-            # The cascade: 32 rows make a sum, 32 such sums the next one.
+            # The cascade: 32 or 64 rows make a sum, 32 or 64 such sums the next one.
             add_to(acc + lanes, acc, lanes)
-            left = RADIX
+            left = radix
             turns += 1
-            if turns % RADIX == 0:
+            if turns % radix == 0:
                 add_to(acc + 2 * lanes, acc + lanes, lanes)
     if acc != partial:
         for k in range(1, levels):

@@ -116,7 +116,7 @@ cdef inline void one(Op op, bint stream, T* y, const T* dy, const T* x, vec alph
         vec_store(y, v)
 
 cdef inline void fetch_operands(Op op, const T* dy, const T* x) noexcept nogil:
-    """What a streamed loop reads some registers later: from memory prelu takes 1.01 of a copy so, 1.05 to 1.2 without."""
+    """What a streamed loop reads later: from memory prelu takes 1.01 of a copy so, 1.05 to 1.2 without."""
     fetch(x + FETCH_AHEAD_STREAMED)
     if reads_dy(op):
         fetch(dy + FETCH_AHEAD_STREAMED)
@@ -289,7 +289,8 @@ cdef inline void follow(Op op, int flags, T* y, const T* dy, const T* x, const T
 cdef enum How:
     ALONE, STORED, STREAMED     # what is done about dx in the loop of a sum: nothing, an ordinary or a streaming store
 
-cdef inline void dx_rows(How how, T* dx, const T* dy, const T* x, vec alpha, vec following, Py_ssize_t n) noexcept nogil:
+cdef inline void dx_rows(How how, T* dx, const T* dy, const T* x, vec alpha, vec following,
+                         Py_ssize_t n) noexcept nogil:
     """dx of a group: one alpha for the first n elements, the following one for the others."""
     cdef Py_ssize_t d = 0
     while how != ALONE and d < GROUP:
@@ -307,7 +308,7 @@ cdef inline void dx_group(How how, T* dx, const T* dy, const T* x, const T* a, P
         part(PRELU_BACKWARD, how == STREAMED, dx + d, dy + d, x + d, vec_load_part(a + d, n - d), n - d)
 
 cdef inline void fetch_group(const T* dy, const T* x) noexcept nogil:
-    """Every line of a group that will be summed: with half of them, from memory, doubles took 1.10 to 1.20 of the limit."""
+    """Every line of a group that comes later: with half of them doubles took 1.10 to 1.20 of the limit from memory."""
     cdef Py_ssize_t d = 0
     while d < GROUP:
         fetch(dy + d)
@@ -319,9 +320,9 @@ cdef inline void sum_rows(How how, int flags, T* dx, const T* dy, const T* x, co
     """acc[row] += the sum of its terms, and dx.
 
     Element i of the run goes to lane i mod 16, whatever its address; the first 1024 elements of a row, up to a
-    multiple of 16, are a block, and so on.  Registers begin where x (streamed: dx) has a cache line (crossing lines costs
-    a fifth in L2), so they hold the lanes rotated, which wide_sum does not see; one in which a block or row ends is
-    shared out.
+    multiple of 16, are a block, and so on.  Registers begin where x (streamed: dx) has a cache line (crossing lines
+    costs a fifth in L2), so they hold the lanes rotated, which wide_sum does not see; one in which a block or row ends
+    is shared out.
     """
     cdef Py_ssize_t shift = unaligned(<const T*>dx if how == STREAMED else x)
     cdef Py_ssize_t ahead = FETCH_AHEAD_STREAMED if how == STREAMED else FETCH_AHEAD
@@ -382,15 +383,17 @@ cdef inline void sum_running(How how, T* dx, const T* dy, const T* x, const T* a
                              Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """acc[i mod m] += term i in the order of i, and dx.
 
-    Several periods are added up side by side, so that acc and a are read once for all of them.
+    Several periods are added up side by side (of 64: all), so that acc and a are read once for all of them.
     """
     cdef Py_ssize_t i = 0, phase, stop, width, j, k
-    cdef Py_ssize_t ahead = TILE * m if TILE * m <= BLOCK else FETCH_AHEAD  # where the processor does not look by itself
+    cdef Py_ssize_t ahead = FETCH_AHEAD
     cdef wide total, second, third, fourth, others = wide_splat(0)
+    if m > 4 * GROUP and TILE * m <= BLOCK:
+        ahead = TILE * m        # the next periods, where the processor does not look by itself
     while i < n:
         stop = i + m
         if n - i > m:
-            stop = i + min(TILE, (n - i) // m) * m
+            stop = i + ((n - i) // m if m == 4 * GROUP else min(TILE, (n - i) // m)) * m
         width = min(m, n - i)
         phase = 0
         while SIDE_BY_SIDE == 4 and phase + 4 * GROUP <= width:
@@ -437,7 +440,7 @@ cdef inline void sum_running(How how, T* dx, const T* dy, const T* x, const T* a
 
 cdef inline void sum_aligned(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
                              Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """sum_running with dx stored; where periods are of whole groups, they are begun where x has a cache line (see sum_rows).
+    """sum_running with dx stored; periods of whole groups are begun where x has a cache line (see sum_rows).
 
     acc then goes on past its end for what lies before that, as a does.
     """
