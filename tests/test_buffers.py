@@ -208,20 +208,39 @@ def test_recycled_memory_holds_its_values_beyond_the_warm_part():
         del y, live
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="this system does not count offered pages")
-def test_the_kernel_may_take_what_was_idle_for_long():
-    def offered() -> int:
+@pytest.fixture
+def offered():
+    """How many bytes the kernel may take, as a function."""
+
+    def count() -> int:
         with open("/proc/self/smaps_rollup") as lines:
             return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("LazyFree:")), -1)
 
-    if (before := offered()) < 0:
-        pytest.skip("this kernel does not count offered pages")
+    if not os.path.exists("/proc/self/smaps_rollup") or count() < 0:
+        pytest.skip("this system does not count offered pages")
+    return count
+
+
+def test_the_kernel_may_take_what_was_idle_for_long(offered):
+    before = offered()
     x = ones(LARGE)
     live = [relu(x) for _ in range(LIMIT // LARGE)]
     assert offered() <= before
     live.clear()
     assert counter("idle_bytes") == LIMIT
     assert LIMIT // 2 < offered() - before <= LIMIT * 3 // 4, "all but the newest quarter"
+
+
+def test_what_is_recycled_at_every_call_is_not_offered(offered):
+    """Offering a result larger than the warm quarter again and again cost two threads a fifth."""
+    x = ones(LIMIT // 2)
+    before = offered()
+    relu(x)
+    assert offered() - before > LIMIT // 4, "once: it may never be asked for again"
+    relu(x)
+    assert offered() <= before, "recycled: it is likely to be asked for again"
+    relu(ones(LARGE))
+    assert offered() - before > LIMIT // 4, "something else was dropped after it"
 
 
 @pytest.mark.parametrize("factor", [1, 2, 5, 0.9, 0.5, 0.001])
