@@ -162,7 +162,9 @@ def _execute(op, plan, dy, x, alpha, dtype, result, need_dalpha, backend, n_thre
     if need_dalpha:
         sums = np.empty(alpha.size) if into is None else into
     flags = 0 if into is None else _EACH
-    traffic = x.nbytes * (1 + (result is not None) + (dy is not None))
+    traffic = x.nbytes * (1 + (result is not None) + (dy is not None) + (into is not None))
+    if alpha is not None and alpha.size == x.size:
+        traffic += x.nbytes
     threads, share = 1, BYTES_PER_SUMMING_THREAD if need_dalpha else BYTES_PER_THREAD
     if traffic >= 2 * share:
         threads = min(_settings.thread_bound(n_threads), traffic // share)

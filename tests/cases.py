@@ -2,7 +2,7 @@
 
 A case is (shape of x, shape of alpha, channel_axis).  The boundaries: registers of up to 16 lanes and groups
 of 16, rows shorter than 16, periods below 256 that are repeated, strips of 8192 columns, blocks of 1024, segments of
-16384, chunks of 8192 to 65536 elements, rows by 32s and by 32s of 32s.  Each list names what it straddles, so that a
+16384, chunks of 8192 to 65536 elements, rows by 32s and by 32s of 32s (64s where slopes run).  Each list names what it straddles, so that a
 new boundary gets a line here and no new test.
 """
 
@@ -51,6 +51,8 @@ COLUMNS = [
     *(per_channel((n, c), -1) for c in (8191, 8192, 8193, 8208, 20_000) for n in (1, 3)),
     *(per_channel((n, 3), -1) for n in (31, 32, 33, 1023, 1024, 1025, 33000)),
     *(per_channel((n, 131), 1) for n in (64, 65, 1100)),
+    *(per_channel((n, 64), 1) for n in (2, 3, 63, 64, 65, 127, 129, 257)),
+    *(per_channel((n, 16), 1) for n in (255, 256, 257, 4 * 64 * 3 + 1)),
     per_channel((2, 5, 6, 3), 3),
     per_channel((17,), 0),
     per_channel((70000,), -1),

@@ -9,6 +9,7 @@ cdef enum:
     MAX_DIMS = 64           # NumPy's own limit
     RUNNING = 1
     EACH = 4
+    AGAIN = 32              # of an elementwise run of rows: acc has its first slope, their number, its offset in a row
     SLOPES = 16             # `a` has the slopes only: a running kernel's pattern is to be made of them
     GROUP = 16
 
@@ -22,7 +23,7 @@ cdef struct Job:
     Py_ssize_t itemsize, alpha_step, flags
     Py_ssize_t m, columns, segments, segment, copies, channels, repeats, elements
     Py_ssize_t chunk_columns, edge, chunk_rows, n_planes, n_rows, groups, strips
-    bint joined, plain      # plain: one row with one alpha and no sum, which needs no chunks
+    bint joined, plain      # plain: rows one after the other and no sum, which need no chunks
     int plane_dims, row_dims
     const Dim* dims         # planes first, then rows
     double* partial         # [plane][group][column]; NULL where nothing is summed ...
@@ -35,6 +36,7 @@ cdef class Prepared:
     cdef Dim[MAX_DIMS] dims
     cdef Py_ssize_t chunks, lanes, elements
     cdef bint folds         # whether an alpha has more than one partial sum
+    cdef bint dense         # whether all rows lie one after the other
 
 
 cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,

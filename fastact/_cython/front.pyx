@@ -317,7 +317,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         if not summed:
             return result
         return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
-    traffic = nbytes * (1 + has_dy + (result is not None))
+    traffic = nbytes * (1 + has_dy + (result is not None) + (slopes is not None and axis == FULL) + each)
     share = bytes_per_summing_thread if summed else bytes_per_thread
     if traffic >= 2 * share:
         threads = min(<Py_ssize_t>thread_bound(n_threads), traffic // share)

@@ -150,22 +150,39 @@ cdef inline Py_ssize_t unaligned(const T* p) noexcept nogil:
     """How many elements p lies behind the last address that can be streamed to."""
     return (<intptr_t>p % STREAM_ALIGNMENT) // <Py_ssize_t>sizeof(T)
 
-cdef inline vec joined(Op op, const T* a, Py_ssize_t row, Py_ssize_t n) noexcept nogil:
-    """alpha where a row ends after n lanes and the next one begins."""
-    return vec_join(vec_splat(a[row]), vec_splat(a[row + 1]), n) if reads_alpha(op) else vec_splat(0)
+cdef struct Rows:
+    Py_ssize_t first        # the slope of a run's first row
+    Py_ssize_t channels     # how many slopes there are before they begin again; 0: enough
+    Py_ssize_t offset       # how much of its first row lies before the run
+
+cdef inline Rows once() noexcept nogil:
+    """The rows of a run have a slope each."""
+    cdef Rows rows
+    rows.first = rows.channels = rows.offset = 0
+    return rows
+
+cdef inline Py_ssize_t after(Rows rows, Py_ssize_t row) noexcept nogil:
+    """The row whose slope follows."""
+    return row + 1 if row + 1 != rows.channels else 0
+
+cdef inline vec joined(Op op, const T* a, Py_ssize_t row, Py_ssize_t following, Py_ssize_t n) noexcept nogil:
+    """alpha where a row ends after n lanes and the following one begins."""
+    return vec_join(vec_splat(a[row]), vec_splat(a[following]), n) if reads_alpha(op) else vec_splat(0)
 
 cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, const T* a,
-                            Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
+                            Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m, Rows rows) noexcept nogil:
     """Elements lo .. hi of a run whose alpha is constant along rows of m.
 
     Registers run on across the ends of rows (two slopes are then joined in one register), so rows of 49
     cost what rows of 64 do and streamed registers stay aligned.  To stream, lo must be aligned.
     """
-    cdef Py_ssize_t i = lo, row = 0, end = m, stop
+    cdef Py_ssize_t i = lo, row = rows.first, end = m - rows.offset, stop
     cdef vec alpha
-    if lo >= m:
-        row = lo // m
-        end = (row + 1) * m
+    if lo >= end:
+        row += (lo + rows.offset) // m
+        end += (lo + rows.offset) // m * m
+        if rows.channels:
+            row %= rows.channels
     while i + LANES <= hi:
         alpha = vec_splat(a[row]) if reads_alpha(op) else vec_splat(0)
         stop = min(end, hi) - LANES
@@ -178,14 +195,14 @@ cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, c
                 fetch_operands(op, dy + i, x + i)
             i += LANES
         if i < end and i + LANES <= hi:
-            one(op, stream, y + i, dy + i, x + i, joined(op, a, row, end - i))
+            one(op, stream, y + i, dy + i, x + i, joined(op, a, row, after(rows, row), end - i))
             i += LANES
         if i >= end:
-            row += 1
+            row = after(rows, row)
             end += m
     if i < hi:
         if end < hi:
-            alpha = joined(op, a, row, end - i)
+            alpha = joined(op, a, row, after(rows, row), end - i)
         else:
             alpha = vec_splat(a[row]) if reads_alpha(op) else vec_splat(0)
         part(op, stream, y + i, dy + i, x + i, alpha, hi - i)
@@ -215,9 +232,10 @@ cdef enum:
     EACH = 4        # acc is not added to: dalpha, in the computing type, gets its single terms
     WORTH_ALIGNING = 512    # elements from which it pays to begin at a cache line
     FENCE = 8       # make what was streamed visible to the other threads: this is the last run of several
+    AGAIN = 32      # an elementwise run of rows that begins anywhere: acc has the three numbers of `Rows`
 
 cdef inline void sweep_aligned(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
-                               Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
+                               Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m, Rows rows) noexcept nogil:
     """One of the loops above; to stream whole registers, lo must be aligned."""
     if reads_alpha(op) and flags & RUNNING:
         if flags & STREAM:
@@ -225,24 +243,27 @@ cdef inline void sweep_aligned(Op op, int flags, T* y, const T* dy, const T* x, 
         else:
             sweep_running(op, False, y, dy, x, a, lo, hi, m)
     elif flags & STREAM:
-        sweep_rows(op, True, y, dy, x, a, lo, hi, m)
+        sweep_rows(op, True, y, dy, x, a, lo, hi, m, rows)
     else:
-        sweep_rows(op, False, y, dy, x, a, lo, hi, m)
+        sweep_rows(op, False, y, dy, x, a, lo, hi, m, rows)
 
 cdef inline void sweep(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
-                       Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
+                       Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m, Rows rows) noexcept nogil:
     """The elementwise part of `op` on elements lo .. hi of a run."""
     cdef Py_ssize_t k
     # Stores that cross two lines cost a fifth in L2, so what is worth it begins with less than a register.
     while lo < hi and unaligned(y + lo) and (flags & STREAM or hi - lo >= WORTH_ALIGNING):
         k = min(min(hi - lo, LINE - unaligned(y + lo)), max(1, LANES - 1))
-        sweep_aligned(op, flags, y, dy, x, a, lo, lo + k, m)
+        sweep_aligned(op, flags, y, dy, x, a, lo, lo + k, m, rows)
         lo += k
-    sweep_aligned(op, flags, y, dy, x, a, lo, hi, m)
+    sweep_aligned(op, flags, y, dy, x, a, lo, hi, m, rows)
 
-cdef inline void map_run(Op op, int flags, T* y, const T* dy, const T* x, const T* a,
+cdef inline void map_run(Op op, int flags, T* y, const T* dy, const T* x, const T* a, const double* acc,
                          Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    sweep(op, flags, y, dy, x, a, 0, n, m)
+    cdef Rows rows = once()
+    if reads_alpha(op) and flags & AGAIN:
+        rows.first, rows.channels, rows.offset = <Py_ssize_t>acc[0], <Py_ssize_t>acc[1], <Py_ssize_t>acc[2]
+    sweep(op, flags, y, dy, x, a, 0, n, m, rows)
     if flags & FENCE:
         fence()
 
@@ -283,7 +304,7 @@ cdef inline void follow(Op op, int flags, T* y, const T* dy, const T* x, const T
     if hi < n and flags & STREAM:
         hi -= unaligned(y + hi)
     if hi > done[0]:
-        sweep(op, flags, y, dy, x, a, done[0], hi, m)
+        sweep(op, flags, y, dy, x, a, done[0], hi, m, once())
         done[0] = hi
 
 cdef enum How:
@@ -337,7 +358,7 @@ cdef inline void sum_rows(How how, int flags, T* dx, const T* dy, const T* x, co
         i = min(i + GROUP, n)
         total = terms_part(total, dy, x, shift, i)
         if how != ALONE:
-            sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, i, m)
+            sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, i, m, once())
     while end < n:
         block = (end + GROUP - 1) & -GROUP
         end += m
@@ -360,7 +381,7 @@ cdef inline void sum_rows(How how, int flags, T* dx, const T* dy, const T* x, co
             elif i < stop:
                 total = terms_part(total, dy + i, x + i, 0, n - i)
                 if how != ALONE:
-                    sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m)
+                    sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m, once())
                 i = n
             if stop == end:
                 break
@@ -386,7 +407,7 @@ cdef inline void sum_running(How how, T* dx, const T* dy, const T* x, const T* a
     Several periods are added up side by side (of 64: all), so that acc and a are read once for all of them.
     """
     cdef Py_ssize_t i = 0, phase, stop, width, j, k
-    cdef Py_ssize_t ahead = FETCH_AHEAD
+    cdef Py_ssize_t ahead = FETCH_AHEAD_STREAMED if how == STREAMED else FETCH_AHEAD
     cdef wide total, second, third, fourth, others = wide_splat(0)
     if m > 4 * GROUP and TILE * m <= BLOCK:
         ahead = TILE * m        # the next periods, where the processor does not look by itself
@@ -438,25 +459,25 @@ cdef inline void sum_running(How how, T* dx, const T* dy, const T* x, const T* a
             wide_store(acc + phase, total)
         i = stop
 
-cdef inline void sum_aligned(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
+cdef inline void sum_aligned(How how, int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
                              Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """sum_running with dx stored; periods of whole groups are begun where x has a cache line (see sum_rows).
+    """sum_running, its periods of whole groups begun where x (streamed: dx) has a cache line (see sum_rows).
 
     acc then goes on past its end for what lies before that, as a does.
     """
-    cdef Py_ssize_t head = (LINE - unaligned(x)) % LINE, k
-    if not head or m % GROUP or n < WORTH_ALIGNING or n <= m:
-        sum_running(STORED, dx, dy, x, a, acc, n, m)
+    cdef Py_ssize_t head = (LINE - unaligned(<const T*>dx if how == STREAMED else x)) % LINE, k
+    if not head or how == STORED and (m % GROUP or n < WORTH_ALIGNING or n <= m):
+        sum_running(how, dx, dy, x, a, acc, n, m)
         return
     wide_store(acc + m, terms_part(wide_load(acc), dy, x, 0, head))
-    sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m)
-    sum_running(STORED, dx + head, dy + head, x + head, a + head, acc + head, n - head, m)
+    sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m, once())
+    sum_running(how, dx + head, dy + head, x + head, a + head, acc + head, n - head, m)
     for k in range(head):
         acc[k] = acc[m + k]
 
 cdef inline void sum_streamed(int flags, T* dx, const T* dy, const T* x, const T* a, double* acc,
                               Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """sum_running with dx streamed: one group after the other, which begin where dx has a cache line.
+    """The same with dx streamed, for any period: one group after the other, which begin where dx has a cache line.
 
     One in which a period ends is shared out between acc's end and its beginning, before which it is read and written
     unchanged.
@@ -465,7 +486,7 @@ cdef inline void sum_streamed(int flags, T* dx, const T* dy, const T* x, const T
     cdef wide total, following
     if head:
         wide_store(acc, terms_part(wide_load(acc), dy, x, 0, head))
-        sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m)
+        sweep(PRELU_BACKWARD, flags, dx, dy, x, a, 0, head, m, once())
     while i + GROUP <= n:
         k = i + min(n - i, m - phase) - GROUP
         while i <= k:
@@ -486,7 +507,7 @@ cdef inline void sum_streamed(int flags, T* dx, const T* dy, const T* x, const T
         if phase >= m:
             phase -= m
     if i < n:
-        sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m)
+        sweep_aligned(PRELU_BACKWARD, flags, dx, dy, x, a, i, n, m, once())
     while i < n:
         k = min(n - i, m - phase)
         wide_store(acc + phase, terms_part(wide_load(acc + phase), dy + i, x + i, 0, k))
@@ -509,8 +530,8 @@ cdef void backward_run(int flags, T* dx, const T* dy, const T* x, const T* a, do
 
     One pass over memory: dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.
     """
-    if acc == NULL:
-        map_run(PRELU_BACKWARD, flags, dx, dy, x, a, n, m)
+    if acc == NULL or flags & AGAIN:
+        map_run(PRELU_BACKWARD, flags, dx, dy, x, a, acc, n, m)
         return
     if flags & EACH:
         each_term(flags, dx, dy, x, a, <T*>acc, n, m)
@@ -520,12 +541,14 @@ cdef void backward_run(int flags, T* dx, const T* dy, const T* x, const T* a, do
         else:
             sum_rows(ALONE, flags, dx, dy, x, a, acc, n, m)
     elif flags & STREAM:
-        if flags & RUNNING:
+        if flags & RUNNING and m == 4 * GROUP and n > 2 * m:
+            sum_aligned(STREAMED, flags, dx, dy, x, a, acc, n, m)
+        elif flags & RUNNING:
             sum_streamed(flags, dx, dy, x, a, acc, n, m)
         else:
             sum_rows(STREAMED, flags, dx, dy, x, a, acc, n, m)
     elif flags & RUNNING:
-        sum_aligned(flags, dx, dy, x, a, acc, n, m)
+        sum_aligned(STORED, flags, dx, dy, x, a, acc, n, m)
     else:
         sum_rows(STORED, flags, dx, dy, x, a, acc, n, m)
     if flags & FENCE:
@@ -535,15 +558,15 @@ cdef void backward_run(int flags, T* dx, const T* dy, const T* x, const T* a, do
 
 cdef void k_relu(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
                  Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil:
-    map_run(RELU, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, n, m)
+    map_run(RELU, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, <const double*>acc, n, m)
 
 cdef void k_relu_backward(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
                           Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil:
-    map_run(RELU_BACKWARD, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, n, m)
+    map_run(RELU_BACKWARD, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, <const double*>acc, n, m)
 
 cdef void k_prelu(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
                   Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil:
-    map_run(PRELU, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, n, m)
+    map_run(PRELU, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, <const double*>acc, n, m)
 
 cdef void k_prelu_backward(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
                            Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil:
@@ -551,11 +574,11 @@ cdef void k_prelu_backward(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intp
 
 cdef void k_copy(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
                  Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil:
-    map_run(COPY, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, n, m)
+    map_run(COPY, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, <const double*>acc, n, m)
 
 cdef void k_add(intptr_t y, intptr_t dy, intptr_t x, intptr_t a, intptr_t acc,
                 Py_ssize_t n, Py_ssize_t m, Py_ssize_t flags) noexcept nogil:
-    map_run(ADD, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, n, m)
+    map_run(ADD, <int>flags, <T*>y, <const T*>dy, <const T*>x, <const T*>a, <const double*>acc, n, m)
 
 ADDRESSES = {
     "relu": <intptr_t>&k_relu,

@@ -70,6 +70,7 @@ RUNNING = 1  # flags of a kernel: alpha runs along the row
 STREAM = 2  # use streaming stores (the result is larger than the caches and not in place)
 EACH = 4  # acc is not added to: dalpha, in the computing type, gets its single terms
 FENCE = 8  # make what was streamed visible to the other threads: this is the last run of several
+AGAIN = 32  # an elementwise run of rows that begins anywhere: acc has the three numbers of `Rows`
 WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
 BLOCK = 1024  # elements that are added up in 16 lanes; 4 or 8 KB of each operand stay in L1
 TILE = 8  # periods of a running alpha that are added up at once
@@ -207,6 +208,12 @@ def tail(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, al
         store_part(y, i, v, n)
 
 
+# The slope of a run's first row, how many there are before they begin again (0: enough), and how much of the first row
+# lies before the run.
+Rows = tuple[int, int, int]
+ONCE = (np.intp(0), np.intp(0), np.intp(0))
+
+
 @part
 def unaligned(p: Pointer, i: int) -> int:
     """How many elements p[i] lies behind the last address that can be streamed to."""
@@ -220,14 +227,20 @@ def constant(op: int, a: Pointer, row: int) -> Vector:
 
 
 @part
-def joined(op: int, a: Pointer, row: int, n: int) -> Vector:
-    """The alphas where a row ends after n lanes and the next one begins."""
-    return join(splat(a, get(a, row)), splat(a, get(a, row + 1)), n) if reads_alpha(op) else splat(a, 0)
+def after(rows: Rows, row: int) -> int:
+    """The row whose slope follows."""
+    return row + 1 if row + 1 != rows[1] else np.intp(0)
+
+
+@part
+def joined(op: int, a: Pointer, row: int, following: int, n: int) -> Vector:
+    """The alphas where a row ends after n lanes and the following one begins."""
+    return join(splat(a, get(a, row)), splat(a, get(a, following)), n) if reads_alpha(op) else splat(a, 0)
 
 
 @part
 def sweep_rows(
-    op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int
+    op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int, rows: Rows
 ) -> None:
     """Elements lo .. hi of a run whose alpha is constant along rows of m.
 
@@ -236,11 +249,13 @@ def sweep_rows(
     """
     step = lanes(x)
     i = lo
-    row = 0
-    end = m
-    if lo >= m:
-        row = lo // m
-        end = (row + 1) * m
+    row = rows[0]
+    end = m - rows[2]
+    if lo >= end:
+        row += (lo + rows[2]) // m
+        end += (lo + rows[2]) // m * m
+        if rows[1]:
+            row %= rows[1]
     while i + step <= hi:
         alpha = constant(op, a, row)
         stop = min(end, hi) - step
@@ -253,13 +268,13 @@ def sweep_rows(
                 fetch_operands(op, dy, x, i)
             i += step
         if i < end and i + step <= hi:
-            whole(op, streams, y, dy, x, i, joined(op, a, row, end - i))
+            whole(op, streams, y, dy, x, i, joined(op, a, row, after(rows, row), end - i))
             i += step
         if i >= end:
-            row += 1
+            row = after(rows, row)
             end += m
     if i < hi:
-        alpha = joined(op, a, row, end - i) if end < hi else constant(op, a, row)
+        alpha = joined(op, a, row, after(rows, row), end - i) if end < hi else constant(op, a, row)
         tail(op, streams, y, dy, x, i, alpha, hi - i)
 
 
@@ -289,7 +304,7 @@ def sweep_running(
 
 @part
 def sweep_aligned(
-    op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int
+    op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int, rows: Rows
 ) -> None:
     """One of the loops above; to stream whole vectors, lo must be aligned."""
     if reads_alpha(op) and flags & RUNNING:
@@ -298,42 +313,55 @@ def sweep_aligned(
         else:
             sweep_running(op, False, y, dy, x, a, lo, hi, m)
     elif flags & STREAM:
-        sweep_rows(op, True, y, dy, x, a, lo, hi, m)
+        sweep_rows(op, True, y, dy, x, a, lo, hi, m, rows)
     else:
-        sweep_rows(op, False, y, dy, x, a, lo, hi, m)
+        sweep_rows(op, False, y, dy, x, a, lo, hi, m, rows)
 
 
 @part
-def alpha_at(op: int, flags: int, a: Pointer, lo: int, n: int, m: int) -> Vector:
+def alpha_at(op: int, flags: int, a: Pointer, lo: int, n: int, m: int, rows: Rows) -> Vector:
     """The alphas of the n < LANES elements from lo on."""
     if not reads_alpha(op):
         return splat(a, 0)
     if flags & RUNNING:
         return load_part(a, lo % m, n)
-    row = lo // m
-    end = (row + 1) * m - lo
-    return splat(a, get(a, row)) if end >= n else join(splat(a, get(a, row)), splat(a, get(a, row + 1)), end)
+    past = lo + rows[2]
+    row = rows[0] + past // m
+    if rows[1]:
+        row %= rows[1]
+    end = m - past % m
+    return constant(op, a, row) if end >= n else joined(op, a, row, after(rows, row), end)
 
 
 @part
-def sweep(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int) -> None:
+def sweep(
+    op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int, rows: Rows
+) -> None:
     """The elementwise part of `op` on elements lo .. hi of a run."""
     # Stores that cross two lines cost a fifth in L2, so what is worth it begins with less than a vector.
     head = min(hi - lo, (lanes(y) - unaligned(y, lo)) % lanes(y))
     if head and (flags & STREAM or hi - lo >= WORTH_ALIGNING):
-        alpha = alpha_at(op, flags, a, lo, head, m)
+        alpha = alpha_at(op, flags, a, lo, head, m, rows)
         if flags & STREAM:
             tail(op, True, y, dy, x, lo, alpha, head)
         else:
             tail(op, False, y, dy, x, lo, alpha, head)
         lo += head
-    sweep_aligned(op, flags, y, dy, x, a, lo, hi, m)
+    sweep_aligned(op, flags, y, dy, x, a, lo, hi, m, rows)
 
 
 @part
-def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, n: int, m: int) -> None:
+def rows_of(op: int, flags: int, acc: Pointer) -> Rows:
+    """What a run says of its rows."""
+    if reads_alpha(op) and flags & AGAIN:
+        return np.intp(get(acc, 0)), np.intp(get(acc, 1)), np.intp(get(acc, 2))
+    return ONCE
+
+
+@part
+def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
     """An elementwise operation on a run."""
-    sweep(op, flags, y, dy, x, a, np.intp(0), n, m)
+    sweep(op, flags, y, dy, x, a, np.intp(0), n, m, rows_of(op, flags, acc))
     if flags & FENCE:
         fence()
 
@@ -344,13 +372,13 @@ def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer
 @apart
 def sweep_dx(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int) -> None:
     """Elements lo .. hi of dx."""
-    sweep(PRELU_BACKWARD, flags, dx, dy, x, a, lo, hi, m)
+    sweep(PRELU_BACKWARD, flags, dx, dy, x, a, lo, hi, m, ONCE)
 
 
 @apart
 def sweep_dalpha(flags: int, dalpha: Pointer, dy: Pointer, x: Pointer, lo: int, hi: int) -> None:
     """Elements lo .. hi of a dalpha of single terms."""
-    sweep(DALPHA, flags, dalpha, dy, x, x, lo, hi, hi)
+    sweep(DALPHA, flags, dalpha, dy, x, x, lo, hi, hi, ONCE)
 
 
 @part
@@ -515,7 +543,7 @@ def sum_running(how: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc:
 
     Several periods are added up side by side (of 64: all), so that acc and a are read once for all of them.
     """
-    ahead = FETCH_AHEAD * lanes(x)
+    ahead = (FETCH_AHEAD_STREAMED if how == STREAMED else FETCH_AHEAD) * lanes(x)
     if m > 4 * GROUP and TILE * m <= BLOCK:
         ahead = TILE * m  # the next periods, where the processor does not look by itself
     i = np.intp(0)
@@ -567,25 +595,27 @@ def sum_running(how: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc:
 
 
 @part
-def sum_aligned(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
-    """sum_running with dx stored; periods of whole groups are begun where x has a cache line (see sum_rows).
+def sum_aligned(
+    how: int, flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int
+) -> None:
+    """sum_running, its periods of whole groups begun where x (streamed: dx) has a cache line (see sum_rows).
 
     acc then goes on past its end for what lies before that, as a does.
     """
-    head = (lanes(x) - unaligned(x, 0)) % lanes(x)
-    if m % GROUP or n < WORTH_ALIGNING or n <= m:
+    head = (lanes(x) - unaligned(dx if how == STREAMED else x, 0)) % lanes(x)
+    if how == STORED and (m % GROUP or n < WORTH_ALIGNING or n <= m):
         head = np.intp(0)
     if head:
         store(acc, m, terms_part(load_wide(acc, 0), dy, x, np.intp(0), np.intp(0), head))
         sweep_dx(flags, dx, dy, x, a, np.intp(0), head, m)
-    sum_running(STORED, at(dx, head), at(dy, head), at(x, head), at(a, head), at(acc, head), n - head, m)
+    sum_running(how, at(dx, head), at(dy, head), at(x, head), at(a, head), at(acc, head), n - head, m)
     for k in range(head):
         put(acc, k, get(acc, m + k))
 
 
 @part
 def sum_streamed(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
-    """sum_running with dx streamed: one group after the other, which begin where dx has a cache line.
+    """The same with dx streamed, for any period: one group after the other, which begin where dx has a cache line.
 
     One in which a period ends is shared out between acc's end and its beginning, before which it is read and written
     unchanged.
@@ -642,8 +672,8 @@ def backward_run(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, a
 
     One pass over memory: dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.
     """
-    if simd.address(acc) == 0:
-        sweep_dx(flags, dx, dy, x, a, np.intp(0), n, m)
+    if simd.address(acc) == 0 or flags & AGAIN:
+        sweep(PRELU_BACKWARD, flags, dx, dy, x, a, np.intp(0), n, m, rows_of(PRELU_BACKWARD, flags, acc))
     elif flags & EACH:
         each_term(flags, dx, dy, x, a, like(acc, x), n, m)
     elif simd.address(dx) == 0:
@@ -652,12 +682,14 @@ def backward_run(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, a
         else:
             sum_rows(ALONE, flags, dx, dy, x, a, acc, n, m)
     elif flags & STREAM:
-        if flags & RUNNING:
+        if flags & RUNNING and m == 4 * GROUP and n > 2 * m:
+            sum_aligned(STREAMED, flags, dx, dy, x, a, acc, n, m)
+        elif flags & RUNNING:
             sum_streamed(flags, dx, dy, x, a, acc, n, m)
         else:
             sum_rows(STREAMED, flags, dx, dy, x, a, acc, n, m)
     elif flags & RUNNING:
-        sum_aligned(flags, dx, dy, x, a, acc, n, m)
+        sum_aligned(STORED, flags, dx, dy, x, a, acc, n, m)
     else:
         sum_rows(STORED, flags, dx, dy, x, a, acc, n, m)
     if flags & FENCE:
@@ -680,7 +712,7 @@ def _kernel(op: np.integer, digest: int) -> Callable:
         if op == PRELU_BACKWARD:
             backward_run(flags, y, dy, x, a, acc, n, m)
         else:
-            map_run(op, flags, y, dy, x, a, n, m)
+            map_run(op, flags, y, dy, x, a, acc, n, m)
 
     return run
 
