@@ -1,9 +1,9 @@
 """Shapes and forms of alpha that cross the boundaries inside the package, shared by the parity tests.
 
 A case is (shape of x, shape of alpha, channel_axis).  The boundaries: registers of up to 16 lanes and groups
-of 16, rows shorter than 16, periods below 256 that are repeated, strips of 8192 columns, blocks of 1024, segments of
-16384, chunks of 8192 to 65536 elements, rows by 32s and by 32s of 32s (64s where slopes run).  Each list names what it straddles, so that a
-new boundary gets a line here and no new test.
+of 16, rows shorter than 16, periods below 256 that are repeated and those of 64, strips of 8192 columns, blocks of
+1024, segments of 16384, chunks of 8192 to 65536 elements, rows by 32s and by 32s of 32s (64s where slopes run).  Each
+list names what it straddles, so that a new boundary gets a line here and no new test.
 """
 
 from typing import NamedTuple

@@ -1,12 +1,13 @@
 """Every operand between two pages that may not be touched: no kernel reads or writes outside of its arrays.
 
 An array lies at the end or at the beginning of its own pages (mprotect forbids the ones around them), so one
-element too far ends the process.  Every row form, length around the registers, SIMD level and backend;
-streamed by force and not, with one thread and three.  Results are compared too: the reference's bits, and
-one dalpha for all.
+element too far ends the process.  Every row form, SIMD level and backend, and every length up to a few registers at
+every misalignment; streamed by force and not, with one thread and three.  Results are compared too: the reference's
+bits, and one dalpha for all.
 """
 
 import ctypes
+import itertools
 import mmap
 import sys
 
@@ -18,6 +19,10 @@ from helpers import COMPILED, assert_same_bits, call, expected, operands, out_fo
 from fastact._operations import OPERATIONS
 
 PAGE = mmap.PAGESIZE
+NAMES = ("relu", "relu_backward", "prelu", "prelu_backward")
+LENGTHS = [*range(1, 69), 79, 80, 81]
+FULL = -1
+FORMS = [(name, slopes) for name in NAMES for slopes in ((1, FULL) if OPERATIONS[name].alpha else (0,))]
 CASES = [
     *(Case((n,), ()) for n in (1, 3, 15, 16, 17, 31, 500, 513, 1040, 16385)),
     *(per_channel((2, c, m)) for c in (1, 3, 17, 131) for m in (1, 5, 16, 17, 49, 196, 1025)),
@@ -53,7 +58,7 @@ def test_nothing_outside_is_touched(dtype, at_end, streamed, policy):
         ops = {k: between_guards(v, at_end) for k, v in ops.items()}
         out, dalpha = (between_guards(np.zeros_like(ops[k]), at_end) for k in ("x", "alpha"))
         of = {}
-        for name in ("relu", "relu_backward", "prelu", "prelu_backward"):
+        for name in NAMES:
             op = OPERATIONS[name]
             mine = {k: v for k, v in ops.items() if k in op.reads or (k == "alpha" and op.alpha)}
             of[name] = mine, expected(name, mine, case.channel_axis)
@@ -67,3 +72,41 @@ def test_nothing_outside_is_touched(dtype, at_end, streamed, policy):
                     assert_same_bits(out, want, f"{name} {compiled} {case} {n_threads}")
                 first = dalpha.copy() if first is None else first
                 assert_same_bits(dalpha, first, f"{compiled} {case} {n_threads}")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect as Linux has it")
+@pytest.mark.skipif(not COMPILED, reason="no compiled variant")
+@pytest.mark.parametrize("streamed", [False, True], ids=["ordinary", "streamed"])
+def test_every_length_at_every_misalignment(dtype, streamed, policy):
+    """Up to a few registers.  What ends at a page's end begins anywhere behind a cache line, the other things at one.
+
+    x, dy and dx end or begin there independently of each other, so that each is misaligned to each other one.
+    """
+    more = {}
+    if streamed:
+        policy(stream_bytes=1, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1)
+        more["n_threads"] = np.int64(1)  # the front door leaves it to the Python text, which streams short rows too
+    most = max(LENGTHS)
+    pages = {
+        (name, at_end): between_guards(np.zeros(most, dtype), at_end)
+        for name in ("x", "dy", "alpha", "out", "dalpha")
+        for at_end in (False, True)
+    }
+    for n, places in itertools.product(LENGTHS, itertools.product((False, True), repeat=3)):
+        where = dict(zip(("x", "dy", "out", "alpha", "dalpha"), (*places, places[0], places[2]), strict=True))
+        put = {k: pages[k, at_end][most - n :] if at_end else pages[k, at_end][:n] for k, at_end in where.items()}
+        for k, value in operands("prelu_backward", (n,), (n,), dtype, seed=n).items():
+            put[k][...] = value
+        for name, slopes in FORMS:
+            slopes = n if slopes == FULL else slopes
+            op = OPERATIONS[name]
+            mine = {read: put[read] for read in op.reads} | ({"alpha": put["alpha"][:slopes]} if slopes else {})
+            outs = (put["out"], put["dalpha"][:slopes])[: len(op.writes)]
+            want, first = expected(name, mine, 0), None
+            for compiled in COMPILED:
+                note = f"{name} {compiled} {n} {slopes} {where}"
+                call(name, mine, compiled, out=out_for(name, *outs), **more, **({"channel_axis": 0} if slopes else {}))
+                assert_same_bits(put["out"], want, note)
+                if op.summed:
+                    first = outs[1].copy() if first is None else first
+                    assert_same_bits(outs[1], first, note)

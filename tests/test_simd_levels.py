@@ -1,0 +1,120 @@
+"""What the compiled modules hold, read from their machine code: no instruction above a module's level, and the fences.
+
+A module that every CPU imports (the core, the "generic" kernels) must run on the baseline, and each level's kernels on
+that level: one stray AVX instruction in them is an illegal instruction on somebody's machine, which no test on this one
+would see.  Registers tell the level: xmm only up to v2, ymm in v3, zmm and masks in v4; VEX forms begin with "v".
+Fences cannot be missed by results on x86 (the team's own barrier orders stores), so they are looked for here as well.
+"""
+
+import ctypes
+import importlib.util
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from fastact import _backends, _layout
+from fastact._backends import LEVELS, built_levels
+
+pytestmark = [
+    pytest.mark.skipif(not built_levels() or built_levels() == ("generic",), reason="no SIMD levels were built here"),
+    pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump"),
+]
+CORE = ("_cython.driver", "_cython.buffers", "_cython.front", "ops")
+KINDS = ("f32", "f64", "int")
+FENCE, STREAM = 8, 2
+
+
+def instructions(module: str) -> list[str]:
+    """The instructions of a compiled module, without addresses."""
+    path = importlib.util.find_spec(f"fastact.{module}").origin
+    command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", path]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line.strip() for line in text.splitlines() if line.startswith("\t")]
+
+
+def level_of(instruction: str) -> str:
+    """The least level that an instruction needs, as far as its registers and form tell."""
+    name = instruction.split()[0]
+    if (
+        "%zmm" in instruction
+        or re.search(r"%k[0-7]\b", instruction)
+        or re.search(r"%[xy]mm(1[6-9]|2\d|3[01])", instruction)
+    ):
+        return "v4"
+    if "%ymm" in instruction or (name.startswith("v") and "%xmm" in instruction):
+        return "v3"
+    bmi = (
+        "andn",
+        "bextr",
+        "blsi",
+        "blsr",
+        "bzhi",
+        "mulx",
+        "pdep",
+        "pext",
+        "rorx",
+        "sarx",
+        "shlx",
+        "shrx",
+        "tzcnt",
+        "lzcnt",
+    )
+    if name.rstrip("lq") in bmi:
+        return "v3"
+    return "generic"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_runs_on_every_cpu(module):
+    above = [line for line in instructions(module) if level_of(line) != "generic"]
+    assert not above, above[:3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("level", built_levels())
+def test_no_instruction_above_the_level(kind, level):
+    highest = LEVELS.index(level)
+    above = [line for line in instructions(f"_cython.{kind}_{level}") if LEVELS.index(level_of(line)) > highest]
+    assert not above, above[:3]
+    if kind != "int" and level not in ("generic", "v2"):
+        assert any(level_of(line) == level for line in instructions(f"_cython.{kind}_{level}")), "nothing of its own"
+
+
+@pytest.mark.parametrize("kind", ("f32", "f64"))
+@pytest.mark.parametrize("level", [level for level in built_levels() if level != "generic"])
+def test_streamed_results_are_fenced(kind, level):
+    """Every kernel that streams has a fence."""
+    found = [line.split()[0] for line in instructions(f"_cython.{kind}_{level}")]
+    assert any(name.lstrip("v").startswith("movnt") for name in found)
+    kernels = (
+        importlib.import_module(f"fastact._cython.{kind}_{level}").ADDRESSES
+        if level in _backends.levels()
+        else "123456"
+    )
+    assert found.count("sfence") >= len(kernels)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("form", ["plain", "rows", "running"])
+def test_the_last_run_of_a_share_is_told_to_fence(form, threads):
+    """By a kernel that only notes what it is asked: each thread's last run has the flag, and no other run."""
+    shape, alpha = {"plain": ((200_000,), (1,)), "rows": ((8, 40, 700), (1, 40, 1)), "running": ((9000, 33), (1, 33))}[
+        form
+    ]
+    x, runs = np.ones(shape, np.float32), []
+
+    def kernel(y, dy, x, a, acc, n, m, flags):
+        runs.append((y, n, flags))
+
+    address = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(kernel)
+    plan = _layout.make_plan(shape, (x.strides,) * 3, 4, alpha, tuple(range(x.ndim)), False)
+    slopes = np.ones(plan.m + plan.columns + 16, np.float32)
+    where = ctypes.cast(address, ctypes.c_void_p).value
+    _backends.execute(where, (x.ctypes.data, 0, x.ctypes.data, slopes.ctypes.data), plan, 4, STREAM, threads, None)
+    assert sum(n for _, n, _ in runs) == x.size
+    ends = [y for y, _, flags in runs if flags & FENCE]
+    assert 1 <= len(ends) <= threads
+    assert max(y for y, _, _ in runs) in ends
