@@ -3,7 +3,8 @@
 # A block is a mapping of its own: a page with the header, then the array's memory, at a multiple of the page or 2 MB.
 # Sizes go up to the next eighth of a power of two; the idle blocks of a size form a stack: the newest is taken first.
 # All idle blocks form a list by age too: beyond the limit the oldest are unmapped, and of what is older than the newest
-# quarter of the limit ("warm") the kernel may take the pages when memory is short.  One mutex guards all of it.
+# quarter of the limit ("warm") the kernel may take the pages when memory is short.  What was recycled last stays warm
+# whatever its size, until something else is dropped.  One mutex guards all of it.
 
 cimport cython
 cimport numpy as cnp
@@ -358,9 +359,9 @@ cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
         size = <size_t>cnp.PyArray_SIZE(prototype) * itemsize
         memory = pool_malloc(NULL, size)
         if memory != NULL:
-            PyTraceMalloc_Track(NUMPY_DOMAIN, <size_t>memory, size)
             Py_INCREF(descr)
             array = adopt(prototype, descr, memory)
+            PyTraceMalloc_Track(NUMPY_DOMAIN, <size_t>memory, size)
             (<PyArrayObject_fields*>array).mem_handler = <PyObject*>capsule
             Py_INCREF(capsule)
             cnp.PyArray_ENABLEFLAGS(array, cnp.NPY_ARRAY_OWNDATA)
