@@ -49,7 +49,7 @@ cdef extern from *:
     int omp_in_parallel() nogil
 
 cdef enum:
-    RADIX = 32              # rows (and sums of rows) added in a chain before they move up a level; twice as many ...
+    RADIX = 32              # rows (and sums of rows) added in a chain before they move up; 64 where slopes run
     LEVELS = 3
     LINE = 8                # doubles in a cache line: partial sums of two threads never share one
     WIDTH = 32              # columns whose groups are folded side by side
@@ -109,7 +109,6 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
     cdef Py_ssize_t row = group * job.chunk_rows, stop = min(row + job.chunk_rows, job.n_rows)
     cdef Py_ssize_t[3] base
     cdef Py_ssize_t[3] at
-    # ... where alpha runs, for rows are short then.
     cdef Py_ssize_t radix = 2 * RADIX if job.flags & RUNNING else RADIX, left = radix, turns = 0, k
     cdef int levels = 1 if stop - row <= radix else 2 if stop - row <= radix * radix else 3
     cdef double* acc = NULL
