@@ -218,18 +218,31 @@ cdef void make_pattern(const Job* job, char* target) noexcept nogil:
         t += min(period, end - t)
 
 
+cdef inline Py_ssize_t part_edge(const Job* job, Py_ssize_t share, Py_ssize_t shares) noexcept nogil:
+    """Where an equal part of all elements begins: at a cache line of the result."""
+    if share == 0:
+        return 0
+    return job.elements if share == shares else (job.elements * share // shares & -GROUP) + job.edge
+
+
 cdef void run_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t chunks,
                     double* scratch) noexcept nogil:
     """The share-th of `shares` equal parts of the chunks, or of plain rows."""
-    cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares, lo, n
+    cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares, lo, n, a
     cdef double[3] again
     cdef bint rows
     cdef Job mine
     if job.plain:
         # Equal parts of all elements, as for a single row: runs of one image's rows (12 KB of rows of 49) took 1.2 to
-        # 1.3 of the limit in L2, and chunks of them do not come out even.
-        lo = job.elements * share // shares & -GROUP
-        n = (job.elements if share + 1 == shares else job.elements * (share + 1) // shares & -GROUP) - lo
+        # 1.3 of the limit in L2, and chunks of them do not come out even (3 chunks of slopes for each element on 2
+        # threads: 1.4).
+        lo = part_edge(job, share, shares)
+        n = part_edge(job, share + 1, shares) - lo
+        if job.flags & RUNNING:
+            a = lo * job.itemsize
+            job.kernel(job.y + a if job.y else 0, job.dy + a if job.dy else 0, job.x + a, job.a + a,
+                       job.each + a if job.each else 0, n, n, job.flags | FENCE)
+            return
         again[0], again[1], again[2] = lo // job.m % job.channels, job.channels, lo % job.m
         rows = job.elements > job.m
         job.kernel(job.y + lo * job.itemsize, job.dy + lo * job.itemsize if job.dy else 0, job.x + lo * job.itemsize,
@@ -312,8 +325,10 @@ cdef class Prepared:
             self.dims[d].y, self.dims[d].dy, self.dims[d].x = dim.strides
             d += 1
         self.chunks = job.n_planes * job.groups * job.strips
-        self.dense = job.n_planes == 1 and not plan.running and (job.n_rows == 1 or job.row_dims == 1 and all(
-            step == job.channels * job.m * itemsize for step in plan.rows[0].strides))
+        # All rows one after the other, or a single one along which alpha runs.
+        self.dense = job.n_planes == 1 and (job.n_rows == job.copies == job.repeats == 1 if plan.running else (
+            job.n_rows == 1 or job.row_dims == 1 and all(
+                step == job.channels * job.m * itemsize for step in plan.rows[0].strides)))
         self.elements = job.n_planes * job.n_rows * (job.m if job.flags & RUNNING else job.channels * job.m)
         self.folds = job.groups * job.copies * job.repeats > 1
         self.lanes = LEVELS * (job.chunk_columns + 3 * GROUP) + GROUP
@@ -337,13 +352,13 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     job.flags |= flags & ~SLOPES
     job.pattern = 0
     job.partial = NULL
-    job.plain = sums == NULL and prepared.dense
+    job.each = <intptr_t>sums if flags & EACH else 0
+    job.plain = prepared.dense and (sums == NULL or job.each and job.flags & RUNNING)
     if job.plain:
         job.elements = prepared.elements
-    if job.flags & RUNNING:
+    if job.flags & RUNNING or job.plain:
         # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
         job.edge = -((y or x) // job.itemsize) & (64 // job.itemsize - 1)
-    job.each = <intptr_t>sums if flags & EACH else 0
     threads = max(1, min(<Py_ssize_t>threads, prepared.chunks))
     if flags & SLOPES:
         job.pattern = (job.m + GROUP + LINE) // LINE * LINE

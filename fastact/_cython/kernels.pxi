@@ -124,7 +124,8 @@ cdef inline void fetch_operands(Op op, const T* dy, const T* x) noexcept nogil:
 cdef inline void four(Op op, T* y, const T* dy, const T* x, vec alpha) noexcept nogil:
     """Four registers, all read before one is written: out of L2 prelu takes 1.08 of a copy so, 1.19 one by one.
 
-    Not for streaming, where four lines written at a time took 1.1 to 1.35 of the limit instead of 1.0.
+    Not for streaming, where four lines written at a time took 1.1 to 1.35 of the limit instead of 1.0, nor in rows of
+    a few registers: 196 floats took 1.12 to 1.15 so and 1.04 to 1.08 one by one.
     """
     cdef vec p = vec_load(x), q = vec_load(x + LANES), r = vec_load(x + 2 * LANES), s = vec_load(x + 3 * LANES)
     p = formula(op, vec_load(dy) if reads_dy(op) else p, p, alpha)
@@ -186,7 +187,7 @@ cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, c
     while i + LANES <= hi:
         alpha = vec_splat(a[row]) if reads_alpha(op) else vec_splat(0)
         stop = min(end, hi) - LANES
-        while reads_alpha(op) and not stream and i <= stop - 3 * LANES:
+        while reads_alpha(op) and not stream and m >= 16 * LANES and i <= stop - 3 * LANES:
             four(op, y + i, dy + i, x + i, alpha)
             i += 4 * LANES
         while i <= stop:
@@ -210,21 +211,22 @@ cdef inline void sweep_rows(Op op, bint stream, T* y, const T* dy, const T* x, c
 cdef inline void sweep_running(Op op, bint stream, T* y, const T* dy, const T* x, const T* a,
                                Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t m) noexcept nogil:
     """Elements lo .. hi of a run whose alpha runs along with them, with period m."""
-    cdef Py_ssize_t i = lo, phase = lo if lo < m else lo % m
+    cdef Py_ssize_t i = lo, ahead = (lo if lo < m else lo % m) - lo, stop    # slope i + ahead belongs to element i
     while i + LANES <= hi:
-        one(op, stream, y + i, dy + i, x + i, vec_load(a + phase))
-        if stream:
-            fetch_operands(op, dy + i, x + i)
-            if m >= hi:
-                fetch(a + phase + FETCH_AHEAD_STREAMED)
-        elif m < hi:
-            fetch(x + i + FETCH_AHEAD)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
-        i += LANES
-        phase += LANES
-        if phase >= m:
-            phase -= m
+        stop = min(m - ahead, hi - LANES + 1)
+        while i < stop:
+            one(op, stream, y + i, dy + i, x + i, vec_load(a + (i + ahead)))
+            if stream:
+                fetch_operands(op, dy + i, x + i)
+                if m >= hi:
+                    fetch(a + (i + ahead) + FETCH_AHEAD_STREAMED)
+            elif m < hi:
+                fetch(x + i + FETCH_AHEAD)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
+            i += LANES
+        if i + ahead >= m:
+            ahead -= m
     if i < hi:
-        part(op, stream, y + i, dy + i, x + i, vec_load_part(a + phase, hi - i), hi - i)
+        part(op, stream, y + i, dy + i, x + i, vec_load_part(a + (i + ahead), hi - i), hi - i)
 
 cdef enum:
     RUNNING = 1     # flags of a kernel: alpha runs along the row

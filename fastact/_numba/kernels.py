@@ -259,7 +259,7 @@ def sweep_rows(
     while i + step <= hi:
         alpha = constant(op, a, row)
         stop = min(end, hi) - step
-        while reads_alpha(op) and not streams and i <= stop - 3 * step:
+        while reads_alpha(op) and not streams and m >= 16 * step and i <= stop - 3 * step:
             four(op, y, dy, x, i, alpha)
             i += 4 * step
         while i <= stop:
@@ -285,21 +285,22 @@ def sweep_running(
     """Elements lo .. hi of a run whose alpha runs along with them, with period m."""
     step = lanes(x)
     i = lo
-    phase = lo if lo < m else lo % m
+    ahead = (lo if lo < m else lo % m) - lo  # slope i + ahead belongs to element i
     while i + step <= hi:
-        whole(op, streams, y, dy, x, i, load(a, phase))
-        if streams:
-            fetch_operands(op, dy, x, i)
-            if m >= hi:
-                fetch(a, phase + FETCH_AHEAD_STREAMED * step)
-        elif m < hi:
-            fetch(x, i + FETCH_AHEAD * step)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
-        i += step
-        phase += step
-        if phase >= m:
-            phase -= m
+        stop = min(m - ahead, hi - step + 1)
+        while i < stop:
+            whole(op, streams, y, dy, x, i, load(a, i + ahead))
+            if streams:
+                fetch_operands(op, dy, x, i)
+                if m >= hi:
+                    fetch(a, i + ahead + FETCH_AHEAD_STREAMED * step)
+            elif m < hi:
+                fetch(x, i + FETCH_AHEAD * step)  # out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without
+            i += step
+        if i + ahead >= m:
+            ahead -= m
     if i < hi:
-        tail(op, streams, y, dy, x, i, load_part(a, phase, hi - i), hi - i)
+        tail(op, streams, y, dy, x, i, load_part(a, i + ahead, hi - i), hi - i)
 
 
 @part
