@@ -8,6 +8,7 @@ module compiled for a level is imported only where the CPU has that level.  FAST
 import importlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -131,8 +132,18 @@ def require(backend: str, asked_by: str = "") -> None:
 
 
 def best() -> str:
-    """Cython where it was built, else Numba, else NumPy."""
-    return next(name for name in NAMES if not missing(name))
+    """Cython where it was built, else Numba, else NumPy, with a warning."""
+    name = next(name for name in NAMES if not missing(name))
+    if name == "numpy":
+        _warn_of_numpy()
+    return name
+
+
+@cache
+def _warn_of_numpy() -> None:
+    """Once: the reference is right, but 20 to 60 times slower."""
+    causes = "; ".join(f"{name}: {missing(name)}" for name in NAMES[:-1])
+    warnings.warn(f"fastact computes with NumPy, which is slow, because no backend works ({causes})", RuntimeWarning, 2)
 
 
 def available_backends() -> tuple[str, ...]:

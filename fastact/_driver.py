@@ -7,6 +7,7 @@ without a C compiler; ctypes lets go of the GIL during a kernel, so chunks run i
 
 import ctypes
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,19 +18,22 @@ RADIX = 32
 _RUNNING, _EACH, _FENCE = 1, 4, 8
 _Kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
 _pool: ThreadPoolExecutor | None = None
+_making = threading.Lock()
 
 
 def _threads_pool() -> ThreadPoolExecutor:
+    """One for the process, so that callers at once share its threads."""
     global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="fastact")
-    return _pool
+    with _making:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="fastact")
+        return _pool
 
 
 def _forget_pool() -> None:
     """A forked child has none of its parent's threads."""
-    global _pool
-    _pool = None
+    global _pool, _making
+    _pool, _making = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -33,6 +33,10 @@ cdef extern from *:
 
     static int fa_log2(size_t n) { return 63 - __builtin_clzll(n); }
 
+    /* What is read without the mutex. */
+    #define fa_load(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
+    #define fa_store(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELAXED)
+
     static char *fa_map(size_t n) {
         void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return p == MAP_FAILED ? NULL : (char *)p;
@@ -53,6 +57,8 @@ cdef extern from *:
     const size_t FA_LARGEST
     void fa_lock() noexcept nogil
     void fa_unlock() noexcept nogil
+    size_t fa_load(size_t) noexcept nogil
+    void fa_store(size_t, size_t) noexcept nogil
     int fa_log2(size_t) noexcept nogil
     char* fa_map(size_t) noexcept nogil
     void fa_want_huge_pages(void*, size_t) noexcept nogil
@@ -345,7 +351,7 @@ cdef cnp.ndarray adopt(cnp.ndarray prototype, cnp.dtype descr, void* memory):
 cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
     """np.empty_like(prototype, descr, subok=False), in recycled memory where that pays."""
     cdef size_t itemsize = descr.itemsize
-    if limit == 0 or itemsize == 0 or <size_t>cnp.PyArray_SIZE(prototype) < SMALLEST // itemsize:
+    if fa_load(limit) == 0 or itemsize == 0 or <size_t>cnp.PyArray_SIZE(prototype) < SMALLEST // itemsize:
         try:
             return like(prototype, descr)
         except MemoryError:
@@ -392,14 +398,13 @@ def set_buffer_limit(bytes):
     bytes : int
         The most bytes to keep; 0 turns recycling off.
     """
-    global limit
     wanted = index(bytes)
     if wanted < 0:
         raise ValueError(f"set_buffer_limit: bytes must be >= 0, got {bytes}")
     cdef size_t bound = min(wanted, FA_LARGEST)
     cdef Block* chain
     fa_lock()
-    limit = bound
+    fa_store(limit, bound)
     chain = shrink(bound)
     cool()
     fa_unlock()
@@ -408,7 +413,7 @@ def set_buffer_limit(bytes):
 
 def get_buffer_limit():
     """Return the most bytes of past results that are kept for new ones; see `set_buffer_limit`."""
-    return limit
+    return fa_load(limit)
 
 
 def clear_buffers():

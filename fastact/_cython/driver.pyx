@@ -41,7 +41,65 @@ cdef extern from *:
     #else
     static int fa_cpu_level(void) { return 0; }
     #endif
+    /* How many threads run beside their callers now, over all calls of the process. */
+    static int fa_helpers;
+    /* As many more as keep their number below `bound`, at most `wanted`. */
+    static int fa_take_helpers(int wanted, int bound)
+    {
+        int now = __atomic_load_n(&fa_helpers, __ATOMIC_RELAXED), take;
+        do {
+            take = bound - now < wanted ? bound - now : wanted;
+            if (take <= 0) return 0;
+        } while (!__atomic_compare_exchange_n(&fa_helpers, &now, now + take, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+        return take;
+    }
+    static void fa_give_helpers(int n) { __atomic_fetch_sub(&fa_helpers, n, __ATOMIC_RELAXED); }
+    /* libgomp ends the process when it cannot start a thread (no address space, too many processes), so whoever needs
+       more of them than last time starts as many for a moment, all at once, and sees.  50 us, once for each caller. */
+    #if FA_OPENMP
+    #include <pthread.h>
+    static __thread int fa_team = 1;
+    static void *fa_wait(void *gate)
+    {
+        pthread_mutex_lock((pthread_mutex_t *)gate);
+        pthread_mutex_unlock((pthread_mutex_t *)gate);
+        return NULL;
+    }
+    static int fa_can_start(int threads)
+    {
+        pthread_t started[256];
+        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+        int wanted = threads - fa_team, n = 0;
+        if (wanted > 256) wanted = 256;
+        if (wanted > 0) {
+            pthread_mutex_lock(&gate);
+            while (n < wanted && !pthread_create(&started[n], NULL, fa_wait, &gate)) n++;
+            pthread_mutex_unlock(&gate);
+            for (int i = 0; i < n; i++) pthread_join(started[i], NULL);
+            if (n < wanted) return 0;
+        }
+        fa_team = threads;
+        return 1;
+    }
+    #else
+    static int fa_can_start(int threads) { return 0; }
+    #endif
+    /* ThreadSanitizer does not know libgomp: what starts and joins a team is told to it here. */
+    #if defined(__SANITIZE_THREAD__)
+    void __tsan_acquire(void *);
+    void __tsan_release(void *);
+    #define fa_before(p) __tsan_release((void *)(p))
+    #define fa_after(p) __tsan_acquire((void *)(p))
+    #else
+    #define fa_before(p) ((void)0)
+    #define fa_after(p) ((void)0)
+    #endif
     """
+    int fa_take_helpers(int, int) nogil
+    void fa_give_helpers(int) nogil
+    bint fa_can_start(int) nogil
+    void fa_before(const void*) nogil
+    void fa_after(const void*) nogil
     int fa_cpu_level()
     int FA_OPENMP
     int omp_get_max_threads() nogil
@@ -59,6 +117,7 @@ cdef enum:
     SMALL = 1024            # doubles on the stack for a small call's partial sums
 
 
+cdef int processors = omp_get_num_procs()   # asked once: a system call
 cdef bint forked = False    # this is a child of a fork: no OpenMP here, its threads stayed with the parent
 
 
@@ -280,14 +339,22 @@ cdef void fold_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, double
 cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* scratch,
                        Py_ssize_t scratch_step) noexcept nogil:
     cdef int t
+    fa_before(job)
     for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        fa_after(job)
         run_share(job, t, threads, chunks, scratch + t * scratch_step)
+        fa_before(job)
+    fa_after(job)
 
 
 cdef void fold_parallel(const Job* job, int threads, double* sums) noexcept nogil:
     cdef int t
+    fa_before(job)
     for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        fa_after(job)
         fold_share(job, t, threads, sums)
+        fa_before(job)
+    fa_after(job)
 
 
 cdef class Prepared:
@@ -346,7 +413,7 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     cdef void* memory = NULL
     cdef Py_ssize_t step = 0, partials = 0, needed
     cdef PyThreadState* state = NULL
-    cdef bint parallel
+    cdef int helpers = 0
     job.kernel = kernel
     job.y, job.dy, job.x, job.a = y, dy, x, a
     job.flags |= flags & ~SLOPES
@@ -381,19 +448,27 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
         job.partial = scratch + threads * step if prepared.folds else <double*>sums
     if prepared.elements >= KEEP_GIL:
         state = PyEval_SaveThread()
-    parallel = threads > 1 and not forked and not omp_in_parallel()
-    if parallel:
+    if threads > 1 and not forked and not omp_in_parallel():
+        # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
+        helpers = fa_take_helpers(threads - 1, max(processors, threads) - 1)
+        if helpers and not fa_can_start(1 + helpers):
+            fa_give_helpers(helpers)
+            helpers = 0
+    threads = 1 + helpers
+    if helpers:
         run_parallel(&job, threads, prepared.chunks, scratch, step)
     else:
         run_share(&job, 0, 1, prepared.chunks, scratch)
     if job.partial != NULL and prepared.folds:
-        if parallel and partials > FOLD:
+        if helpers and partials > FOLD:
             fold_parallel(&job, threads, NULL)
             fold_parallel(&job, threads, <double*>sums)
         else:
             if job.groups > 1:
                 fold_share(&job, 0, 1, NULL)
             fold_share(&job, 0, 1, <double*>sums)
+    if helpers:
+        fa_give_helpers(helpers)
     free(memory)
     if state != NULL:
         PyEval_RestoreThread(state)

@@ -8,10 +8,14 @@
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport intptr_t
 
 from fastact._cython.driver cimport EACH, GROUP, Kernel, Prepared, RUNNING, SLOPES, openmp_limit, run
 from fastact._cython.buffers cimport new_array
+
+import os
+from threading import Lock
 
 import numpy as np
 
@@ -23,6 +27,25 @@ cnp.import_array()
 cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISCARRAY(cnp.ndarray)
     bint PyArray_ISCARRAY_RO(cnp.ndarray)
+
+cdef extern from *:
+    """
+    /* Without the GIL each slot has a mutex; with it nothing can come between. */
+    #ifdef Py_GIL_DISABLED
+    static PyMutex fa_slot_mutex[256];
+    #define fa_lock_slot(i) PyMutex_Lock(&fa_slot_mutex[i])
+    #define fa_unlock_slot(i) PyMutex_Unlock(&fa_slot_mutex[i])
+    #else
+    #define fa_lock_slot(i) ((void)0)
+    #define fa_unlock_slot(i) ((void)0)
+    #endif
+    #define fa_get(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
+    #define fa_set(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
+    """
+    void fa_lock_slot(size_t) noexcept
+    void fa_unlock_slot(size_t) noexcept
+    int fa_get(int) noexcept
+    void fa_set(int, int) noexcept
 
 cdef enum:
     MAX_OPS = 64
@@ -42,11 +65,12 @@ cdef enum:
 cdef struct Slot:
     int ndim, typenum, axis, summed
     Py_ssize_t[MAX_NDIM] shape
-    PyObject* plan                  # kept alive by `plans`; NULL: empty
+    PyObject* plan                  # a reference of the slot's own; NULL: empty
 cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]
-cdef bint[BACKENDS] known           # whether they are up to date
+cdef int[BACKENDS] known            # whether they are up to date
 cdef int default_row = UNKNOWN      # of the process's default backend
-cdef bint contexts = False          # whether use_backend or threads was ever used: then the context has to be asked
+cdef int contexts = False           # whether use_backend or threads was ever used: then the context has to be asked
+cdef object changing = Lock()       # held where one of these or `generation` is written, and for nothing slow
 cdef dict plans = {}                # every plan, by a tuple ...
 cdef Slot[SLOTS] slots              # ... and the last ones again, found without making one: 0.2 us less
 # The table of operations, in C.
@@ -71,42 +95,50 @@ def settings_changed(bint context=False):
     """The backend, its level or a threshold was changed: look them up again."""
     global contexts, default_row, generation, process_threads
     global stream_bytes, stream_bytes_per_thread, bytes_per_thread, bytes_per_summing_thread
-    generation += 1
-    default_row = UNKNOWN
-    for row in range(BACKENDS):
-        known[row] = False
-    contexts = contexts or context
-    stream_bytes = _dispatch.STREAM_BYTES
-    stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
-    process_threads = _settings.process_threads()
-    bytes_per_thread = _dispatch.BYTES_PER_THREAD
-    bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
+    cdef int bound = _settings.process_threads()
+    with changing:
+        generation += 1
+        fa_set(default_row, UNKNOWN)
+        for row in range(BACKENDS):
+            fa_set(known[row], False)
+        if context:
+            fa_set(contexts, True)
+        # Words that a call reads one by one: one that overlaps a change sees the old or the new.
+        stream_bytes = _dispatch.STREAM_BYTES
+        stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
+        process_threads = bound
+        bytes_per_thread = _dispatch.BYTES_PER_THREAD
+        bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=changing.acquire, after_in_parent=changing.release, after_in_child=changing.release)
 _settings.on_change.append(settings_changed)
 _backends.on_change.append(settings_changed)
 
 
 cdef int row_of(object backend) except? UNKNOWN:
     """The row of `kernels` for a `backend=` argument, filled; OTHER where the Python text has to look."""
-    global default_row
     cdef int row
     cdef Py_ssize_t asked = generation
     cdef bint is_default = False
-    if backend is None and contexts:
+    if backend is None and fa_get(contexts):
         backend = context_backend()
     if backend is None:
-        if default_row != UNKNOWN:
-            return default_row
+        row = fa_get(default_row)
+        if row != UNKNOWN:
+            return row
         is_default = True
         backend = _settings.get_backend()
     elif type(backend) is not str:
         return OTHER
     row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
-    if row != OTHER and not known[row]:
+    if row != OTHER and not fa_get(known[row]):
         fill(row)
-    if is_default and asked == generation:  # else somebody changed it meanwhile: look again the next time
-        default_row = row
+    if is_default:
+        with changing:
+            if asked == generation:     # else somebody changed it meanwhile: look again the next time
+                fa_set(default_row, row)
     return row
 
 
@@ -115,11 +147,13 @@ cdef int fill(int row) except -1:
     cdef Py_ssize_t asked = generation
     backend = "cython" if row == CYTHON else "numba"
     _backends.require(backend)
-    for number, op in enumerate(OPS):
-        for bits in range(2):
-            address = _backends.kernel_address(backend, op.kernel, np.dtype(np.float64 if bits else np.float32))
-            kernels[row][number][bits] = <Kernel><intptr_t>address
-    known[row] = asked == generation
+    addresses = [[_backends.kernel_address(backend, op.kernel, np.dtype(t)) for t in (np.float32, np.float64)]
+                 for op in OPS]
+    with changing:
+        for number, pair in enumerate(addresses):
+            for bits in range(2):
+                kernels[row][number][bits] = <Kernel><intptr_t>pair[bits]
+        fa_set(known[row], asked == generation)
     return 0
 
 
@@ -149,7 +183,7 @@ cdef inline bint apart(cnp.ndarray one, object other):
 
 cdef int thread_bound(object n_threads) except -1:
     """As _settings.thread_bound."""
-    if contexts:
+    if fa_get(contexts):
         return _settings.thread_bound(n_threads)
     cdef int bound = process_threads if n_threads is None else n_threads, limit = openmp_limit()
     return min(bound, limit) if limit else bound
@@ -160,29 +194,40 @@ cdef Prepared plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
     cdef int ndim = cnp.PyArray_NDIM(x), d
     cdef size_t mixed = 2 * axis + summed + 131 * typenum
     cdef Slot* slot
+    cdef PyObject* before
     cdef bint same
+    cdef Prepared plan = None
     for d in range(ndim):
         mixed = mixed * 1000003 + <size_t>cnp.PyArray_DIM(x, d)
-    slot = &slots[(mixed ^ (mixed >> 16)) % SLOTS]
+    mixed = (mixed ^ (mixed >> 16)) % SLOTS
+    slot = &slots[mixed]
+    fa_lock_slot(mixed)
     same = slot.plan != NULL and slot.ndim == ndim and slot.typenum == typenum and slot.axis == axis \
         and slot.summed == summed
     if same:
         for d in range(ndim):
             same = same and slot.shape[d] == cnp.PyArray_DIM(x, d)
     if same:
-        return <Prepared>slot.plan
+        plan = <Prepared>slot.plan
+    fa_unlock_slot(mixed)
+    if same:
+        return plan
     plan = slow_plan_for(x, typenum, axis, summed)
     if plan is not None and ndim <= MAX_NDIM:
+        Py_INCREF(plan)
+        fa_lock_slot(mixed)
+        before = slot.plan
         slot.ndim, slot.typenum, slot.axis, slot.summed = ndim, typenum, axis, summed
         for d in range(ndim):
             slot.shape[d] = cnp.PyArray_DIM(x, d)
         slot.plan = <PyObject*>plan
+        fa_unlock_slot(mixed)
+        Py_XDECREF(before)
     return plan
 
 
 cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
     """The same, made or from the dictionary."""
-    cdef int slot
     key = ((<object>x).shape, typenum, axis, summed)
     found = plans.get(key)
     if found is None:
@@ -197,8 +242,6 @@ cdef Prepared slow_plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
         else:
             found = Prepared(plan, itemsize)
         if len(plans) > 4096:
-            for slot in range(SLOTS):
-                slots[slot].plan = NULL
             plans.clear()
         plans[key] = found
     return None if found is False else found

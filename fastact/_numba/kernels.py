@@ -8,6 +8,7 @@ object, exception or thread in here.  Numba's cache does not look at simd.py, so
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from collections.abc import Callable
@@ -736,7 +737,10 @@ def _compile(op: np.integer, dtype: np.dtype):
 
 
 _compiled: dict[tuple[str, np.dtype], object] = {}  # keeps the machine code alive
-_lock = threading.Lock()
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A fork waits for a compilation in another thread, else its child would wait for that thread for ever.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def address(kernel: str, dtype: np.dtype) -> int:

@@ -1,0 +1,193 @@
+"""Many callers at once, and processes that were forked: right results, no hang, no abort, no more threads than granted.
+
+Each Python thread calls every operation on operands of its own with backends and thread counts at random, and compares
+bits with what a quiet process computed before.  FASTACT_SOAK is how many seconds that lasts (issue-sized: 30; a plain
+run takes 2).  The same script runs in processes that are hostile in one way each: Numba's layer forced to workqueue,
+no compiled core (so no OpenMP at all).  What hangs runs into `python`'s timeout.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers import COMPILED, output_of, python
+
+import fastact
+from fastact import _backends, _cpu, _layout
+from fastact._operations import OPERATIONS
+
+SECONDS = os.environ.get("FASTACT_SOAK", "2")
+
+SOAK = """
+import random, sys, threading, time, warnings
+import numpy as np
+if "--no-core" in sys.argv:
+    for name in ("driver", "buffers", "front"):
+        sys.modules["fastact._cython." + name] = None
+import fastact
+from fastact._operations import OPERATIONS
+
+backends = [b for b in ("cython", "numba") if b in fastact.available_backends()]
+rng = np.random.default_rng(0)
+cases = []
+for shape, alpha, axis in [((40, 64, 70), (64,), 1), ((300_001,), (), 0), ((3000, 33), (33,), 1), ((8, 130, 49), (130,), 1)]:
+    x, dy = (rng.standard_normal(shape).astype("float32") for _ in range(2))
+    slopes = rng.uniform(0.05, 0.6, alpha).astype("float32")
+    for op in OPERATIONS.values():
+        args = [{"x": x, "dy": dy}[name] for name in op.reads]
+        if op.alpha:
+            args.append(0.3 if op.alpha == "number" else slopes)
+        cases.append((op, args, {"channel_axis": axis} if op.alpha == "array" else {}))
+
+def call(op, args, options, **more):
+    result = getattr(fastact, op.name)(*args, **options, **more)
+    return [part.tobytes() for part in (result if isinstance(result, tuple) else (result,))]
+
+want = [call(*case, backend=backends[0], n_threads=1) for case in cases]
+end = time.monotonic() + float(sys.argv[1])
+wrong, calls = [], [0] * 8
+
+def work(i):
+    dice = random.Random(i)
+    while time.monotonic() < end and not wrong:
+        k = dice.randrange(len(cases))
+        backend, n = dice.choice(backends), dice.choice((None, 1, 2, 3, 8))
+        with fastact.threads(dice.choice((1, 2, 4))):
+            if call(*cases[k], backend=backend, n_threads=n) != want[k]:
+                wrong.append((cases[k][0].name, backend, n))
+        calls[i] += 1
+
+workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+for worker in workers: worker.start()
+for worker in workers: worker.join()
+assert not wrong, wrong
+assert min(calls) > 0, calls
+print(sum(calls))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        pytest.param((), {}, id="as installed"),
+        pytest.param((), {"NUMBA_THREADING_LAYER": "workqueue"}, id="workqueue"),
+        pytest.param(("--no-core",), {}, id="no OpenMP"),
+    ],
+)
+@pytest.mark.skipif(not COMPILED, reason="no compiled variant")
+def test_eight_threads_at_once(arguments, variables):
+    """All results right, nobody starves, nothing aborts."""
+    assert int(output_of(SOAK, SECONDS, *arguments, **variables)) >= 8
+
+
+@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled driver")
+def test_teams_share_the_processors():
+    """Callers at once are granted no more threads beside themselves than there are processors."""
+    running, most, lock = 0, 0, threading.Lock()
+
+    def kernel(*_):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001)
+        with lock:
+            running -= 1
+
+    address = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(kernel)
+    x = np.ones(64 * _layout.CHUNK[0], np.float32)
+    shape = (x.size,)
+    plan = _layout.make_plan(shape, (x.strides,) * 3, 4, (1,), (0,), True)
+    assert plan.chunks >= 8
+
+    def call():
+        where = ctypes.cast(address, ctypes.c_void_p).value
+        _backends.execute(where, (0, 0, x.ctypes.data, 0), plan, 4, 0, _cpu.cores(), np.empty(1))
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert most <= len(callers) + _cpu.cores() - 1
+
+
+CHILD = """
+import numpy as np, fastact
+from multiprocessing import get_context
+
+def compute(backend, n_threads=2):
+    x = np.linspace(-1, 1, 2_000_001, dtype=np.float32)
+    dx, dalpha = fastact.prelu_backward(x, x, backend=backend, n_threads=n_threads)
+    y = fastact.relu(x, backend=backend, n_threads=n_threads)
+    return dx.tobytes()[:1000], float(dx.sum()), float(y.sum()), dalpha.tobytes()
+
+if __name__ == "__main__":
+    import sys, warnings
+    warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside threads, which is the point
+    backends = [b for b in ("cython", "numba") if b in fastact.available_backends()]
+    want = {b: compute(b) for b in backends}
+    context = get_context(sys.argv[1])
+    for _ in range(3):
+        with context.Pool(2) as pool:
+            for b in backends * 4:
+                assert pool.apply_async(compute, (b,)).get(60) == want[b], b
+    assert {b: compute(b) for b in backends} == want
+    print("same")
+"""
+
+
+@pytest.mark.skipif(not COMPILED, reason="no compiled variant")
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_pools_of_processes(method, tmp_path):
+    """Workers forked (or started) after calls with several threads compute the same bits; so does the parent."""
+    script = tmp_path / "pool.py"
+    script.write_text(CHILD)
+    run = f"import runpy, sys; sys.argv[0] = {str(script)!r}; runpy.run_path({str(script)!r}, run_name='__main__')"
+    if method != "fork":  # these import the main module by its name
+        run = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, {str(script)!r}, sys.argv[1]]))"
+    assert output_of(run, method) == "same"
+
+
+GENERATIONS = """
+import os, sys, warnings
+import numpy as np, fastact
+warnings.simplefilter("ignore")
+x = np.linspace(-1, 1, 2_000_001, dtype=np.float32)
+want = fastact.prelu_backward(x, x, n_threads=2)
+for _ in range(3):  # a child of a child of a child
+    if pid := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    got = fastact.prelu_backward(x, x, n_threads=2)
+    if not ((got[0] == want[0]).all() and got[1] == want[1]):
+        os._exit(3)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_generations_of_forks():
+    done = python(GENERATIONS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchs_data_loader():
+    """The pattern that hangs others: workers forked by a DataLoader after the parent computed with threads."""
+    torch = pytest.importorskip("torch")
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return float(fastact.prelu_backward(x, x, n_threads=2)[1])
+
+    x = np.linspace(-1, 1, 500_001, dtype=np.float32)
+    want = float(fastact.prelu_backward(x, x, n_threads=2)[1])
+    loader = torch.utils.data.DataLoader(Rows(), batch_size=2, num_workers=2, timeout=60)
+    assert [float(v) for batch in loader for v in batch] == [want] * 8

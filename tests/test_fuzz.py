@@ -1,0 +1,214 @@
+"""Random calls of every kind, held to the reference: hypothesis draws a number, and the number decides everything.
+
+What test_properties.py draws with thought, this draws by the million: operations, dtypes, shapes from 0-d to 32-d, strides
+(negative, permuted, sliced, broadcast), offsets, byte orders, every form of alpha, results that alias operands in every
+way, thread counts, SIMD levels, streaming and threads by force.  A call gives the reference's bits (dalpha: its bound,
+one value for all variants) or an error that was foreseen, and writes nothing else.  `python tests/test_fuzz.py N [STRETCH]` runs N.
+"""
+
+import contextlib
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import COMPILED, assert_dalpha, assert_same_bits, call, expected, out_for
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+
+import fastact
+from fastact import _backends, _dispatch
+from fastact._operations import OPERATIONS
+
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3e38, -3e38])
+FORCED = {"STREAM_BYTES": 1, "STREAM_BYTES_PER_THREAD": 0, "BYTES_PER_THREAD": 1, "BYTES_PER_SUMMING_THREAD": 1}
+# What `out` is: nothing, arrays of its own (in a layout of their own), an operand, memory that overlaps an operand
+# one element further on, memory that overlaps alpha, or a read-only array.
+STRETCH = 10_000
+OUTS = ("none", "none", "none", "own", "own", "x", "dy", "shifted", "alpha", "read-only", "other shape", "other dtype")
+
+
+@contextlib.contextmanager
+def forced(force):
+    """Streaming and threads whatever the size."""
+    before = {name: getattr(_dispatch, name) for name in FORCED}
+    for name, value in (FORCED if force else before).items():
+        setattr(_dispatch, name, value)
+    _backends._tell()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(_dispatch, name, value)
+        _backends._tell()
+
+
+def shape_of(rng):
+    """0-d to 32-d, mostly small, now and then past the boundaries inside the package."""
+    kind = rng.integers(12)
+    if kind == 0:
+        return tuple(rng.choice([1, 1, 1, 2], rng.integers(6, 33)).tolist()) if rng.integers(2) else ()
+    if kind == 1:
+        long = rng.choice([255, 256, 1023, 1025, 2047, 16383, 16385, 33000])
+        return (int(long), *rng.integers(1, 4, rng.integers(0, 2)).tolist())
+    if kind == 2:
+        sizes = rng.integers(1, 20), rng.choice([1, 3, 16, 17, 64, 131]), rng.choice([1, 3, 7, 16, 49])
+        return tuple(int(n) for n in sizes)
+    return tuple(rng.integers(0 if kind == 3 else 1, 9, rng.integers(0, 6)).tolist())
+
+
+def numbers(rng, shape, dtype):
+    """Normal values with a sprinkle of the special ones; whole numbers for integers."""
+    if np.dtype(dtype).kind in "iub":
+        return rng.integers(-100, 100, shape).astype(dtype)
+    values = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4)
+    if rng.integers(3) == 0:
+        values = np.where(rng.random(shape) < 0.1, rng.choice(SPECIAL, shape), values)
+    with np.errstate(all="ignore"):
+        return np.asarray(values).astype(dtype)
+
+
+def laid_out(rng, values):
+    """The same values in some memory layout."""
+    a, kind = np.asarray(values), rng.integers(10)
+    if kind == 0 and a.ndim:
+        order = rng.permutation(a.ndim)
+        return a.transpose(order).copy(order="C").transpose(np.argsort(order))
+    if kind == 1 and 0 < a.ndim < 7:
+        steps = rng.choice([1, 2, -1, -2, 3], a.ndim)
+        big = np.zeros([n * abs(s) + 1 for n, s in zip(a.shape, steps, strict=True)], a.dtype)
+        at = tuple(
+            slice(0, n * s, s) if s > 0 else slice(n * -s, 0, s) if n else slice(0, 0)
+            for n, s in zip(a.shape, steps, strict=True)
+        )
+        big[at] = a
+        return big[at]
+    if kind == 2:
+        raw, start = np.empty(a.nbytes + 64, np.uint8), int(rng.integers(64))
+        moved = raw[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+        moved[...] = a
+        return moved
+    if kind == 3:
+        return a.astype(a.dtype.newbyteorder())
+    if kind == 4 and a.ndim and a.size:
+        return np.broadcast_to(a.take([0], rng.integers(a.ndim)), a.shape)
+    return np.array(a, order="C")
+
+
+def slopes(rng, op, shape, dtype):
+    """An alpha of some form, and the options that go with it."""
+    if op.alpha == "number":
+        return float(rng.choice([0.01, 0.3, -2.0, 0.0, np.inf, np.nan])), {}
+    form, wanted, options = rng.integers(5), (), {}
+    if form == 1 and shape:
+        axis = int(rng.integers(-len(shape), len(shape)))
+        wanted, options = (shape[axis],), {"channel_axis": axis}
+    elif form == 2:
+        wanted = (1,) * int(rng.integers(4))
+    elif form == 3 and len(shape) > 1:
+        wanted = tuple(n if rng.integers(2) else 1 for n in shape)[int(rng.integers(len(shape) - 1)) :]
+    elif form == 4 and len(shape) > 1:
+        wanted = shape
+    computing = dtype if np.dtype(dtype).kind == "f" else "f8"
+    return laid_out(rng, numbers(rng, wanted, rng.choice([computing, computing, "f8", "f4"]))), options
+
+
+def case(rng):
+    """An operation, its operands and options."""
+    op = OPERATIONS[list(OPERATIONS)[rng.integers(len(OPERATIONS))]]
+    shape, dtype = shape_of(rng), str(rng.choice(["f4", "f4", "f4", "f8", "f8", "i1", "i4", "u2", "?"]))
+    ops, options = {"x": laid_out(rng, numbers(rng, shape, dtype))}, {}
+    if op.backward:
+        ops["dy"] = laid_out(rng, numbers(rng, shape, rng.choice([dtype, dtype, dtype, "f4"])))
+    if op.alpha:
+        ops["alpha"], options = slopes(rng, op, shape, dtype)
+    return op, ops, options
+
+
+def with_out(rng, kind, op, ops, want):
+    """Operands and `out` of this kind, and whether the call has to be refused; None where the kind cannot be made."""
+    ops, out, refused = dict(ops), np.empty_like(want), False
+    if kind == "own":
+        out = laid_out(rng, want)
+        refused = not out.flags.writeable  # broadcast
+        if not out.dtype.isnative:
+            out = np.array(want)
+    elif kind in ("x", "dy"):
+        if kind not in ops or ops[kind].dtype != want.dtype:
+            return None
+        ops[kind] = out = np.array(ops[kind])
+    elif kind == "shifted":
+        if want.ndim != 1 or want.size < 2 or ops["x"].dtype != want.dtype:
+            return None
+        big = np.empty(want.size + 1, want.dtype)
+        big[:-1] = ops["x"]
+        ops["x"], out, refused = big[:-1], big[1:], True
+    elif kind == "alpha":
+        alpha = ops.get("alpha")
+        if not isinstance(alpha, np.ndarray) or alpha.shape != want.shape or alpha.dtype != want.dtype or not want.size:
+            return None
+        ops["alpha"] = out = np.array(alpha)
+        refused = True
+    elif kind == "read-only":
+        out.flags.writeable, refused = False, True
+    elif kind == "other shape":
+        out, refused = np.empty((*want.shape[:-1], want.shape[-1] + 1) if want.ndim else (2,), want.dtype), True
+    elif kind == "other dtype":
+        out, refused = np.empty(want.shape, np.complex64), True
+    return ops, out, refused
+
+
+def check(number):
+    """One call in some of the compiled variants."""
+    rng = np.random.default_rng(number)
+    op, ops, options = case(rng)
+    axis, kind, force = options.get("channel_axis", 1), str(rng.choice(OUTS)), rng.integers(4) == 0
+    threads = [None, 1, 2, 3][rng.integers(4)]
+    variants = [COMPILED[i] for i in rng.permutation(len(COMPILED))[:2]]
+    note = f"{number}: {op.name} {ops['x'].dtype} {ops['x'].shape} alpha {np.shape(ops.get('alpha'))} {options} {kind}"
+    want, first = expected(op.name, ops, axis), None
+    with forced(force):
+        for variant in variants:
+            mine, more, refused, out = ops, options, False, None
+            if kind != "none":
+                made = with_out(rng, kind, op, ops, want)
+                if made:
+                    mine, out, refused = made
+                    more = options | {"out": out_for(op.name, out, None) if op.summed else out}
+            kept = {k: v.tobytes() for k, v in mine.items() if isinstance(v, np.ndarray)}
+            before = out.tobytes() if refused else None
+            try:
+                got = call(op.name, mine, variant, n_threads=threads, **more)
+            except (ValueError, TypeError):
+                assert refused, note
+                assert out.tobytes() == before, note
+            else:
+                assert not refused, note
+                assert out is None or got[op.writes[0]] is out, note
+                assert_same_bits(np.array(got[op.writes[0]]), want, f"{note} {variant}")
+                if "dalpha" in got:
+                    first = got["dalpha"] if first is None else first
+                    assert_dalpha(got["dalpha"], mine if out is None else ops, axis, op.name, f"{note} {variant}")
+                    assert_same_bits(got["dalpha"], first, f"{note} {variant} {threads} threads")
+            for k, before in kept.items():
+                assert mine[k] is out or mine[k].tobytes() == before, (note, k)
+
+
+@pytest.mark.skipif(not COMPILED, reason="no compiled variant")
+@settings(max_examples=3000, derandomize=True, deadline=None, database=None)
+@given(st.integers(0, 2**64 - 1))
+def test_random_calls(number):
+    check(number)
+
+
+if __name__ == "__main__":
+    # In stretches, because hypothesis remembers every example of a run: a million of them take gigabytes.
+    number, first, start = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, time.monotonic()
+    stretch = settings(max_examples=min(number, STRETCH), deadline=None, database=None)
+    for k in range(first, first + -(-number // STRETCH)):
+        seed(k)(stretch(given(st.integers(0, 2**64 - 1))(check)))()
+        done = min(number, (k + 1 - first) * STRETCH)
+        print(
+            f"{done} examples from stretch {first} on, {len(COMPILED)} variants, {time.monotonic() - start:.0f} s",
+            flush=True,
+        )

@@ -1,0 +1,102 @@
+"""Numba where its surroundings are bad: no folder to cache in, a damaged cache, several first processes, a Numba that
+does not work.  The call computes (uncached, if need be) or says why it cannot; nothing is silent and nothing aborts.
+
+Each test runs fresh processes with a cache folder of their own.  `warmup` is test_settings.py's.
+"""
+
+import subprocess
+import sys
+
+import pytest
+from helpers import clean_environment, output_of, python
+
+import fastact
+
+needs_numba = pytest.mark.skipif("numba" not in fastact.available_backends(), reason="no Numba here")
+
+RELU = """
+import numpy as np, fastact
+x = np.arange(-500, 500, dtype=np.int32)  # integers: one kernel to compile, where floats take all at once
+assert (fastact.relu(x, backend="numba") == np.maximum(x, 0)).all()
+print("right")
+"""
+UNWRITABLE = """
+from numba.core import caching
+def refuse(self):
+    raise PermissionError("read-only file system")
+for locator in list(vars(caching).values()):
+    if isinstance(locator, type) and issubclass(locator, caching._CacheLocator):
+        locator.ensure_cache_path = refuse
+"""
+
+
+@needs_numba
+def test_no_folder_can_be_written():
+    """As in a read-only container: compiled without a cache, and config() says so."""
+    assert output_of(UNWRITABLE + RELU).split() == ["right"]
+    assert output_of(UNWRITABLE + "import fastact; print(fastact.config()['numba']['cache_folder'])") == "None"
+
+
+@needs_numba
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", ["garbage", "cut", "empty"])
+def test_damaged_cache(suffix, damage, tmp_path):
+    """The damaged file is not believed, and the process after that finds a good one."""
+    folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert output_of(RELU, **folder) == "right"
+    files = list(tmp_path.rglob(f"*.{suffix}"))
+    assert files
+    for file in files:
+        data = file.read_bytes()
+        file.write_bytes({"garbage": b"\x93" * len(data), "cut": data[: len(data) // 2], "empty": b""}[damage])
+    assert output_of(RELU, **folder) == "right"
+    assert output_of(RELU, **folder) == "right"
+
+
+@needs_numba
+def test_first_processes_at_once(tmp_path):
+    """Three processes that compile into the same empty folder."""
+    command = [sys.executable, "-c", RELU]
+    environment = clean_environment() | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first = [subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) for _ in range(3)]
+    for process in first:
+        out, err = process.communicate(timeout=120)
+        assert out.split() == ["right"], err
+    assert output_of(RELU, NUMBA_CACHE_DIR=str(tmp_path)) == "right"
+
+
+def fake_numba(tmp_path, text):
+    """A package `numba` that says and does only this, before the real one on the path."""
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(text)
+    return {"PYTHONPATH": f"{tmp_path}:{clean_environment()['PYTHONPATH']}"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("__version__ = '0.40.0'\n", id="too old"),
+        pytest.param("raise ImportError('Numba needs NumPy 1.20 or less')\n", id="another NumPy"),
+        pytest.param("raise SystemError('initialization failed')\n", id="broken"),
+    ],
+)
+def test_a_numba_that_does_not_work(text, tmp_path):
+    """Asked for, it is an error that names the cause; else the others serve, and NumPy alone says so once."""
+    path = fake_numba(tmp_path, text)
+    done = python(RELU, **path)
+    assert done.returncode == 1
+    assert "RuntimeError: the backend 'numba' is not available: numba does not import" in done.stderr
+    alone = """
+import sys, warnings
+for name in ("driver", "buffers", "front"):
+    sys.modules["fastact._cython." + name] = None
+import numpy as np, fastact
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        assert (fastact.relu(np.array([-1.0, 2.0])) == [0, 2]).all()
+print(len(caught), caught[0].category.__name__, caught[0].message)
+"""
+    number, category, *message = output_of(alone, **path).split()
+    assert (number, category) == ("1", "RuntimeWarning")
+    assert "numba does not import" in " ".join(message)
