@@ -9,7 +9,6 @@ no compiled core (so no OpenMP at all).  What hangs runs into `python`'s timeout
 import ctypes
 import multiprocessing
 import os
-import sys
 import threading
 import time
 
@@ -19,7 +18,6 @@ from helpers import COMPILED, output_of, python
 
 import fastact
 from fastact import _backends, _cpu, _layout
-from fastact._operations import OPERATIONS
 
 SECONDS = os.environ.get("FASTACT_SOAK", "2")
 
@@ -35,7 +33,8 @@ from fastact._operations import OPERATIONS
 backends = [b for b in ("cython", "numba") if b in fastact.available_backends()]
 rng = np.random.default_rng(0)
 cases = []
-for shape, alpha, axis in [((40, 64, 70), (64,), 1), ((300_001,), (), 0), ((3000, 33), (33,), 1), ((8, 130, 49), (130,), 1)]:
+FORMS = ((40, 64, 70), (64,), 1), ((300_001,), (), 0), ((3000, 33), (33,), 1), ((8, 130, 49), (130,), 1)
+for shape, alpha, axis in FORMS:
     x, dy = (rng.standard_normal(shape).astype("float32") for _ in range(2))
     slopes = rng.uniform(0.05, 0.6, alpha).astype("float32")
     for op in OPERATIONS.values():

@@ -16,7 +16,6 @@ from helpers import COMPILED, assert_dalpha, assert_same_bits, call, expected, o
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-import fastact
 from fastact import _backends, _dispatch
 from fastact._operations import OPERATIONS
 
