@@ -227,3 +227,12 @@ def test_variants_are_what_this_machine_has(name):
     """The parity above is not over an empty list."""
     assert VARIANTS
     assert VARIANTS[0].backend == "numpy"
+
+
+def test_single_terms_that_underflow(name, variant):
+    """A product is rounded once, as if it had been made in double: -0.0 where it is negative and too small."""
+    x, dy = np.float32([-1e-30, -1e-30, -0.0, 0.0, -1e-30, 1e-30]), np.float32([1e-30, -1e-30, 1, 1, 0, 1e-30])
+    for n in (1, 7):
+        ops = {"x": np.tile(x, n), "dy": np.tile(dy, n), "alpha": np.ones(6 * n, np.float32)}
+        dalpha = call(name, ops, variant, channel_axis=0)["dalpha"]
+        assert_same_bits(dalpha, np.tile(np.float32([-0.0, 0, 0, 0, 0, 0]), n))

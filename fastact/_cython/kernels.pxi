@@ -28,6 +28,7 @@ cdef extern from "simd.h" nogil:
         FETCH_AHEAD_STREAMED
         SIDE_BY_SIDE
         STREAM_ALIGNMENT
+    const T TINY
     vec vec_load(const T*)
     vec vec_load_part(const T*, Py_ssize_t)
     void vec_store(T*, vec)
@@ -66,7 +67,11 @@ cdef inline vec prelu_backward_dx(vec dy, vec x, vec alpha) noexcept nogil:
 
 cdef inline vec prelu_backward_dalpha(vec dy, vec x) noexcept nogil:
     # Where every alpha has one term only: 0.0 + that.  The product is selected, not a factor: inf * 0 would be NaN.
-    return vec_add(vec_splat(0), vec_where_gt(x, vec_splat(0), vec_splat(0), vec_mul(x, dy)))
+    cdef vec product = vec_mul(x, dy), total = vec_add(vec_splat(0), product)
+    if sizeof(T) == sizeof(float):
+        # As if in double: a negative product that is 0 only when rounded to float is -0.0 (found by fuzzing).
+        total = vec_where_le(x, vec_splat(-TINY), vec_where_gt(dy, vec_splat(0), product, total), total)
+    return vec_where_gt(x, vec_splat(0), vec_splat(0), total)
 
 cdef inline wide prelu_backward_sum(wide total, const T* dy, const T* x) noexcept nogil:
     # total + that, for 16 elements.

@@ -219,6 +219,7 @@ FA_INLINE void vec_stream_part(T *p, vec v, ptrdiff_t n)
 }
 
 static const double fa_ramp64[GROUP] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#define TINY ((T)0x1p-149) /* the least float above 0 */
 static const T fa_ramp[GROUP] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 /* Lanes below n from a, the others from b. */

@@ -30,6 +30,7 @@ from .simd import (
     add,
     add_products_unless_gt,
     at,
+    exact_in_double,
     fence,
     fetch,
     get,
@@ -73,6 +74,7 @@ EACH = 4  # acc is not added to: dalpha, in the computing type, gets its single 
 FENCE = 8  # make what was streamed visible to the other threads: this is the last run of several
 AGAIN = 32  # an elementwise run of rows that begins anywhere: acc has the three numbers of `Rows`
 WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
+TINY = 2.0**-149  # the least float32 above 0
 BLOCK = 1024  # elements that are added up in 16 lanes; 4 or 8 KB of each operand stay in L1
 TILE = 8  # periods of a running alpha that are added up at once
 
@@ -109,7 +111,12 @@ def prelu_backward_dx(dy: Vector, x: Vector, alpha: Vector) -> Vector:
 @part
 def prelu_backward_dalpha(dy: Vector, x: Vector) -> Vector:
     """Where every alpha has one term only: 0.0 + that.  The product is selected, not a factor: inf * 0 would be NaN."""
-    return add(0, where_gt(x, 0, 0, mul(x, dy)))
+    product = mul(x, dy)
+    total = add(0, product)
+    if exact_in_double(x):
+        # As if in double: a negative product that is 0 only when rounded to float is -0.0 (found by fuzzing).
+        total = where_le(x, -TINY, where_gt(dy, 0, product, total), total)
+    return where_gt(x, 0, 0, total)
 
 
 @part

@@ -389,6 +389,17 @@ def add(typingctx, a, b):
     return b(given, b), codegen
 
 
+@intrinsic
+def exact_in_double(typingctx, v):
+    """Whether the product of two of v's numbers is exact in double: a constant."""
+    exact = v.dtype == types.float32
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.boolean, exact)
+
+    return types.boolean(v), codegen
+
+
 def _not_greater(builder, kind: Vector, u, v):
     """A mask of the lanes where u <= v or either is NaN.
 
