@@ -1,9 +1,10 @@
 """Random calls of every kind, held to the reference: hypothesis draws a number, and the number decides everything.
 
-What test_properties.py draws with thought, this draws by the million: operations, dtypes, shapes from 0-d to 32-d, strides
-(negative, permuted, sliced, broadcast), offsets, byte orders, every form of alpha, results that alias operands in every
-way, thread counts, SIMD levels, streaming and threads by force.  A call gives the reference's bits (dalpha: its bound,
-one value for all variants) or an error that was foreseen, and writes nothing else.  `python tests/test_fuzz.py N [STRETCH]` runs N.
+What test_properties.py draws with thought, this draws by the million: operations, dtypes, shapes from 0-d to 32-d,
+strides (negative, permuted, sliced, broadcast), offsets, byte orders, every form of alpha, results that alias
+operands in every way, thread counts, SIMD levels, streaming and threads by force.  A call gives the reference's bits
+(dalpha: its bound, one value for all variants) or an error that was foreseen, and writes nothing else.
+`python tests/test_fuzz.py N [STRETCH]` runs N, in stretches of 10,000 that can be repeated one by one.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Memory that runs out and memory that must not grow.
 
-Every allocation of a call fails once: a small library in front of malloc and mmap counts a thread's requests and refuses
-the n-th, for n = 1, 2, ... until the call needs no more.  Each time there is a MemoryError and nothing else, no buffer
-stays in use, no operand gains a reference, and the same call made again is right.  Then address space that is limited,
-and many calls without growth.
+Every allocation of a call fails once: a small library in front of malloc and mmap counts a thread's requests and
+refuses the n-th, for n = 1, 2, ... until the call needs no more.  Each time there is a MemoryError or the right result,
+no buffer stays in use, no operand gains a reference, and the same call made again is right.  Then limits on address
+space, and many calls without growth.
 """
 
 import shutil
@@ -25,7 +25,8 @@ SHIM = r"""
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
 static __thread long target, seen;
 void arm(long n) { seen = 0; target = n; }
 long disarm(void) { target = 0; return seen; }
@@ -37,7 +38,10 @@ int posix_memalign(void **p, size_t a, size_t n)
 { *p = refused() ? NULL : __libc_memalign(a, n); return *p ? 0 : ENOMEM; }
 void *aligned_alloc(size_t a, size_t n) { return refused() ? NULL : __libc_memalign(a, n); }
 void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
-{ if (refused()) { errno = ENOMEM; return MAP_FAILED; } return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, offset); }
+{
+    if (refused()) { errno = ENOMEM; return MAP_FAILED; }
+    return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, offset);
+}
 """
 
 FAILING = """
