@@ -1,9 +1,8 @@
 """Many callers at once, and processes that were forked: right results, no hang, no abort, no more threads than granted.
 
-Each Python thread calls every operation on operands of its own with backends and thread counts at random, and compares
-bits with what a quiet process computed before.  FASTACT_SOAK is how many seconds that lasts (issue-sized: 30; a plain
-run takes 2).  The same script runs in processes that are hostile in one way each: Numba's layer forced to workqueue,
-no compiled core (so no OpenMP at all).  What hangs runs into `python`'s timeout.
+soak.py calls everything from eight threads; FASTACT_SOAK is for how many seconds (a plain run: 2).  It runs in
+processes that are hostile in one way each: Numba's layer forced to workqueue, no compiled core (so no OpenMP at all).
+What hangs runs into the timeout of helpers.python.
 """
 
 import ctypes
@@ -11,6 +10,7 @@ import multiprocessing
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,53 +21,9 @@ from fastact import _backends, _cpu, _layout
 
 SECONDS = os.environ.get("FASTACT_SOAK", "2")
 
-SOAK = """
-import random, sys, threading, time, warnings
-import numpy as np
-if "--no-core" in sys.argv:
-    for name in ("driver", "buffers", "front"):
-        sys.modules["fastact._cython." + name] = None
-import fastact
-from fastact._operations import OPERATIONS
-
-backends = [b for b in ("cython", "numba") if b in fastact.available_backends()]
-rng = np.random.default_rng(0)
-cases = []
-FORMS = ((40, 64, 70), (64,), 1), ((300_001,), (), 0), ((3000, 33), (33,), 1), ((8, 130, 49), (130,), 1)
-for shape, alpha, axis in FORMS:
-    x, dy = (rng.standard_normal(shape).astype("float32") for _ in range(2))
-    slopes = rng.uniform(0.05, 0.6, alpha).astype("float32")
-    for op in OPERATIONS.values():
-        args = [{"x": x, "dy": dy}[name] for name in op.reads]
-        if op.alpha:
-            args.append(0.3 if op.alpha == "number" else slopes)
-        cases.append((op, args, {"channel_axis": axis} if op.alpha == "array" else {}))
-
-def call(op, args, options, **more):
-    result = getattr(fastact, op.name)(*args, **options, **more)
-    return [part.tobytes() for part in (result if isinstance(result, tuple) else (result,))]
-
-want = [call(*case, backend=backends[0], n_threads=1) for case in cases]
-end = time.monotonic() + float(sys.argv[1])
-wrong, calls = [], [0] * 8
-
-def work(i):
-    dice = random.Random(i)
-    while time.monotonic() < end and not wrong:
-        k = dice.randrange(len(cases))
-        backend, n = dice.choice(backends), dice.choice((None, 1, 2, 3, 8))
-        with fastact.threads(dice.choice((1, 2, 4))):
-            if call(*cases[k], backend=backend, n_threads=n) != want[k]:
-                wrong.append((cases[k][0].name, backend, n))
-        calls[i] += 1
-
-workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-for worker in workers: worker.start()
-for worker in workers: worker.join()
-assert not wrong, wrong
-assert min(calls) > 0, calls
-print(sum(calls))
-"""
+SOAK = "import runpy, sys; sys.argv[0] = 'soak.py'; runpy.run_path({!r}, run_name='__main__')".format(
+    str(Path(__file__).with_name("soak.py"))
+)
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,15 @@ of its own; what it does is then looked at in fresh interpreters that see that f
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import ROOT, copy_to
 
 import fastact
-
-ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "build", "*.so", "*.egg-info", "__pycache__", ".hypothesis")
 
 
 def in_fresh_interpreter(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -28,8 +25,7 @@ def in_fresh_interpreter(folder: Path, code: str, **environment: str) -> subproc
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    source = tmp_path_factory.mktemp("source") / "fastact"
-    shutil.copytree(ROOT, source, ignore=LEFT_OUT)
+    source = copy_to(tmp_path_factory.mktemp("source") / "fastact")
     target = tmp_path_factory.mktemp("target")
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target), str(source)]
     done = subprocess.run(command, env={**os.environ, "CC": "no-such-compiler"}, capture_output=True, text=True)

@@ -1,0 +1,42 @@
+"""Copies of the checkout that are built in another way: with a fault, with sanitizers, for another interpreter.
+
+A copy has everything that is needed to build and to test, and nothing that was built here.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "build", "*.so", "*.egg-info", "__pycache__", ".hypothesis")
+
+
+def copy_to(folder: Path, levels: tuple[str, ...] = ("generic", "v2", "v3", "v4")) -> Path:
+    """A copy in a new folder that builds only these SIMD levels."""
+    shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+    setup = (folder / "setup.py").read_text()
+    for level in {"v2", "v3", "v4"} - set(levels):
+        line = next(line for line in setup.splitlines(keepends=True) if f'"{level}": [' in line)
+        setup = setup.replace(line, "")
+    (folder / "setup.py").write_text(setup)
+    return folder
+
+
+def build(folder: Path, **variables: str) -> None:
+    """Build the copy's modules in place; all of them, or a RuntimeError."""
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True)
+    if done.returncode or " was not built" in done.stderr or not list(folder.glob("fastact/_cython/front*.so")):
+        raise RuntimeError(done.stderr[-3000:])
+
+
+def test_in(folder: Path, *arguments: str, timeout: float = 1800, **variables: str) -> subprocess.CompletedProcess:
+    """Pytest in the copy, which comes before anything installed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    env = os.environ | {"PYTHONPATH": str(folder)} | variables
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+test_in.__test__ = False  # for pytest: this is no test
