@@ -5,7 +5,6 @@
 # and whether to stream is decided by the caller.  One thread takes a path without any OpenMP construct:
 # libgomp hangs in a forked child whose parent ran a parallel region.
 
-from cython.parallel cimport prange
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -15,6 +14,8 @@ cdef extern from "Python.h":
         pass
     PyThreadState* PyEval_SaveThread() nogil
     void PyEval_RestoreThread(PyThreadState*) nogil
+
+ctypedef void (*Share)(const void* work, int share, int shares) noexcept nogil
 
 cdef extern from *:
     """
@@ -54,6 +55,17 @@ cdef extern from *:
         return take;
     }
     static void fa_give_helpers(int n) { __atomic_fetch_sub(&fa_helpers, n, __ATOMIC_RELAXED); }
+    /* A team of `shares` threads, one share each.  Not Cython's prange, which makes its loop variable first- and
+       lastprivate: a barrier more in each team. */
+    static void fa_team_run(void (*run)(const void *, int, int), const void *work, int shares)
+    {
+    #if FA_OPENMP
+        #pragma omp parallel num_threads(shares)
+        for (int share = omp_get_thread_num(); share < shares; share += omp_get_num_threads()) run(work, share, shares);
+    #else
+        for (int share = 0; share < shares; share++) run(work, share, shares);
+    #endif
+    }
     /* libgomp ends the process when it cannot start a thread (no address space, too many processes), so whoever needs
        more of them than last time starts as many for a moment, all at once, and sees.  50 us, once for each caller. */
     #if FA_OPENMP
@@ -84,22 +96,11 @@ cdef extern from *:
     #else
     static int fa_can_start(int threads) { return 0; }
     #endif
-    /* ThreadSanitizer does not know libgomp: what starts and joins a team is told to it here. */
-    #if defined(__SANITIZE_THREAD__)
-    void __tsan_acquire(void *);
-    void __tsan_release(void *);
-    #define fa_before(p) __tsan_release((void *)(p))
-    #define fa_after(p) __tsan_acquire((void *)(p))
-    #else
-    #define fa_before(p) ((void)0)
-    #define fa_after(p) ((void)0)
-    #endif
     """
     int fa_take_helpers(int, int) nogil
     void fa_give_helpers(int) nogil
     bint fa_can_start(int) nogil
-    void fa_before(const void*) nogil
-    void fa_after(const void*) nogil
+    void fa_team_run(Share, const void*, int) nogil
     int fa_cpu_level()
     int FA_OPENMP
     int omp_get_max_threads() nogil
@@ -336,25 +337,20 @@ cdef void fold_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, double
                      sums + i // strips * job.channels + first, width)
 
 
-cdef void run_parallel(const Job* job, int threads, Py_ssize_t chunks, double* scratch,
-                       Py_ssize_t scratch_step) noexcept nogil:
-    cdef int t
-    fa_before(job)
-    for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-        fa_after(job)
-        run_share(job, t, threads, chunks, scratch + t * scratch_step)
-        fa_before(job)
-    fa_after(job)
+cdef struct Work:           # what a team does: its job, and for a fold where the sums go
+    const Job* job
+    Py_ssize_t chunks
+    double* scratch
+    Py_ssize_t scratch_step
+    double* sums
 
 
-cdef void fold_parallel(const Job* job, int threads, double* sums) noexcept nogil:
-    cdef int t
-    fa_before(job)
-    for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-        fa_after(job)
-        fold_share(job, t, threads, sums)
-        fa_before(job)
-    fa_after(job)
+cdef void run_one(const Work* work, int share, int shares) noexcept nogil:
+    run_share(work.job, share, shares, work.chunks, work.scratch + share * work.scratch_step)
+
+
+cdef void fold_one(const Work* work, int share, int shares) noexcept nogil:
+    fold_share(work.job, share, shares, work.sums)
 
 
 cdef class Prepared:
@@ -414,6 +410,7 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     cdef Py_ssize_t step = 0, partials = 0, needed
     cdef PyThreadState* state = NULL
     cdef int helpers = 0
+    cdef Work work
     job.kernel = kernel
     job.y, job.dy, job.x, job.a = y, dy, x, a
     job.flags |= flags & ~SLOPES
@@ -455,14 +452,17 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
             fa_give_helpers(helpers)
             helpers = 0
     threads = 1 + helpers
+    work.job, work.chunks, work.scratch, work.scratch_step = &job, prepared.chunks, scratch, step
     if helpers:
-        run_parallel(&job, threads, prepared.chunks, scratch, step)
+        fa_team_run(<Share>run_one, &work, threads)
     else:
         run_share(&job, 0, 1, prepared.chunks, scratch)
     if job.partial != NULL and prepared.folds:
         if helpers and partials > FOLD:
-            fold_parallel(&job, threads, NULL)
-            fold_parallel(&job, threads, <double*>sums)
+            work.sums = NULL
+            fa_team_run(<Share>fold_one, &work, threads)
+            work.sums = <double*>sums
+            fa_team_run(<Share>fold_one, &work, threads)
         else:
             if job.groups > 1:
                 fold_share(&job, 0, 1, NULL)

@@ -1,0 +1,94 @@
+"""The package under sanitizers: `python tests/sanitize.py address` and `python tests/sanitize.py thread`.
+
+address: the Cython variant is built in a copy with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests run
+there with recycled memory off, so that an overrun meets no idle block.  thread: kernels, driver, recycled memory and front
+door are built with ThreadSanitizer and driven by soak.py's threads.  Neither libgomp nor Numba's code is instrumented:
+a shim tells ThreadSanitizer that a team starts after its caller and is joined by it, and Numba stays out of that run.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from copies import build, copy_to
+
+ADDRESS = {
+    # Python's own leaks are not ours; NumPy asks for more than there is on purpose; faulthandler has the signals.
+    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_segv=0",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "FASTACT_BUFFER_LIMIT": "0",
+    "PYTHONMALLOC": "malloc",  # else one of Python's arenas hides what lies beyond a small object
+}
+# Not under AddressSanitizer: tests of address space, of recycled memory (off here), and those whose preloaded library,
+# forked children or unreadable pages are at odds with its own.
+APART = ("test_memory.py", "test_buffers.py", "test_example.py", "test_without_compiler.py", "test_free_threaded.py")
+# What the compiler makes of prange calls GOMP_parallel; what libgomp does inside is invisible to ThreadSanitizer.
+GOMP = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+void __tsan_acquire(void *), __tsan_release(void *);
+typedef void team(void (*)(void *), void *, unsigned, unsigned);
+struct work { void (*run)(void *); void *data; };
+static void told(void *p)
+{
+    struct work *work = p;
+    __tsan_acquire(work);
+    work->run(work->data);
+    __tsan_release(work);
+}
+void GOMP_parallel(void (*run)(void *), void *data, unsigned n, unsigned flags)
+{
+    struct work work = {run, data};
+    __tsan_release(&work);
+    ((team *)dlsym(RTLD_NEXT, "GOMP_parallel"))(told, &work, n, flags);
+    __tsan_acquire(&work);
+}
+"""
+# The C library frees a thread's variables (driver.pyx has one) when it reuses its stack, in ways that are invisible too.
+SUPPRESSED = "race:_dl_deallocate_tls\n"
+THREAD = {"TSAN_OPTIONS": "halt_on_error=0:exitcode=66:history_size=4", "FASTACT_NUM_THREADS": "3"}
+
+
+def library(name: str) -> str:
+    """Where the compiler has a library of its own."""
+    command = ["gcc", f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def address(folder: Path, words: list[str]) -> int:
+    """The tests (or those that are named) in a copy built with both sanitizers."""
+    # Unaligned doubles are what x86 loads allow; simd.h asks for them with intrinsics, the driver never does.
+    flags = (
+        "-fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
+    )
+    build(folder, CFLAGS=f"{flags} -g1 -O1")
+    preloaded = " ".join(map(library, ("libasan.so", "libubsan.so", "libstdc++.so.6")))
+    apart = [f"--ignore=tests/{name}" for name in APART]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(words or ["tests", *apart])]
+    env = os.environ | ADDRESS | {"LD_PRELOAD": preloaded, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=env).returncode
+
+
+def thread(folder: Path, words: list[str]) -> int:
+    """soak.py for some seconds (20) in a copy built with ThreadSanitizer."""
+    build(folder, CFLAGS="-fsanitize=thread -g1 -O1")
+    # Its shadow memory has a fixed place, which a randomised layout of this address space may take first.
+    command = ["setarch", platform.machine(), "-R", sys.executable, "tests/soak.py", *(words or ["20"]), "cython"]
+    (folder / "gomp.c").write_text(GOMP)
+    (folder / "suppressed").write_text(SUPPRESSED)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-O1", "gomp.c", "-o", "gomp.so", "-Wl,--no-as-needed", "-lgomp"],
+        cwd=folder,
+        check=True,
+    )
+    env = os.environ | THREAD | {"LD_PRELOAD": f"{library('libtsan.so')} {folder}/gomp.so", "PYTHONPATH": str(folder)}
+    env["TSAN_OPTIONS"] += f":suppressions={folder}/suppressed"
+    return subprocess.run(command, cwd=folder, env=env).returncode
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        sys.exit({"address": address, "thread": thread}[sys.argv[1]](copy_to(Path(temporary) / "copy"), sys.argv[2:]))
