@@ -1,9 +1,9 @@
 """The package under sanitizers: `python tests/sanitize.py address` and `python tests/sanitize.py thread`.
 
 address: the Cython variant is built in a copy with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests run
-there with recycled memory off, so that an overrun meets no idle block.  thread: kernels, driver, recycled memory and front
-door are built with ThreadSanitizer and driven by soak.py's threads.  Neither libgomp nor Numba's code is instrumented:
-a shim tells ThreadSanitizer that a team starts after its caller and is joined by it, and Numba stays out of that run.
+there with recycled memory off, so that an overrun meets no idle block.  thread: kernels, driver, recycled memory and
+front door are built with ThreadSanitizer and driven by soak.py's threads.  Neither libgomp nor Numba's code is
+instrumented: a shim tells that a team starts after its caller and is joined by it, and Numba stays out of that run.
 """
 
 import os
@@ -47,7 +47,7 @@ void GOMP_parallel(void (*run)(void *), void *data, unsigned n, unsigned flags)
     __tsan_acquire(&work);
 }
 """
-# The C library frees a thread's variables (driver.pyx has one) when it reuses its stack, in ways that are invisible too.
+# The C library frees a thread's variables (driver.pyx has one) when it reuses its stack, which is invisible too.
 SUPPRESSED = "race:_dl_deallocate_tls\n"
 THREAD = {"TSAN_OPTIONS": "halt_on_error=0:exitcode=66:history_size=4", "FASTACT_NUM_THREADS": "3"}
 
