@@ -11,7 +11,20 @@ import threading
 import numpy as np
 import pytest
 from cases import CASES, LARGE, THREADS, Case, per_channel
-from helpers import COMPILED, SUMMED, VARIANTS, assert_dalpha, assert_same_bits, call, operands, placed, values
+from helpers import (
+    COMPILED,
+    SUMMED,
+    VARIANTS,
+    assert_dalpha,
+    assert_same_bits,
+    call,
+    operands,
+    placed,
+    using,
+    values,
+)
+
+from fastact import _backends, _dispatch, _driver
 
 pytestmark = pytest.mark.parametrize("name", SUMMED)
 
@@ -236,3 +249,28 @@ def test_single_terms_that_underflow(name, variant):
         ops = {"x": np.tile(x, n), "dy": np.tile(dy, n), "alpha": np.ones(6 * n, np.float32)}
         dalpha = call(name, ops, variant, channel_axis=0)["dalpha"]
         assert_same_bits(dalpha, np.tile(np.float32([-0.0, 0, 0, 0, 0, 0]), n))
+
+
+@pytest.mark.skipif(_backends.driver is None, reason="nothing compiled to compare with")
+@pytest.mark.parametrize(
+    "case",
+    [
+        per_channel((700, 5), 1),
+        per_channel((3000, 33), 1),
+        per_channel((90, 300), 0),
+        per_channel((300, 6, 49), 1),
+        per_channel((1, 3, 60_000), 1),
+        Case((400_001,), (), 0),
+    ],
+    ids=str,
+)
+def test_the_order_is_the_one_that_the_python_driver_spells_out(name, compiled, case, monkeypatch):
+    """Cascade and fold, written twice: in the compiled driver and in _driver.py."""
+    ops = hard(name, case, np.float32)
+    got = call(name, ops, compiled, channel_axis=case.channel_axis)["dalpha"]
+    monkeypatch.setattr(_backends, "execute", _driver.execute)
+    with using(compiled):
+        plain = _dispatch.backward(
+            name, ops["dy"], ops["x"], ops["alpha"], case.channel_axis, True, True, (None, None), None, None
+        )[1]
+    assert_same_bits(got, plain)
