@@ -8,6 +8,8 @@ module compiled for a level is imported only where the CPU has that level.  FAST
 import importlib
 import importlib.util
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,8 +36,6 @@ except ImportError:
 
 if driver is not None:
     execute, Bound = driver.execute, driver.Bound
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=driver.after_fork)
 else:
     from ._driver import Bound, execute  # noqa: F401
 
@@ -99,30 +99,81 @@ def use_level(name: str) -> Iterator[None]:
         _tell()
 
 
+class _Forks:
+    """A lock around the import of Numba and its compilations, which a fork waits for.
+
+    Else the child would wait for ever for a lock of a thread that it does not have: ours, an import's, the compiler's.
+    A handler that is interrupted (an exception in a signal handler) leaves the fork to go on without; hence the checks.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.held = threading.RLock(), []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self.before, after_in_parent=self.release, after_in_child=self.in_child)
+
+    def before(self) -> None:
+        self.held = []
+        self.take(self.lock)
+        compiler = sys.modules.get("numba.core.compiler_lock")
+        if compiler and hasattr(compiler, "global_compiler_lock"):
+            self.take(compiler.global_compiler_lock)  # the user's own @njit may be compiling
+
+    def take(self, lock) -> None:
+        lock.acquire()
+        self.held.append(lock)
+
+    def release(self) -> None:
+        while self.held:
+            self.held.pop().release()
+
+    def in_child(self) -> None:
+        if self.lock in self.held:
+            self.release()
+        else:
+            self.lock, self.held = threading.RLock(), []
+
+
+forks = _Forks()
+
+
 def _tell() -> None:
     for listener in on_change:
         listener()
 
 
-@cache
+_missing: dict[str, str] = {}
+
+
 def missing(backend: str) -> str:
-    """Why a backend cannot be used; "" where it can."""
+    """Why a backend cannot be used; "" where it can.  What may be otherwise the next time is not remembered."""
+    if backend not in _missing:
+        with forks.lock:
+            reason, lasting = _look_for(backend)
+        if not lasting:
+            return reason
+        _missing[backend] = reason
+    return _missing[backend]
+
+
+def _look_for(backend: str) -> tuple[str, bool]:
+    """Why a backend cannot be used, and whether that stays so."""
     if backend == "cython":
         if driver is None or not levels():
             return (
                 "its compiled modules are not there (was there a C compiler when fastact was installed? "
                 f"reinstall with one and look at the build's messages; {_driver_error or 'no kernels were built'})"
-            )
+            ), True
     elif backend == "numba":
         if importlib.util.find_spec("numba") is None:
-            return "the package numba is not installed"
+            return "the package numba is not installed", True
         try:
             importlib.import_module("fastact._numba.kernels")
         except Exception as error:  # an installed numba that does not import, for whatever reason
-            return f"numba does not import: {type(error).__name__}: {error}"
+            passing = isinstance(error, RecursionError | MemoryError | OSError)
+            return f"numba does not import: {type(error).__name__}: {error}", not passing
         if importlib.import_module("numba").config.DISABLE_JIT:
-            return "NUMBA_DISABLE_JIT is set"
-    return ""
+            return "NUMBA_DISABLE_JIT is set", True
+    return "", True
 
 
 def require(backend: str, asked_by: str = "") -> None:

@@ -73,7 +73,7 @@ def _single_terms(call: Call) -> np.ndarray | None:
         return empty_like(call.alpha, call.dtype)
     if call.dalpha_out.ndim < call.x.ndim and not call.dalpha_out.flags.c_contiguous:
         return None
-    return call.dalpha_out.reshape(call.x.shape)
+    return call.dalpha_out.view(np.ndarray).reshape(call.x.shape)  # np.matrix keeps its two axes
 
 
 def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

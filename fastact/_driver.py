@@ -9,6 +9,7 @@ import ctypes
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 
@@ -122,6 +123,63 @@ def _in_pairs(terms: np.ndarray) -> np.ndarray:
     return total
 
 
+class _Team:
+    """The caller and helpers, who take part after part until none is left.
+
+    However the caller ends (Ctrl-C, say), nobody works any more: the addresses are good for as long as the call lasts.
+    """
+
+    def __init__(self, share, parts: int) -> None:
+        self.share, self.parts = share, parts
+        self.next, self.active, self.errors = 0, 0, []
+        self.changed = threading.Condition()
+
+    def work(self) -> None:
+        """Take parts."""
+        with self.changed:
+            self.active += 1
+        try:
+            while True:
+                with self.changed:
+                    part, self.next = self.next, self.next + 1
+                if part >= self.parts:
+                    return
+                self.share(part)
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            with self.changed:
+                self.active -= 1
+                self.changed.notify_all()
+
+    def run(self) -> None:
+        """All parts; what a part raised."""
+        try:
+            with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down: alone then
+                for _ in range(self.parts - 1):
+                    _threads_pool().submit(self.work)
+            self.work()
+        finally:
+            self._end()
+        if self.errors:
+            raise self.errors[0]
+
+    def _end(self) -> None:
+        """Wait until nobody works, whatever arrives meanwhile."""
+        interrupt = None
+        while True:
+            try:
+                with self.changed:
+                    self.next = self.parts
+                    while self.active:
+                        self.changed.wait()
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt:
+            raise interrupt
+
+
 def execute(kernel, addresses, plan: Plan, itemsize: int, flags: int, threads: int, dalpha) -> None:
     """As driver.pyx's execute."""
     kernel = _Kernel(kernel)
@@ -139,7 +197,7 @@ def execute(kernel, addresses, plan: Plan, itemsize: int, flags: int, threads: i
     if threads == 1:
         share(0, 1)
     else:
-        list(_threads_pool().map(lambda part: share(part, threads), range(threads)))
+        _Team(lambda part: share(part, threads), threads).run()
     if summed:
         with np.errstate(all="ignore"):
             dalpha[:] = _fold(plan, partial)

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 
 from . import _backends, _cpu
 
+MOST_THREADS = 1 << 16  # more than any machine has: a bound that fits an int
 _backend: str | None = None
 _num_threads: int | None = None
 _context_backend: ContextVar[str | None] = ContextVar("fastact.backend", default=None)
@@ -145,7 +146,7 @@ def threads(n: int) -> Iterator[None]:
 
 def process_threads() -> int:
     """The process's bound: what was set, else what the machine allows."""
-    return _num_threads or _cpu.cores()
+    return min(_num_threads or _cpu.cores(), MOST_THREADS)
 
 
 def thread_bound(n_threads: int | None) -> int:
@@ -155,7 +156,7 @@ def thread_bound(n_threads: int | None) -> int:
     """
     bound = n_threads or _context_threads.get() or process_threads()
     limit = _backends.openmp_threads()
-    return bound if limit is None else min(bound, limit)
+    return min(bound, MOST_THREADS if limit is None else limit)
 
 
 def _from_environment() -> None:

@@ -146,3 +146,52 @@ def test_torchs_data_loader():
     want = float(fastact.prelu_backward(x, x, n_threads=2)[1])
     loader = torch.utils.data.DataLoader(Rows(), batch_size=2, num_workers=2, timeout=60)
     assert [float(v) for batch in loader for v in batch] == [want] * 8
+
+
+FORK_DURING = """
+import os, sys, threading, time, warnings
+import numpy as np, fastact
+warnings.simplefilter("ignore")
+x, backend = np.linspace(-1, 1, 100, dtype=np.float32), "numba"
+user = sys.argv[1] == "user"
+def work():
+    if user:  # the user's own function is what is compiled
+        import numba
+        for _ in range(5):
+            numba.njit(lambda v: np.sort(v) + np.unique(v)[0])(x)
+    else:
+        fastact.relu(x, backend=backend)
+if user:
+    fastact.relu(x, backend=backend)
+thread = threading.Thread(target=work)
+thread.start()
+for delay in (0.02, 0.05, 0.1, 0.2, 0.4):
+    time.sleep(delay)
+    if (pid := os.fork()) == 0:
+        os._exit(0 if (fastact.relu(x, backend=backend) == np.maximum(x, 0)).all() else 3)
+    assert os.waitpid(pid, 0)[1] == 0
+thread.join()
+print("same")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or _backends.missing("numba") != "", reason="needs fork and Numba")
+@pytest.mark.parametrize("who", ["package", "user"])
+def test_fork_while_numba_is_imported_or_compiles(who, tmp_path):
+    """The fork waits, so the child finds no lock of a thread that it does not have."""
+    assert output_of(FORK_DURING, who, NUMBA_CACHE_DIR=str(tmp_path)) == "same"
+
+
+FORK_IN_C = """
+import ctypes, os, numpy as np, fastact
+x = np.linspace(-1, 1, 2_000_001, dtype=np.float32)
+want = fastact.relu(x, n_threads=2)
+if (pid := ctypes.PyDLL(None).fork()) == 0:
+    os._exit(0 if (fastact.relu(x, n_threads=2) == want).all() else 3)
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or _backends.driver is None, reason="needs fork and the compiled core")
+def test_fork_behind_pythons_back():
+    assert output_of(FORK_IN_C) == "0"

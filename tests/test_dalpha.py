@@ -276,3 +276,10 @@ def test_the_order_is_the_one_that_the_python_driver_spells_out(name, shape, alp
         sums.append(np.empty(ops["alpha"].size))
         execute(kernel, addresses, plan, 4, 0, threads, sums[-1])
     assert_same_bits(*sums)
+
+
+def test_a_matrix_for_single_terms(name, variant):
+    x, alpha = np.full((1, 3, 4), -1.0, np.float32), np.ones((3, 4), np.float32)
+    out = np.zeros((3, 4), np.float32).view(np.matrix)
+    dalpha = call(name, {"dy": x, "x": x, "alpha": alpha}, variant, out=(None, out))["dalpha"]
+    assert dalpha is out and (np.asarray(out) == 1).all()

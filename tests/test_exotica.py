@@ -49,6 +49,37 @@ def test_ctrl_c(backend):
     assert output_of(INTERRUPTED, backend) == "4 4"
 
 
+WITHOUT_CORE = """
+import atexit, signal, sys, time
+for name in ("driver", "buffers", "front"):
+    sys.modules["fastact._cython." + name] = None
+import numpy as np, fastact
+x = np.linspace(-1, 1, 1 << 24, dtype="f4")
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+out = np.empty_like(x)
+fastact.relu(x, out=out, n_threads=2)
+interrupts = late = 0
+for delay in (0.001, 0.002, 0.005, 0.01) * 5:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        while True:
+            fastact.relu(x, out=out, n_threads=2)
+    except KeyboardInterrupt:
+        interrupts += 1
+        out[:] = 7  # nobody may be writing any more
+        time.sleep(0.02)
+        late += not (out == 7).all()
+atexit.register(lambda: print(interrupts, late, (fastact.relu(x, n_threads=2) == np.maximum(x, 0)).all()))
+"""
+
+
+@pytest.mark.skipif("numba" not in fastact.available_backends(), reason="no Numba here")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals as POSIX has them")
+def test_ctrl_c_without_the_core():
+    """Helpers end with the call that they help; and where the interpreter shuts down, the caller is alone."""
+    assert output_of(WITHOUT_CORE) == "20 0 True"
+
+
 @pytest.mark.skipif(_cpu.memory() < 12 << 30, reason="needs 5 GB")
 @pytest.mark.parametrize("backend", [v for v in ("cython", "numba") if v in fastact.available_backends()])
 def test_more_elements_than_an_int_counts(backend):

@@ -569,3 +569,13 @@ def test_the_default_slopes():
     dx, dalpha = fastact.prelu_backward([3.0, 1.0], [-2.0, 4.0])
     assert_same_bits(dx, np.array([0.75, 1.0]))
     assert_same_bits(dalpha, np.array(-6.0))
+
+
+def test_plans_are_not_mixed_up():
+    """The front door finds plans by a number made of shape and axis: of 1,500 pairs some share their place."""
+    alpha = np.linspace(0.1, 0.7, 7, dtype=np.float32)
+    for n in range(1, 1501):
+        x = np.full((7, 7, n), -1.0, np.float32)
+        for axis in (0, 1, 0):
+            y = fastact.prelu(x, alpha, channel_axis=axis)
+            assert (y == -alpha.reshape((7, 1, 1) if axis == 0 else (7, 1))).all(), (n, axis)

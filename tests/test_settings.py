@@ -543,3 +543,17 @@ def test_warmup_leaves_nothing_to_compile():
     ops = operands("prelu_backward", (3, 5, 7), (5,))
     for variant in COMPILED:
         assert_right("prelu_backward", ops, call("prelu_backward", ops, variant))
+
+
+def test_more_threads_than_an_int_counts():
+    """A bound is a bound: nothing breaks, now or at the next change of settings."""
+    x = np.linspace(-1, 1, 300_000, dtype=np.float32)
+    try:
+        fastact.set_num_threads(2**40)
+        fastact.set_backend(None)
+        with fastact.threads(2**40):
+            assert (fastact.relu(x) == np.maximum(x, 0)).all()
+        assert (fastact.relu(x, n_threads=2**40) == np.maximum(x, 0)).all()
+    finally:
+        fastact.set_num_threads(None)
+    assert output_of("import fastact; print(fastact.get_num_threads() > 1000)", FASTACT_NUM_THREADS="9" * 20) == "True"

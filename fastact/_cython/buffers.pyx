@@ -377,7 +377,11 @@ cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
     try:
         return like(prototype, descr)
     finally:
-        cnp.PyDataMem_SetHandler(before)
+        try:
+            cnp.PyDataMem_SetHandler(before)
+        except MemoryError:     # it makes a small object; ours must not stay in force
+            release(0)
+            cnp.PyDataMem_SetHandler(before)
 
 
 def empty_like(x, dtype=None):

@@ -70,6 +70,7 @@ cdef extern from *:
        more of them than last time starts as many for a moment, all at once, and sees.  50 us, once for each caller. */
     #if FA_OPENMP
     #include <pthread.h>
+    #include <stdlib.h>
     static __thread int fa_team = 1;
     static void *fa_wait(void *gate)
     {
@@ -77,29 +78,58 @@ cdef extern from *:
         pthread_mutex_unlock((pthread_mutex_t *)gate);
         return NULL;
     }
+    /* The stack that libgomp gives its threads: OMP_STACKSIZE is a number and B, K (the default), M or G. */
+    static size_t fa_stack_size(void)
+    {
+        const char *text = getenv("OMP_STACKSIZE");
+        char *unit;
+        unsigned long long size = strtoull(text ? text : "", &unit, 10);
+        if (!size) return 0;
+        while (*unit == ' ') unit++;
+        return (size_t)(size << (*unit == 'B' || *unit == 'b' ? 0 : *unit == 'M' || *unit == 'm' ? 20 :
+                                 *unit == 'G' || *unit == 'g' ? 30 : 10));
+    }
     static int fa_can_start(int threads)
     {
-        pthread_t started[256];
         pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+        pthread_attr_t like_libgomp;
+        pthread_t *started;
+        size_t stack;
         int wanted = threads - fa_team, n = 0;
-        if (wanted > 256) wanted = 256;
         if (wanted > 0) {
+            started = malloc((size_t)wanted * sizeof(pthread_t));
+            if (!started || pthread_attr_init(&like_libgomp)) {
+                free(started);
+                return 0;
+            }
+            stack = fa_stack_size();
+            if (stack) (void)pthread_attr_setstacksize(&like_libgomp, stack);
             pthread_mutex_lock(&gate);
-            while (n < wanted && !pthread_create(&started[n], NULL, fa_wait, &gate)) n++;
+            while (n < wanted && !pthread_create(&started[n], &like_libgomp, fa_wait, &gate)) n++;
             pthread_mutex_unlock(&gate);
             for (int i = 0; i < n; i++) pthread_join(started[i], NULL);
+            pthread_attr_destroy(&like_libgomp);
+            free(started);
             if (n < wanted) return 0;
         }
         fa_team = threads;
         return 1;
     }
+    /* A child of a fork (of any kind, so not Python's hook) has none of the threads that libgomp believes in. */
+    static int fa_forked;
+    static void fa_in_child(void) { fa_forked = 1; }
+    static int fa_watch_forks(void) { return pthread_atfork(NULL, NULL, fa_in_child); }
     #else
     static int fa_can_start(int threads) { return 0; }
+    static int fa_forked;
+    static int fa_watch_forks(void) { return 0; }
     #endif
     """
     int fa_take_helpers(int, int) nogil
     void fa_give_helpers(int) nogil
     bint fa_can_start(int) nogil
+    bint fa_forked
+    int fa_watch_forks()
     void fa_team_run(Share, const void*, int) nogil
     int fa_cpu_level()
     int FA_OPENMP
@@ -119,13 +149,8 @@ cdef enum:
 
 
 cdef int processors = omp_get_num_procs()   # asked once: a system call
-cdef bint forked = False    # this is a child of a fork: no OpenMP here, its threads stayed with the parent
-
-
-def after_fork():
-    """Called in a forked child."""
-    global forked
-    forked = True
+if fa_watch_forks():
+    raise MemoryError("pthread_atfork")
 
 
 cdef void locate(const Dim* dims, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
@@ -445,7 +470,7 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
         job.partial = scratch + threads * step if prepared.folds else <double*>sums
     if prepared.elements >= KEEP_GIL:
         state = PyEval_SaveThread()
-    if threads > 1 and not forked and not omp_in_parallel():
+    if threads > 1 and not fa_forked and not omp_in_parallel():
         # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
         helpers = fa_take_helpers(threads - 1, max(processors, threads) - 1)
         if helpers and not fa_can_start(1 + helpers):

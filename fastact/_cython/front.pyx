@@ -111,8 +111,15 @@ def settings_changed(bint context=False):
         bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
 
 
+def forked():
+    """Nobody else is left who could hold it; what another thread was changing is looked up again."""
+    global changing
+    changing = Lock()
+    settings_changed()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=changing.acquire, after_in_parent=changing.release, after_in_child=changing.release)
+    os.register_at_fork(after_in_child=forked)
 _settings.on_change.append(settings_changed)
 _backends.on_change.append(settings_changed)
 

@@ -8,8 +8,6 @@ object, exception or thread in here.  Numba's cache does not look at simd.py, so
 
 from __future__ import annotations
 
-import os
-import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +17,7 @@ import numpy as np
 from numba import cfunc, config, from_dtype, njit, types
 from numba.core.caching import FunctionCache
 
+from .. import _backends
 from . import simd
 from .simd import (
     FETCH_AHEAD,
@@ -744,10 +743,6 @@ def _compile(op: np.integer, dtype: np.dtype):
 
 
 _compiled: dict[tuple[str, np.dtype], object] = {}  # keeps the machine code alive
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    # A fork waits for a compilation in another thread, else its child would wait for that thread for ever.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def address(kernel: str, dtype: np.dtype) -> int:
@@ -756,7 +751,7 @@ def address(kernel: str, dtype: np.dtype) -> int:
     void f(T *y, const T *dy, const T *x, const T *a, double *acc, intptr_t n, intptr_t m, intptr_t flags)
     """
     key = kernel, np.dtype(dtype)
-    with _lock:
+    with _backends.forks.lock:
         if key not in _compiled:
             _compiled[key] = _compile(OPS[KERNELS.index(kernel)], key[1])
         return _compiled[key].address
