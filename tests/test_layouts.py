@@ -572,10 +572,10 @@ def test_the_default_slopes():
 
 
 def test_plans_are_not_mixed_up():
-    """The front door finds plans by a number made of shape and axis: of 1,500 pairs some share their place."""
+    """The front door finds plans by a number made of shape and axis: some of these pairs share their place."""
     alpha = np.linspace(0.1, 0.7, 7, dtype=np.float32)
-    for n in range(1, 1501):
-        x = np.full((7, 7, n), -1.0, np.float32)
-        for axis in (0, 1, 0):
+    for n in range(1, 701):
+        x = np.full((2, n, 7, 7), -1.0, np.float32)
+        for axis in (2, 3, 2):
             y = fastact.prelu(x, alpha, channel_axis=axis)
-            assert (y == -alpha.reshape((7, 1, 1) if axis == 0 else (7, 1))).all(), (n, axis)
+            assert (y == -alpha.reshape((7, 1) if axis == 2 else (7,))).all(), (n, axis)
