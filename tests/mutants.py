@@ -1,7 +1,7 @@
 """Break the package on purpose and see that the tests notice: `python tests/mutants.py [WORD ...]`.
 
 Each mutant is one fault in a copy of the checkout: a formula, a tail, a row's end, a fence, a chunk's boundary, the
-order of a sum, a lock.  The copy is built for the baseline and the best level, and the tests run until one fails.  A
+order of a sum, a fork.  The copy is built for the baseline and the best level, and the tests run until one fails.  A
 mutant that survives is printed and makes the exit status 1.  Words choose the mutants that have one in their name.
 """
 
@@ -22,7 +22,7 @@ TESTS = (
 KERNELS, DRIVER, BUFFERS, FRONT = (
     f"_cython/{name}" for name in ("kernels.pxi", "driver.pyx", "buffers.pyx", "front.pyx")
 )
-SIMD, INTEGERS, NUMBA, DISPATCH = "_cython/simd.h", "_cython/integers.pxi", "_numba/kernels.py", "_dispatch.py"
+SIMD, INTEGERS, NUMBA, BACKENDS = "_cython/simd.h", "_cython/integers.pxi", "_numba/kernels.py", "_backends.py"
 
 
 class Mutant(NamedTuple):
@@ -101,6 +101,8 @@ MUTANTS = [
     Mutant("team: callers do not share the processors", DRIVER,
            "take = bound - now < wanted ? bound - now : wanted;", "take = wanted;"),
     Mutant("team: started where no thread can be", DRIVER, "if (n < wanted) return 0;", ""),
+    Mutant("fork: nobody waits for a compilation", BACKENDS, "before=self.before, ", ""),
+    Mutant("fork: a child starts teams", DRIVER, "{ fa_forked = 1; }", "{ fa_forked = 0; }"),
     Mutant("front door: lengths are not compared", FRONT,
            "        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(x, d):\n            return False\n", "        pass\n"),
     Mutant("front door: overlap is not seen", FRONT,
