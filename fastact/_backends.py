@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import numpy as np
@@ -99,41 +99,39 @@ def use_level(name: str) -> Iterator[None]:
         _tell()
 
 
-class _Forks:
+class _Forks(threading.local):
     """A lock around the import of Numba and its compilations, which a fork waits for.
 
     Else the child would wait for ever for a lock of a thread that it does not have: ours, an import's, the compiler's.
-    A handler that is interrupted (an exception in a signal handler) leaves the fork to go on without; hence the checks.
+    `wanted` is of the forking thread: two may fork at once.  An exception in a signal handler can end the wait, and the
+    fork goes on without: so a lock is released only where it is held, and a child that does not hold it has a new one.
     """
 
-    def __init__(self) -> None:
-        self.lock, self.held = threading.RLock(), []
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self.before, after_in_parent=self.release, after_in_child=self.in_child)
+    lock = threading.RLock()
+    wanted: tuple = ()
 
     def before(self) -> None:
-        self.held = []
-        self.take(self.lock)
-        compiler = sys.modules.get("numba.core.compiler_lock")
-        if compiler and hasattr(compiler, "global_compiler_lock"):
-            self.take(compiler.global_compiler_lock)  # the user's own @njit may be compiling
+        """Wait for whoever imports or compiles."""
+        compiler = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+        self.wanted = (self.lock, compiler) if compiler else (self.lock,)  # the user's own @njit may be compiling
+        for lock in self.wanted:
+            lock.acquire()
 
-    def take(self, lock) -> None:
-        lock.acquire()
-        self.held.append(lock)
-
-    def release(self) -> None:
-        while self.held:
-            self.held.pop().release()
+    def in_parent(self) -> None:
+        """Let them go on."""
+        for lock in reversed(self.wanted):
+            with suppress(RuntimeError):
+                lock.release()
 
     def in_child(self) -> None:
-        if self.lock in self.held:
-            self.release()
-        else:
-            self.lock, self.held = threading.RLock(), []
+        """The same; nobody else is left."""
+        self.in_parent()
+        _Forks.lock = threading.RLock()
 
 
 forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)
 
 
 def _tell() -> None:

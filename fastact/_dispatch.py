@@ -57,14 +57,17 @@ def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalp
     result = call.out
     if call.need and result is None:
         result = empty_like(call.x, call.dtype)
-    sums = into = None
+    sums, into, dalpha = None, None, call.dalpha_out
+    if call.need_dalpha:  # all memory before dx is written, which may be in place
+        if backend != "numpy" and call.alpha.size == call.x.size and call.dalpha_dtype == call.dtype:
+            into = _single_terms(call)
+        if dalpha is None and into is None:
+            dalpha = np.empty(call.alpha_shape, call.dalpha_dtype)
     if backend == "numpy":
         sums = _reference(op, call, result)
     elif call.need or call.need_dalpha:
-        if call.need_dalpha and call.alpha.size == call.x.size and call.dalpha_dtype == call.dtype:
-            into = _single_terms(call)
         sums = compute(op, call.dy, call.x, call.alpha, call.dtype, result, call.need_dalpha, backend, n_threads, into)
-    return result, _rounded(call, sums, into)
+    return result, _rounded(call, sums, into, dalpha)
 
 
 def _single_terms(call: Call) -> np.ndarray | None:
@@ -83,13 +86,14 @@ def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.empty_like(x, dtype=dtype, subok=False)
 
 
-def _rounded(call: Call, sums: np.ndarray | None, into: np.ndarray | None) -> np.ndarray | None:
+def _rounded(call: Call, sums, into, dalpha) -> np.ndarray | None:
     """dalpha as the user gets it: rounded once from float64, in alpha's shape."""
     if sums is None:
         return None
     if sums is into:
-        return into.reshape(call.alpha_shape) if call.dalpha_out is None else call.dalpha_out
-    dalpha = np.empty(call.alpha_shape, call.dalpha_dtype) if call.dalpha_out is None else call.dalpha_out
+        return into.reshape(call.alpha_shape) if dalpha is None else dalpha
+    if dalpha is None:  # `into` could not be used
+        dalpha = np.empty(call.alpha_shape, call.dalpha_dtype)
     with np.errstate(all="ignore"):
         np.copyto(dalpha, sums.reshape(call.alpha_shape), casting="same_kind")
     return dalpha

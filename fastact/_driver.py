@@ -136,15 +136,19 @@ class _Team:
 
     def work(self) -> None:
         """Take parts."""
+        while True:
+            with self.changed:
+                part, self.next = self.next, self.next + 1
+            if part >= self.parts:
+                return
+            self.share(part)
+
+    def help(self) -> None:
+        """The same in a helper's thread, which signals never interrupt: the count of the active comes out even."""
         with self.changed:
             self.active += 1
         try:
-            while True:
-                with self.changed:
-                    part, self.next = self.next, self.next + 1
-                if part >= self.parts:
-                    return
-                self.share(part)
+            self.work()
         except BaseException as error:
             self.errors.append(error)
         finally:
@@ -157,7 +161,7 @@ class _Team:
         try:
             with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down: alone then
                 for _ in range(self.parts - 1):
-                    _threads_pool().submit(self.work)
+                    _threads_pool().submit(self.help)
             self.work()
         finally:
             self._end()

@@ -32,11 +32,11 @@ def build(folder: Path, **variables: str) -> None:
         raise RuntimeError(done.stderr[-3000:])
 
 
-def test_in(folder: Path, *arguments: str, timeout: float = 1800, **variables: str) -> subprocess.CompletedProcess:
-    """Pytest in the copy, which comes before anything installed."""
+def test_in(folder: Path, *arguments: str, capture=True, timeout=None, **variables) -> subprocess.CompletedProcess:
+    """Pytest in the copy, which comes before anything installed; with environment variables."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     env = os.environ | {"PYTHONPATH": str(folder)} | variables
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=capture, text=True, timeout=timeout)
 
 
 test_in.__test__ = False  # for pytest: this is no test

@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant("team: callers do not share the processors", DRIVER,
            "take = bound - now < wanted ? bound - now : wanted;", "take = wanted;"),
     Mutant("team: started where no thread can be", DRIVER, "if (n < wanted) return 0;", ""),
-    Mutant("fork: nobody waits for a compilation", BACKENDS, "before=self.before, ", ""),
+    Mutant("fork: nobody waits for a compilation", BACKENDS, "before=forks.before, ", ""),
     Mutant("fork: a child starts teams", DRIVER, "{ fa_forked = 1; }", "{ fa_forked = 0; }"),
     Mutant("front door: lengths are not compared", FRONT,
            "        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(x, d):\n            return False\n", "        pass\n"),

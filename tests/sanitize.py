@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from copies import build, copy_to
+from copies import build, copy_to, test_in
 
 ADDRESS = {
     # Python's own leaks are not ours; NumPy asks for more than there is on purpose; faulthandler has the signals.
@@ -22,10 +22,9 @@ ADDRESS = {
     "FASTACT_BUFFER_LIMIT": "0",
     "PYTHONMALLOC": "malloc",  # else one of Python's arenas hides what lies beyond a small object
 }
-# Not under AddressSanitizer: tests of address space, of recycled memory (off here), and those whose preloaded library,
-# forked children or unreadable pages are at odds with its own.
+# Not under AddressSanitizer: tests of address space and of recycled memory (off here), and of whole installations.
 APART = ("test_memory.py", "test_buffers.py", "test_example.py", "test_without_compiler.py", "test_free_threaded.py")
-# What the compiler makes of prange calls GOMP_parallel; what libgomp does inside is invisible to ThreadSanitizer.
+# A parallel region is a call of GOMP_parallel; what libgomp does inside is invisible to ThreadSanitizer.
 GOMP = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -67,9 +66,8 @@ def address(folder: Path, words: list[str]) -> int:
     build(folder, CFLAGS=f"{flags} -g1 -O1")
     preloaded = " ".join(map(library, ("libasan.so", "libubsan.so", "libstdc++.so.6")))
     apart = [f"--ignore=tests/{name}" for name in APART]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(words or ["tests", *apart])]
-    env = os.environ | ADDRESS | {"LD_PRELOAD": preloaded, "PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, env=env).returncode
+    chosen = words or ["tests", *apart]
+    return test_in(folder, "-x", *chosen, capture=False, LD_PRELOAD=preloaded, **ADDRESS).returncode
 
 
 def thread(folder: Path, words: list[str]) -> int:

@@ -91,10 +91,13 @@ def test_the_handler_is_ours_for_the_result_only():
     assert get_handler_name(ones(LARGE)) == before
 
 
+@pytest.mark.parametrize("shape", [(8, 16, 32, 64), (1, 16, 32, 64), (20, 1, 30, 40), (70, 80, 9, 1)])
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 3, 1)])
-def test_axis_order_is_that_of_empty_like(order):
-    x = np.ones((8, 16, 32, 64), np.float32).transpose(order)
-    assert relu(x).strides == np.empty_like(x).strides
+def test_axis_order_is_that_of_empty_like(shape, order):
+    x = np.ones(shape, np.float32).transpose(order)
+    for a in (x, x[::-1, :, ::-1]):
+        assert relu(a).strides == np.empty_like(a).strides
+        assert str(relu(a).flags) == str(np.empty_like(a).flags)
 
 
 def test_memory_is_recycled():

@@ -40,7 +40,7 @@ def test_eight_threads_at_once(arguments, variables):
     assert int(output_of(SOAK, SECONDS, *arguments, **variables)) >= 8
 
 
-@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled driver")
+@pytest.mark.skipif(_backends.driver is None or _cpu.cores() < 2, reason="needs the compiled driver and two cores")
 def test_teams_share_the_processors():
     """Callers at once are granted no more threads beside themselves than there are processors."""
     running, most, lock = 0, 0, threading.Lock()
@@ -180,6 +180,25 @@ print("same")
 def test_fork_while_numba_is_imported_or_compiles(who, tmp_path):
     """The fork waits, so the child finds no lock of a thread that it does not have."""
     assert output_of(FORK_DURING, who, NUMBA_CACHE_DIR=str(tmp_path)) == "same"
+
+
+def test_two_threads_that_fork_at_once():
+    """One waits for the other, and neither takes the other's note of what it holds."""
+    forks, order = _backends.forks, []
+
+    def second():
+        forks.before()
+        order.append("second")
+        forks.in_parent()
+
+    forks.before()
+    thread = threading.Thread(target=second, daemon=True)
+    thread.start()
+    time.sleep(0.1)
+    order.append("first")
+    forks.in_parent()
+    thread.join(10)
+    assert order == ["first", "second"]
 
 
 FORK_IN_C = """

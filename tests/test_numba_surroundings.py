@@ -11,6 +11,7 @@ import pytest
 from helpers import clean_environment, output_of, python
 
 import fastact
+from fastact import _backends
 
 needs_numba = pytest.mark.skipif("numba" not in fastact.available_backends(), reason="no Numba here")
 
@@ -100,3 +101,17 @@ print(len(caught), caught[0].category.__name__, caught[0].message)
     number, category, *message = output_of(alone, **path).split()
     assert (number, category) == ("1", "RuntimeWarning")
     assert "numba does not import" in " ".join(message)
+
+
+@needs_numba
+def test_what_may_pass_is_not_remembered(monkeypatch):
+    """A first call deep in a stack, or without memory, says nothing about the next one."""
+
+    def fail(name):
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(_backends, "_missing", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(_backends.importlib, "import_module", fail)
+        assert "RecursionError" in _backends.missing("numba")
+    assert _backends.missing("numba") == ""

@@ -78,11 +78,13 @@ cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject_fields:
         PyObject* mem_handler
     bint PyArray_IS_C_CONTIGUOUS(cnp.ndarray)
+    bint PyArray_IS_F_CONTIGUOUS(cnp.ndarray)
 
 cdef extern from "Python.h":
     int PyTraceMalloc_Track(unsigned int domain, size_t memory, size_t size)
 
 cdef enum:
+    MAX_DIMS = 64          # NumPy's own limit
     SMALLEST = 1 << 16     # what malloc recycles well by itself stays with NumPy's own handler
     HUGE = 1 << 21
     SIZES = 31 * 8         # eight sizes for each power of two from SMALLEST to FA_LARGEST
@@ -337,51 +339,56 @@ cdef cnp.ndarray like(cnp.ndarray prototype, cnp.dtype descr):
     return PyArray_NewLikeArray(prototype, cnp.NPY_KEEPORDER, descr, 0)
 
 
-cdef cnp.ndarray adopt(cnp.ndarray prototype, cnp.dtype descr, void* memory):
-    """A C-contiguous array in this memory, which is given back where that fails."""
-    try:
-        return PyArray_NewFromDescr(<PyTypeObject*>cnp.ndarray, descr, cnp.PyArray_NDIM(prototype),
-                                    cnp.PyArray_DIMS(prototype), NULL, memory, cnp.NPY_ARRAY_CARRAY, NULL)
-    except BaseException:
-        pool_free(NULL, memory, 0)
-        raise
+cdef void keep_order(cnp.ndarray a, size_t itemsize, cnp.npy_intp* strides) noexcept:
+    """The strides of np.empty_like(a): the axes of a by their strides, equal ones in C order."""
+    cdef int[MAX_DIMS] order
+    cdef int ndim = cnp.PyArray_NDIM(a), d, k
+    cdef cnp.npy_intp step = itemsize
+    cdef bint c_order = PyArray_IS_C_CONTIGUOUS(a), f_order = not c_order and PyArray_IS_F_CONTIGUOUS(a)
+    for d in range(ndim):
+        k = d
+        while k > 0 and not c_order and (
+                f_order or abs(cnp.PyArray_STRIDE(a, order[k - 1])) < abs(cnp.PyArray_STRIDE(a, d))):
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = d
+    for k in range(ndim - 1, -1, -1):
+        strides[order[k]] = step
+        step *= cnp.PyArray_DIM(a, order[k])
 
 
 @cython.cdivision(True)
 cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
     """np.empty_like(prototype, descr, subok=False), in recycled memory where that pays."""
     cdef size_t itemsize = descr.itemsize
-    if fa_load(limit) == 0 or itemsize == 0 or <size_t>cnp.PyArray_SIZE(prototype) < SMALLEST // itemsize:
+    cdef cnp.npy_intp[MAX_DIMS] strides
+    cdef cnp.ndarray array
+    cdef void* memory = NULL
+    cdef size_t size
+    if fa_load(limit) != 0 and itemsize != 0 and <size_t>cnp.PyArray_SIZE(prototype) >= SMALLEST // itemsize:
+        size = <size_t>cnp.PyArray_SIZE(prototype) * itemsize
+        memory = pool_malloc(NULL, size)
+    if memory == NULL:
         try:
             return like(prototype, descr)
         except MemoryError:
             release(0)
             return like(prototype, descr)
-    cdef cnp.ndarray array
-    cdef void* memory
-    cdef size_t size
-    if PyArray_IS_C_CONTIGUOUS(prototype):
-        # What NumPy does with a handler in force, without setting and resetting a context variable: 0.15 us.
-        size = <size_t>cnp.PyArray_SIZE(prototype) * itemsize
-        memory = pool_malloc(NULL, size)
-        if memory != NULL:
-            Py_INCREF(descr)
-            array = adopt(prototype, descr, memory)
-            PyTraceMalloc_Track(NUMPY_DOMAIN, <size_t>memory, size)
-            (<PyArrayObject_fields*>array).mem_handler = <PyObject*>capsule
-            Py_INCREF(capsule)
-            cnp.PyArray_ENABLEFLAGS(array, cnp.NPY_ARRAY_OWNDATA)
-            return array
-    # The handler is a context variable: ours is in force for this one allocation
-    before = cnp.PyDataMem_SetHandler(capsule)
+    # What NumPy does with a handler in force, without setting and resetting a context variable: 0.15 us, and resetting
+    # can fail where memory is short, which left ours in force.
+    keep_order(prototype, itemsize, strides)
+    Py_INCREF(descr)
     try:
-        return like(prototype, descr)
-    finally:
-        try:
-            cnp.PyDataMem_SetHandler(before)
-        except MemoryError:     # it makes a small object; ours must not stay in force
-            release(0)
-            cnp.PyDataMem_SetHandler(before)
+        array = PyArray_NewFromDescr(<PyTypeObject*>cnp.ndarray, descr, cnp.PyArray_NDIM(prototype),
+                                     cnp.PyArray_DIMS(prototype), strides, memory, cnp.NPY_ARRAY_CARRAY, NULL)
+    except BaseException:
+        pool_free(NULL, memory, 0)
+        raise
+    PyTraceMalloc_Track(NUMPY_DOMAIN, <size_t>memory, size)
+    (<PyArrayObject_fields*>array).mem_handler = <PyObject*>capsule
+    Py_INCREF(capsule)
+    cnp.PyArray_ENABLEFLAGS(array, cnp.NPY_ARRAY_OWNDATA)
+    return array
 
 
 def empty_like(x, dtype=None):

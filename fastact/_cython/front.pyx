@@ -358,6 +358,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         like = <cnp.ndarray>dalpha_out
         if like is None:
             like = new_array(slopes, cnp.PyArray_DescrFromType(typenum))
+    elif summed:
+        like = sum_array(typenum, like, dalpha_out)     # before dx is written, which may be in place
     if n <= direct and axis == FULL:
         kernel(y, g, s, a, <intptr_t>cnp.PyArray_DATA(like) if each else 0, n, n, RUNNING | (EACH if each else 0))
         return (result if need_dx else None, like) if summed else result
@@ -366,7 +368,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         kernel(y, g, s, a, <intptr_t>&total if summed else 0, n, n, 0)
         if not summed:
             return result
-        return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
+        put_sum(like, total)
+        return (result if need_dx else None, like)
     traffic = nbytes * (1 + has_dy + (result is not None) + (slopes is not None and axis == FULL) + each)
     share = bytes_per_summing_thread if summed else bytes_per_thread
     if traffic >= 2 * share:
@@ -383,7 +386,8 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
         return result
     if slopes is None:
         run(p, kernel, y, g, s, a, flags, threads, &total)
-        return (result if need_dx else None, one_sum(total, typenum, like, dalpha_out))
+        put_sum(like, total)
+        return (result if need_dx else None, like)
     channels = cnp.PyArray_SIZE(like)
     if each or typenum == cnp.NPY_DOUBLE:
         run(p, kernel, y, g, s, a, flags | (EACH if each else 0), threads, cnp.PyArray_DATA(like))
@@ -399,20 +403,21 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     return (result if need_dx else None, like)
 
 
-cdef cnp.ndarray one_sum(double total, int typenum, cnp.ndarray like, object out):
-    """The gradient of a shared alpha, rounded once: out, or 0-d, or in the shape of alpha's array."""
-    cdef cnp.ndarray array
+cdef cnp.ndarray sum_array(int typenum, cnp.ndarray like, object out):
+    """Where the gradient of a shared alpha goes: out, or 0-d, or in the shape of alpha's array."""
     if out is not None:
-        array = <cnp.ndarray>out
-    elif like is not None:
-        array = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), typenum, 0)
-    else:
-        array = cnp.PyArray_EMPTY(0, NULL, typenum, 0)
-    if typenum == cnp.NPY_FLOAT:
+        return <cnp.ndarray>out
+    if like is not None:
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), typenum, 0)
+    return cnp.PyArray_EMPTY(0, NULL, typenum, 0)
+
+
+cdef inline void put_sum(cnp.ndarray array, double total) noexcept:
+    """The sum, rounded once."""
+    if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT:
         (<float*>cnp.PyArray_DATA(array))[0] = <float>total
     else:
         (<double*>cnp.PyArray_DATA(array))[0] = total
-    return array
 
 
 cdef object FALLBACK = object()
