@@ -29,7 +29,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     }
 
 
-# OpenMP is optional: macOS' own compiler has none.
+# Only asked for its limits (the threads are team.h's), and optional: macOS' own compiler has none.
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
 
 
@@ -55,7 +55,13 @@ NUMPY = {
 }
 CORE = {"extra_compile_args": [*FLAGS, *OPENMP], "extra_link_args": OPENMP, "optional": True}
 extensions = [
-    Extension("fastact._cython.driver", [str(CYTHON / "driver.pyx")], **CORE),
+    Extension(
+        "fastact._cython.driver",
+        [str(CYTHON / "driver.pyx")],
+        include_dirs=[str(CYTHON)],
+        depends=[str(CYTHON / "team.h")],
+        **CORE,
+    ),
     Extension("fastact._cython.buffers", [str(CYTHON / "buffers.pyx")], **NUMPY, **CORE),
     Extension("fastact._cython.front", [str(CYTHON / "front.pyx")], **NUMPY, **CORE),
     Extension("fastact.ops", ["fastact/ops.py"], **CORE),

@@ -22,7 +22,13 @@ TESTS = (
 KERNELS, DRIVER, BUFFERS, FRONT = (
     f"_cython/{name}" for name in ("kernels.pxi", "driver.pyx", "buffers.pyx", "front.pyx")
 )
-SIMD, INTEGERS, NUMBA, BACKENDS = "_cython/simd.h", "_cython/integers.pxi", "_numba/kernels.py", "_backends.py"
+TEAM, SIMD, INTEGERS, NUMBA, BACKENDS = (
+    "_cython/team.h",
+    "_cython/simd.h",
+    "_cython/integers.pxi",
+    "_numba/kernels.py",
+    "_backends.py",
+)
 
 
 class Mutant(NamedTuple):
@@ -98,11 +104,17 @@ MUTANTS = [
            "    cdef Py_ssize_t radix = 2 * RADIX if job.flags & RUNNING or last else RADIX, left"),
     Mutant("fold: the last columns are left", DRIVER,
            "width = <int>min(WIDTH, count - first)", "width = <int>min(WIDTH - 1, count - first)"),
-    Mutant("team: callers do not share the processors", DRIVER,
-           "take = bound - now < wanted ? bound - now : wanted;", "take = wanted;"),
-    Mutant("team: started where no thread can be", DRIVER, "if (n < wanted) return 0;", ""),
+    Mutant("team: callers do not share the processors", TEAM, "if (bound > FA_PLACES) bound", "bound"),
+    Mutant("team: a thread that was not started is given work", TEAM, "return !failed;", "return 1;"),
+    Mutant("team: two callers have the same helper", TEAM,
+           "if (!fa_change(&fa_pool[i], fresh ? FA_EMPTY : FA_IDLE, FA_TAKEN)) continue;",
+           "if (fresh ? !fa_change(&fa_pool[i], FA_EMPTY, FA_TAKEN) : fa_pool[i].state == FA_EMPTY) continue;"),
+    Mutant("team: nobody waits for the helpers", TEAM, "!= FA_TAKEN) fa_await(p, FA_DONE);", "!= FA_TAKEN) ;"),
+    Mutant("team: a sleeper is not woken", TEAM, "if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) {", "if (0) {"),
+    Mutant("team: what the caller took is done by the helper as well", TEAM,
+           "if (!fa_change(p, FA_WORK, FA_BUSY)) continue;", "p->state = FA_BUSY;"),
     Mutant("fork: nobody waits for a compilation", BACKENDS, "before=forks.before, ", ""),
-    Mutant("fork: a child starts teams", DRIVER, "{ fa_forked = 1; }", "{ fa_forked = 0; }"),
+    Mutant("fork: a child believes in its parent's threads", TEAM, "NULL, NULL, fa_in_child", "NULL, NULL, NULL"),
     Mutant("front door: lengths are not compared", FRONT,
            "        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(x, d):\n            return False\n", "        pass\n"),
     Mutant("front door: overlap is not seen", FRONT,

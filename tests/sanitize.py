@@ -1,9 +1,9 @@
 """The package under sanitizers: `python tests/sanitize.py address` and `python tests/sanitize.py thread`.
 
 address: the Cython variant is built in a copy with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests run
-there with recycled memory off, so that an overrun meets no idle block.  thread: kernels, driver, recycled memory and
-front door are built with ThreadSanitizer and driven by soak.py's threads.  Neither libgomp nor Numba's code is
-instrumented: a shim tells that a team starts after its caller and is joined by it, and Numba stays out of that run.
+there with recycled memory off, so that an overrun meets no idle block.  thread: kernels, driver with its teams,
+recycled memory and front door are built with ThreadSanitizer and driven by soak.py's threads.  Numba's code is not
+instrumented and stays out of that run; nothing is suppressed.
 """
 
 import os
@@ -24,30 +24,6 @@ ADDRESS = {
 }
 # Not under AddressSanitizer: tests of address space and of recycled memory (off here), and of whole installations.
 APART = ("test_memory.py", "test_buffers.py", "test_example.py", "test_without_compiler.py", "test_free_threaded.py")
-# A parallel region is a call of GOMP_parallel; what libgomp does inside is invisible to ThreadSanitizer.
-GOMP = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-void __tsan_acquire(void *), __tsan_release(void *);
-typedef void team(void (*)(void *), void *, unsigned, unsigned);
-struct work { void (*run)(void *); void *data; };
-static void told(void *p)
-{
-    struct work *work = p;
-    __tsan_acquire(work);
-    work->run(work->data);
-    __tsan_release(work);
-}
-void GOMP_parallel(void (*run)(void *), void *data, unsigned n, unsigned flags)
-{
-    struct work work = {run, data};
-    __tsan_release(&work);
-    ((team *)dlsym(RTLD_NEXT, "GOMP_parallel"))(told, &work, n, flags);
-    __tsan_acquire(&work);
-}
-"""
-# The C library frees a thread's variables (driver.pyx has one) when it reuses its stack, which is invisible too.
-SUPPRESSED = "race:_dl_deallocate_tls\n"
 THREAD = {"TSAN_OPTIONS": "halt_on_error=0:exitcode=66:history_size=4", "FASTACT_NUM_THREADS": "3"}
 
 
@@ -75,15 +51,7 @@ def thread(folder: Path, words: list[str]) -> int:
     build(folder, CFLAGS="-fsanitize=thread -g1 -O1")
     # Its shadow memory has a fixed place, which a randomised layout of this address space may take first.
     command = ["setarch", platform.machine(), "-R", sys.executable, "tests/soak.py", *(words or ["20"]), "cython"]
-    (folder / "gomp.c").write_text(GOMP)
-    (folder / "suppressed").write_text(SUPPRESSED)
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-O1", "gomp.c", "-o", "gomp.so", "-Wl,--no-as-needed", "-lgomp"],
-        cwd=folder,
-        check=True,
-    )
-    env = os.environ | THREAD | {"LD_PRELOAD": f"{library('libtsan.so')} {folder}/gomp.so", "PYTHONPATH": str(folder)}
-    env["TSAN_OPTIONS"] += f":suppressions={folder}/suppressed"
+    env = os.environ | THREAD | {"LD_PRELOAD": library("libtsan.so"), "PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=env).returncode
 
 

@@ -3,7 +3,7 @@
 Each thread calls every operation with backends, thread counts and sizes at random and compares bits with what one
 thread computed before; one more thread changes settings and drops recycled memory all the while.  Without the GIL and
 under ThreadSanitizer this is where a table or a list that is not guarded shows.  --no-core leaves the compiled driver
-out (so: no OpenMP), as where there was no compiler.  Prints how many calls were right.
+out (so: Python's threads), as where there was no compiler.  Prints how many calls were right.
 """
 
 import random

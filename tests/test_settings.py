@@ -407,7 +407,7 @@ with fastact.use_backend(sys.argv[1]):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
 def test_a_forked_child_computes(backend):
-    """OpenMP hangs in a child whose parent ran a team (a hang here is a timeout)."""
+    """It has none of its parent's threads (a hang here is a timeout)."""
     assert output_of(FORK, backend).split() == ["0", "True"]
 
 

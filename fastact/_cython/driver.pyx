@@ -2,8 +2,8 @@
 #
 # It knows loops and threads but no formula: a kernel is a C function on one run, Cython's or Numba's alike,
 # so both start their threads equally cheaply and add up in the same order.  What a chunk is, how many threads
-# and whether to stream is decided by the caller.  One thread takes a path without any OpenMP construct:
-# libgomp hangs in a forked child whose parent ran a parallel region.
+# and whether to stream is decided by the caller; the threads are team.h's.  OpenMP is only asked for its limits,
+# which threadpoolctl sets, and whether the caller is in one of its parallel regions (then a call is serial).
 
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
@@ -15,17 +15,20 @@ cdef extern from "Python.h":
     PyThreadState* PyEval_SaveThread() nogil
     void PyEval_RestoreThread(PyThreadState*) nogil
 
-ctypedef void (*Share)(const void* work, int share, int shares) noexcept nogil
-
 cdef extern from *:
     """
     #ifdef _OPENMP
     #include <omp.h>
     #define FA_OPENMP 1
     #else
+    #include <unistd.h>
     #define FA_OPENMP 0
-    static int omp_get_max_threads(void) { return 1; }
-    static int omp_get_num_procs(void) { return 1; }
+    static int omp_get_num_procs(void)
+    {
+        long n = sysconf(_SC_NPROCESSORS_ONLN);
+        return n > 0 ? (int)n : 1;
+    }
+    static int omp_get_max_threads(void) { return omp_get_num_procs(); }
     static int omp_in_parallel(void) { return 0; }
     #endif
     /* The x86-64 level of the CPU: everything that the compiler may use when it is given -march. */
@@ -42,100 +45,21 @@ cdef extern from *:
     #else
     static int fa_cpu_level(void) { return 0; }
     #endif
-    /* How many threads run beside their callers now, over all calls of the process. */
-    static int fa_helpers;
-    /* As many more as keep their number below `bound`, at most `wanted`. */
-    static int fa_take_helpers(int wanted, int bound)
-    {
-        int now = __atomic_load_n(&fa_helpers, __ATOMIC_RELAXED), take;
-        do {
-            take = bound - now < wanted ? bound - now : wanted;
-            if (take <= 0) return 0;
-        } while (!__atomic_compare_exchange_n(&fa_helpers, &now, now + take, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-        return take;
-    }
-    static void fa_give_helpers(int n) { __atomic_fetch_sub(&fa_helpers, n, __ATOMIC_RELAXED); }
-    /* A team of `shares` threads, one share each.  Not Cython's prange, which makes its loop variable first- and
-       lastprivate: a barrier more in each team. */
-    static void fa_team_run(void (*run)(const void *, int, int), const void *work, int shares)
-    {
-    #if FA_OPENMP
-        #pragma omp parallel num_threads(shares)
-        for (int share = omp_get_thread_num(); share < shares; share += omp_get_num_threads()) run(work, share, shares);
-    #else
-        for (int share = 0; share < shares; share++) run(work, share, shares);
-    #endif
-    }
-    /* libgomp ends the process when it cannot start a thread (no address space, too many processes), so whoever needs
-       more of them than last time starts as many for a moment, all at once, and sees.  50 us, once for each caller. */
-    #if FA_OPENMP
-    #include <pthread.h>
-    #include <stdlib.h>
-    static __thread int fa_team = 1;
-    static void *fa_wait(void *gate)
-    {
-        pthread_mutex_lock((pthread_mutex_t *)gate);
-        pthread_mutex_unlock((pthread_mutex_t *)gate);
-        return NULL;
-    }
-    /* The stack that libgomp gives its threads: OMP_STACKSIZE is a number and B, K (the default), M or G. */
-    static size_t fa_stack_size(void)
-    {
-        const char *text = getenv("OMP_STACKSIZE");
-        char *unit;
-        unsigned long long size = strtoull(text ? text : "", &unit, 10);
-        if (!size) return 0;
-        while (*unit == ' ') unit++;
-        return (size_t)(size << (*unit == 'B' || *unit == 'b' ? 0 : *unit == 'M' || *unit == 'm' ? 20 :
-                                 *unit == 'G' || *unit == 'g' ? 30 : 10));
-    }
-    static int fa_can_start(int threads)
-    {
-        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-        pthread_attr_t like_libgomp;
-        pthread_t *started;
-        size_t stack;
-        int wanted = threads - fa_team, n = 0;
-        if (wanted > 0) {
-            started = malloc((size_t)wanted * sizeof(pthread_t));
-            if (!started || pthread_attr_init(&like_libgomp)) {
-                free(started);
-                return 0;
-            }
-            stack = fa_stack_size();
-            if (stack) (void)pthread_attr_setstacksize(&like_libgomp, stack);
-            pthread_mutex_lock(&gate);
-            while (n < wanted && !pthread_create(&started[n], &like_libgomp, fa_wait, &gate)) n++;
-            pthread_mutex_unlock(&gate);
-            for (int i = 0; i < n; i++) pthread_join(started[i], NULL);
-            pthread_attr_destroy(&like_libgomp);
-            free(started);
-            if (n < wanted) return 0;
-        }
-        fa_team = threads;
-        return 1;
-    }
-    /* A child of a fork (of any kind, so not Python's hook) has none of the threads that libgomp believes in. */
-    static int fa_forked;
-    static void fa_in_child(void) { fa_forked = 1; }
-    static int fa_watch_forks(void) { return pthread_atfork(NULL, NULL, fa_in_child); }
-    #else
-    static int fa_can_start(int threads) { return 0; }
-    static int fa_forked;
-    static int fa_watch_forks(void) { return 0; }
-    #endif
     """
-    int fa_take_helpers(int, int) nogil
-    void fa_give_helpers(int) nogil
-    bint fa_can_start(int) nogil
-    bint fa_forked
-    int fa_watch_forks()
-    void fa_team_run(Share, const void*, int) nogil
     int fa_cpu_level()
     int FA_OPENMP
     int omp_get_max_threads() nogil
     int omp_get_num_procs() nogil
     int omp_in_parallel() nogil
+
+cdef extern from "team.h":
+    ctypedef void (*fa_share)(const void* work, int share, int shares) noexcept nogil
+    cdef struct fa_team:
+        int helpers
+    void fa_gather(fa_team* team, int wanted, int bound) nogil
+    void fa_run(const fa_team* team, fa_share run, const void* work) nogil
+    void fa_dismiss(const fa_team* team) nogil
+    int fa_prepare()
 
 cdef enum:
     RADIX = 32              # rows (and sums of rows) added in a chain before they move up; 64 where slopes run
@@ -149,8 +73,8 @@ cdef enum:
 
 
 cdef int processors = omp_get_num_procs()   # asked once: a system call
-if fa_watch_forks():
-    raise MemoryError("pthread_atfork")
+if fa_prepare():
+    raise MemoryError("fastact: no memory to watch for forks (pthread_atfork)")
 
 
 cdef void locate(const Dim* dims, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
@@ -434,7 +358,7 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     cdef void* memory = NULL
     cdef Py_ssize_t step = 0, partials = 0, needed
     cdef PyThreadState* state = NULL
-    cdef int helpers = 0
+    cdef fa_team team
     cdef Work work
     job.kernel = kernel
     job.y, job.dy, job.x, job.a = y, dy, x, a
@@ -470,30 +394,23 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
         job.partial = scratch + threads * step if prepared.folds else <double*>sums
     if prepared.elements >= KEEP_GIL:
         state = PyEval_SaveThread()
-    if threads > 1 and not fa_forked and not omp_in_parallel():
+    team.helpers = 0
+    if threads > 1 and not omp_in_parallel():
         # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
-        helpers = fa_take_helpers(threads - 1, max(processors, threads) - 1)
-        if helpers and not fa_can_start(1 + helpers):
-            fa_give_helpers(helpers)
-            helpers = 0
-    threads = 1 + helpers
+        fa_gather(&team, threads - 1, max(processors, threads) - 1)
     work.job, work.chunks, work.scratch, work.scratch_step = &job, prepared.chunks, scratch, step
-    if helpers:
-        fa_team_run(<Share>run_one, &work, threads)
-    else:
-        run_share(&job, 0, 1, prepared.chunks, scratch)
+    fa_run(&team, <fa_share>run_one, &work)
     if job.partial != NULL and prepared.folds:
-        if helpers and partials > FOLD:
+        if team.helpers and partials > FOLD:
             work.sums = NULL
-            fa_team_run(<Share>fold_one, &work, threads)
+            fa_run(&team, <fa_share>fold_one, &work)
             work.sums = <double*>sums
-            fa_team_run(<Share>fold_one, &work, threads)
+            fa_run(&team, <fa_share>fold_one, &work)
         else:
             if job.groups > 1:
                 fold_share(&job, 0, 1, NULL)
             fold_share(&job, 0, 1, <double*>sums)
-    if helpers:
-        fa_give_helpers(helpers)
+    fa_dismiss(&team)
     free(memory)
     if state != NULL:
         PyEval_RestoreThread(state)
