@@ -18,6 +18,10 @@ typedef void (*fa_share)(const void *work, int share, int shares);
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 
 enum {
     FA_PLACES = 1023,           /* helpers, at most */
@@ -37,6 +41,11 @@ struct fa_place {
     char lines[96];             /* a place to itself: processors fetch lines in pairs */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
+#ifdef __linux__
+    pid_t thread;
+    int sent;                   /* to wake up on another processor than its caller's; `cpus` are all that it may use */
+    cpu_set_t cpus;
+#endif
 } __attribute__((aligned(128)));
 
 struct fa_team {
@@ -63,12 +72,40 @@ static long long fa_now(void)
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
+/* Linux wakes a thread where its waker runs if the idle processors are a virtual machine's (a halted one counts as
+   preempted), and there it waits behind its caller, until the load is balanced 4 to 8 ms later.  So it is barred from
+   the caller's processor until it runs. */
+static void fa_send(struct fa_place *p)
+{
+#ifdef __linux__
+    cpu_set_t others;
+    int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(p->thread, sizeof p->cpus, &p->cpus)) return;
+    others = p->cpus;
+    CPU_CLR(here, &others);
+    p->sent = CPU_COUNT(&others) && !sched_setaffinity(p->thread, sizeof others, &others);
+#else
+    (void)p;
+#endif
+}
+
+static void fa_arrive(struct fa_place *p)
+{
+#ifdef __linux__
+    if (p->sent) sched_setaffinity(p->thread, sizeof p->cpus, &p->cpus);
+    p->sent = 0;
+#else
+    (void)p;
+#endif
+}
+
 /* A change that the other side may wait for: no sleeper is missed, since both sides write before they read. */
 static void fa_set(struct fa_place *p, int state)
 {
     __atomic_store_n(&p->state, state, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&p->mutex);
+        if (state == FA_WORK) fa_send(p);
         pthread_cond_broadcast(&p->changed);
         pthread_mutex_unlock(&p->mutex);
     }
@@ -95,6 +132,7 @@ static void fa_await(struct fa_place *p, int state)
         __atomic_add_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&p->state, __ATOMIC_SEQ_CST) != state) pthread_cond_wait(&p->changed, &p->mutex);
         __atomic_sub_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
+        if (state == FA_WORK) fa_arrive(p);
         pthread_mutex_unlock(&p->mutex);
     }
 }
@@ -108,6 +146,9 @@ static int fa_change(struct fa_place *p, int from, int to)
 static void *fa_help(void *place)
 {
     struct fa_place *p = place;
+#ifdef __linux__
+    p->thread = (pid_t)syscall(SYS_gettid);
+#endif
     for (;;) {
         fa_await(p, FA_WORK);
         if (!fa_change(p, FA_WORK, FA_BUSY)) continue;
