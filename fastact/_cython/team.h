@@ -43,7 +43,7 @@ struct fa_place {
     pthread_cond_t changed;
 #ifdef __linux__
     pid_t thread;
-    int sent;                   /* to wake up on another processor than its caller's; `cpus` are all that it may use */
+    int sent, barred;           /* to wake up on another processor than this one; `cpus` are all that it may use */
     cpu_set_t cpus;
 #endif
 } __attribute__((aligned(128)));
@@ -72,18 +72,22 @@ static long long fa_now(void)
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* Linux wakes a thread where its waker runs if the idle processors are a virtual machine's (a halted one counts as
-   preempted), and there it waits behind its caller, until the load is balanced 4 to 8 ms later.  So it is barred from
-   the caller's processor until it runs. */
+/* Linux may wake a thread where its waker runs (a virtual machine's halted processor counts as preempted, and some
+   kernels pack threads on few of them), and there it waits behind its caller until the load is balanced 4 to 8 ms
+   later.  So it is barred from the caller's processor until it runs. */
 static void fa_send(struct fa_place *p)
 {
 #ifdef __linux__
     cpu_set_t others;
     int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(p->thread, sizeof p->cpus, &p->cpus)) return;
+    if (here < 0 || here >= CPU_SETSIZE || (p->sent && p->barred == here)) return;
+    /* Sent before and not there yet, it is sent again if its caller has moved. */
+    if (!p->sent && sched_getaffinity(p->thread, sizeof p->cpus, &p->cpus)) return;
     others = p->cpus;
     CPU_CLR(here, &others);
-    p->sent = CPU_COUNT(&others) && !sched_setaffinity(p->thread, sizeof others, &others);
+    if (!CPU_COUNT(&others) || sched_setaffinity(p->thread, sizeof others, &others)) return;
+    p->sent = 1;
+    p->barred = here;
 #else
     (void)p;
 #endif
