@@ -17,11 +17,11 @@ from ._operations import OPERATIONS, Operation
 
 __all__ = ["backward", "elementwise", "levels", "use_level"]
 
-# A second thread costs 2 us (a copy) to 6 us (prelu_backward): its start, the wait for it, lines that change hands.
-# A core moves 50 to 100 GB/s out of its L2.  Measured, two threads against one, by the bytes of a call: relu 0.91 at
-# 256 KB, 0.95 at 384 KB, 0.74 at 512 KB; prelu_backward 1.30 at 384 KB, 1.11 at 512 KB, 0.86 at 768 KB.
-BYTES_PER_THREAD = 192 << 10
-BYTES_PER_SUMMING_THREAD = 320 << 10
+# A second thread costs 1.6 us: its start, the wait for it, lines that change hands.  A core moves 50 to 100 GB/s out of
+# its L2.  Measured, two threads against one, by the bytes of a call: relu 1.62 at 128 KB, 0.82 at 256 KB; prelu_backward
+# 1.0 at 192 KB, 0.76 at 384 KB.
+BYTES_PER_THREAD = 128 << 10
+BYTES_PER_SUMMING_THREAD = 192 << 10
 # Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a
 # call reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against
 # ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
