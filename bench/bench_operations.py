@@ -1,55 +1,44 @@
-"""The benchmark: one operation on one workload by one contestant, timed and checked.
+"""The benchmark: one operation on one workload by one contestant, timed in turns with the others and checked.
 
-The cases come from conftest.  The result is checked in here, because `--benchmark-only` skips every test
-without the fixture: fastact's y and dx must equal the reference bit for bit and its dalpha lie within the
-contract's bound; the others get a loose tolerance.  A timed call's result is dropped before the next
-call, as timeit does; without timing the call is made once.  The figures go to pytest-benchmark's extra_info.
+The cases come from conftest.  A heat (heats.py) has checked the result before it times anything: fastact's y and dx
+must equal the reference bit for bit and its dalpha lie within the contract's bound; the others get a loose tolerance.
+The rounds of the heat go through pytest-benchmark, the figures to its extra_info.  Untimed, the call is made once.
 """
 
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
+
+import pytest
 
 from .cases import Case, threads_of
 from .checks import check_result
-from .report import Report, Row
-from .timing import REST, OutOfTime, deadline, plan
+from .heats import Clock, Heats, Out
+from .report import Report
+from .rows import Row
 from .workloads import expected
 
+CLOCK = Clock()
 
-def test_operation(benchmark: Any, case: Case, report: Report) -> None:
-    contestant, task = case.contestant, case.task()
-    out = case.outputs() if case.form == "out" else None
-    benchmark.group = f"{case.group} {case.form}"
-    with contestant.session(threads_of(case.threads), case.dtype):
-        call = contestant.prepare(task, out)
-        if not benchmark.enabled:
-            check(case, benchmark.pedantic(call))
-            return
-        limit = case.limit()
-        time.sleep(REST)
-        rounds, iterations = plan(call)
-        timed = call if iterations > 1 else dropping(call)
-        with suppress(OutOfTime):
-            benchmark.pedantic(timed, rounds=rounds, iterations=iterations, teardown=deadline())
-        check(case, call())
-    median = benchmark.stats["median"]
-    row = Row(case, median, task.nbytes, limit, report.baseline(case, median))
-    benchmark.extra_info.update(row.figures())
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_operation(benchmark: Any, case: Case, report: Report, heats: Heats) -> None:
+    benchmark.group = case.heat
+    if not benchmark.enabled:
+        once(benchmark, case)
+        return
+    row = Row(case, heats.of(case))
     report.add(row)
+    if row.reason:
+        raise Out(f"{case.contestant.label}: {row.reason}")
+    if not row.times:
+        pytest.skip("too small to have a memory limit")
+    benchmark.pedantic(CLOCK.replay(row.times), rounds=len(row.times))
+    benchmark.extra_info.update(row.figures(report.baseline))
 
 
-def dropping(call: Callable[[], Any]) -> Callable[[], None]:
-    """The call without its result, which would otherwise live on during the next round."""
-
-    def dropped() -> None:
-        call()
-
-    return dropped
-
-
-def check(case: Case, result: Any) -> None:
-    """Hold a result against the reference."""
-    wanted = expected(case.operation, case.workload, case.dtype)
-    check_result(case.contestant.arrays(case.task(), result), wanted, case.contestant.exact)
+def once(benchmark: Any, case: Case) -> None:
+    """Make the call, and hold its result against the reference."""
+    contestant, out = case.contestant, case.outputs() if case.form == "out" else None
+    with contestant.session(threads_of(case.threads), case.dtype):
+        result = benchmark.pedantic(contestant.prepare(case.task(), out))
+        wanted = expected(case.operation, case.workload, case.dtype)
+        check_result(contestant.arrays(case.task(), result), wanted, contestant.exact)

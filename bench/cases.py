@@ -1,14 +1,15 @@
 """Which cases there are: operation x workload x contestant x form x threads x dtype, in timing order.
 
-One workload's cases stand side by side (its arrays and its limit are then made once), and so do the
-contestants of one operation and form, the baseline first.  The default set is the four main operations
-in float32 with all threads; the full set adds the rest; the untimed set is every operation once on
-smaller inputs.  A contestant that cannot do a case has none.
+One workload's cases stand side by side (its arrays are then made once), and so do those of one heat: the
+contestants of one operation and form.  The default set is the four main operations on the workloads and every
+other part of the comparison, in float32 with all threads; `--full` adds operations, dtypes and one thread,
+`--quick` is four workloads; the untimed set is every operation once on smaller inputs.  A contestant that
+cannot do a case has none.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ import numpy as np
 import fastact
 from fastact._operations import OPERATIONS
 
-from .contestants import CONTESTANTS, Contestant
-from .timing import Limit, memory_limit
-from .workloads import Task, Workload, make_task
+from .contestants import CONTESTANTS, LIMIT, Contestant
+from .models import LAYERS
+from .workloads import ACCURACY, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, make_task
 
 MAIN = ("relu", "relu_backward", "prelu", "prelu_backward")
+PRELU = ("prelu", "prelu_backward")
 FORMS = ("fresh", "out")  # a new result, or out=
+QUICK = ("arcface_r50_stem", "arcface_r50_stage3", "convtasnet_h512", "gtcrn_stream")
+KNOWN = (*WORKLOADS, *LAYERS, *SIZES, *SIGNS, *SCALING, *ACCURACY)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Case:
     workload: Workload
     competitor: str
     form: str
-    threads: str  # "all" or "one"
+    threads: str  # "all", "one" or a number
     dtype: str
 
     @property
@@ -45,6 +49,11 @@ class Case:
     def group(self) -> str:
         """The contestants of one group do the same work."""
         return f"{self.operation} {self.workload.name} {self.dtype} {self.threads}"
+
+    @property
+    def heat(self) -> str:
+        """Those of one heat in the same form."""
+        return f"{self.group} {self.form}"
 
     @property
     def kind(self) -> tuple[str, str, str]:
@@ -72,20 +81,10 @@ class Case:
             output.fill(1)
         return outputs[: len(task.op.writes)]
 
-    def limit(self) -> Limit | None:
-        """The memory limit for this traffic, measured once for a run of cases that share it."""
-        task = self.task()
-        return _limit(len(task.op.reads), task.x.nbytes, threads_of(self.threads), self.group)
-
-
-@lru_cache(maxsize=1)
-def _limit(n_inputs: int, nbytes: int, threads: int, group: str) -> Limit | None:
-    return memory_limit(n_inputs, nbytes, threads)
-
 
 def threads_of(threads: str) -> int:
     """The number behind "all" and "one"."""
-    return fastact.get_num_threads() if threads == "all" else 1
+    return fastact.get_num_threads() if threads == "all" else 1 if threads == "one" else int(threads)
 
 
 def absent() -> dict[str, str]:
@@ -93,26 +92,62 @@ def absent() -> dict[str, str]:
     return {contestant.label: why for contestant in CONTESTANTS.values() if (why := contestant.missing())}
 
 
-def choose(workloads: Iterable[Workload], dtypes: tuple[str, ...], *, timed: bool, full: bool) -> list[Case]:
+@dataclass(frozen=True)
+class Selection:
+    """What a run is about; the defaults are a plain `pytest --benchmark-only`."""
+
+    workloads: tuple[Workload, ...] = KNOWN
+    contestants: tuple[str, ...] = tuple(CONTESTANTS)
+    dtypes: tuple[str, ...] = ("float32",)
+    timed: bool = True
+    full: bool = False
+    quick: bool = False
+
+
+def choose(selection: Selection) -> list[Case]:
     """The cases of a run."""
-    threads = ("all", "one") if timed and full and fastact.get_num_threads() > 1 else ("all",)
-    operations = tuple(OPERATIONS) if full or not timed else MAIN
-    if not timed:
-        workloads = [workload.small() for workload in workloads]
-    return list(_cases(workloads, operations, dtypes, threads))
-
-
-def _cases(
-    workloads: Iterable[Workload], operations: tuple[str, ...], dtypes: tuple[str, ...], threads: tuple[str, ...]
-) -> Iterator[Case]:
-    present = [contestant for contestant in CONTESTANTS.values() if not contestant.missing()]
+    present = [CONTESTANTS[name] for name in selection.contestants if not CONTESTANTS[name].missing()]
+    workloads: Iterable[Workload] = selection.workloads
+    if not selection.timed:  # all workloads, and one of every other part
+        present = [contestant for contestant in present if contestant.name != LIMIT]
+        workloads = {w if w.part == "workloads" else w.part: w for w in reversed(workloads)}.values()
+    cases: dict[str, Case] = {}
     for workload in workloads:
-        for dtype in dtypes:
-            for op in map(OPERATIONS.__getitem__, operations):
-                if np.dtype(dtype).kind != "f" and not op.integers:
-                    continue
-                for number in threads:
-                    for form in FORMS:
-                        for contestant in present:
-                            if contestant.can(op, workload, dtype, form, number):
-                                yield Case(op.name, workload, contestant.name, form, number, dtype)
+        for case in _cases(workload, present, selection):
+            cases[case.id] = case
+    return list(cases.values())
+
+
+def _cases(workload: Workload, present: list[Contestant], selection: Selection) -> Iterator[Case]:
+    """One workload's: what is timed on it follows from the part of the comparison that it belongs to."""
+    full, several = selection.full, fastact.get_num_threads() > 1
+    operations, forms, threads, dtypes = MAIN, FORMS, ("all",), selection.dtypes
+    if workload.part == "workloads":
+        operations = tuple(OPERATIONS) if full or not selection.timed else MAIN
+        threads = ("all", "one") if full and several and selection.timed else ("all",)
+        forms = FORMS[:1] if selection.quick else FORMS
+    else:
+        forms, dtypes = FORMS[:1], dtypes[:1]
+    if workload.part in ("models", "threads"):
+        operations = PRELU
+    if workload.part == "threads":
+        threads = scaling_threads()
+    if workload.part == "accuracy":
+        operations, dtypes = PRELU[1:], ("float32", "float64")
+    if not selection.timed:
+        workload = workload.small()
+    for dtype, name, number, form in product(dtypes, operations, threads, forms):
+        op = OPERATIONS[name]
+        if np.dtype(dtype).kind == "f" or op.integers:
+            for contestant in present:
+                if contestant.can(op, workload, dtype, form, number):
+                    yield Case(name, workload, contestant.name, form, number, dtype)
+
+
+def scaling_threads() -> tuple[str, ...]:
+    """1, 2, 4, ... and all."""
+    bound, number, counts = fastact.get_num_threads(), 2, ["one"]
+    while number < bound:
+        counts.append(str(number))
+        number *= 2
+    return (*counts, "all") if bound > 1 else tuple(counts)

@@ -1,7 +1,7 @@
 """How pytest runs the benchmarks: the cases and races of a run, the report and what is saved.
 
-`pytest --benchmark-only` times the default set, `--full` everything, `--shape` the user's own shape
-(options.py).  Our tables take the place of pytest-benchmark's wide one, which stays for comparisons and
+`pytest --benchmark-only` times the default set, `--full` everything, `--quick` a little, `--shape` the user's own
+shape (options.py).  Our tables take the place of pytest-benchmark's wide one, which stays for comparisons and
 whenever one of its own display options is given; saving and comparing work as ever.  Saved runs also hold
 fastact's configuration and the peers' versions.
 """
@@ -20,7 +20,8 @@ import fastact
 from .cases import Case, choose
 from .checks import check_result
 from .contestants import CONTESTANTS
-from .options import chosen_dtypes, chosen_workloads, timed
+from .heats import Heats
+from .options import effort, everything, selection_of, timed
 from .races import Race, variants
 from .report import Report
 from .timing import SHORT, plan, take_turns
@@ -33,8 +34,7 @@ STABLE_FACTS = ("version", "numpy", "backends", "simd", "threads", "caches")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per case, in timing order; one per race of a module, which says which ones a run has."""
     if "case" in metafunc.fixturenames:
-        option = metafunc.config.option
-        cases = choose(chosen_workloads(option), chosen_dtypes(option), timed=timed(option), full=option.full)
+        cases = choose(selection_of(metafunc.config.option))
         metafunc.parametrize("case", cases, ids=lambda case: case.id)
     if "race" in metafunc.fixturenames:
         races = metafunc.module.races(timed(metafunc.config.option))
@@ -42,10 +42,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Somebody's own shape or dtype is about the operations only."""
-    own = config.option.shape is not None or config.option.dtype is not None
+    """Somebody's own choice is about the operations only."""
     benchmark = collection_path.name.startswith("bench_") and collection_path.name != "bench_operations.py"
-    return True if own and benchmark else None
+    return True if benchmark and not everything(config.option) else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -57,6 +56,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             cases[item.nodeid] = parameters["case"]
     if timed(session.config.option):
         session.config.pluginmanager.register(Report(session.config, cases), "fastact-report")
+        session.config.fastact_heats = Heats(cases.values(), effort(session.config.option))
+
+
+@pytest.fixture(scope="session")
+def heats(pytestconfig: pytest.Config) -> Heats | None:
+    """The heats of the run."""
+    return getattr(pytestconfig, "fastact_heats", None)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Who is timed: NumPy's common spelling (the baseline), fastact's backends, and the peers that are installed.
+"""Who is timed: fastact's backends, NumPy's common spelling, the limit, first attempts, and the peers that are there.
 
 A contestant has one method per operation or, failing that, per kernel (so leaky_relu falls back to prelu);
 the method sets everything up and returns the call to time.  With an operation it does not know, a peer
@@ -455,21 +455,100 @@ class NumExpr(Contestant):
         return partial(numexpr.evaluate, expression, local_dict=names, global_dict={}, out=out and out[0])
 
 
+class TextbookNumba(Contestant):
+    """The loop that people write first, with prange."""
+
+    name = "textbook_numba"
+    modules = ("numba",)
+    out = ("relu", "relu_backward", "prelu", "prelu_backward")
+    dtypes = ("float32", "float64")
+
+    @property
+    def label(self) -> str:
+        return self.name.replace("_", " ")
+
+    def method(self, op: Operation) -> Callable[[Task, Outputs], Call] | None:
+        return self.loop if op.name in self.out else None
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        return super().can(op, workload, dtype, form, threads) and (not op.alpha or workload.alpha != "full")
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        with super().session(threads, dtype):
+            import numba
+
+            before = numba.get_num_threads()
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            try:
+                yield
+            finally:
+                numba.set_num_threads(before)
+
+    def loop(self, task: Task, out: Outputs) -> Call:
+        from . import textbook
+
+        return textbook.prepare(textbook, task, out)
+
+
+class TextbookCython(TextbookNumba):
+    """The same loop in Cython, built when it is first asked for."""
+
+    name = "textbook_cython"
+    modules = ("Cython", "setuptools")
+
+    def __init__(self) -> None:
+        self.threads = 1
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        self.threads = threads
+        with Contestant.session(self, threads, dtype):
+            yield
+
+    def loop(self, task: Task, out: Outputs) -> Call:
+        from . import textbook
+
+        return textbook.prepare(textbook.compiled(), task, out, n_threads=self.threads)
+
+
+class MemoryLimit(Contestant):
+    """A copy (one input) or an add (two) of the same traffic: no operation, but what memory allows one.
+
+    A heat times it with ordinary and with streaming stores, with one thread and with all, and takes the best.
+    """
+
+    name = "limit"
+    out = tuple(OPERATIONS)
+
+    def missing(self) -> str:
+        return "no compiled backend" if fastact.available_backends() == ("numpy",) else ""
+
+    def method(self, op: Operation) -> Callable[[Task, Outputs], Call]:
+        raise NotImplementedError
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        return True
+
+
 def available_cpus() -> int:
     """The CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-BASELINE = "numpy"
+LIMIT = MemoryLimit.name
 CONTESTANTS: dict[str, Contestant] = {
     contestant.name: contestant
     for contestant in (
-        NumPy(),  # first, so that the others' speed-up is known when they are timed
-        *(Fastact(backend) for backend in ("numpy", "numba", "cython")),
+        MemoryLimit(),
+        *(Fastact(backend) for backend in ("cython", "numba", "numpy")),
+        NumPy(),
+        NumExpr(),
+        TextbookNumba(),
+        TextbookCython(),
         Torch(),
         OneDNN(),
         Jax(),
         OnnxRuntime(),
-        NumExpr(),
     )
 }

@@ -11,9 +11,6 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from rich.progress import track
 
@@ -23,24 +20,13 @@ from fastact._operations import OPERATIONS
 
 from .cases import MAIN
 from .contestants import CONTESTANTS
+from .plots import COLOURS, THICK
 from .races import KB, PEERS, contest, limits, streaming, task_for, thread_counts
 from .timing import QUICK, Effort, take_turns
 
 EFFORT = Effort(0.15, 5, 4.0)
 SLOW = 1.0  # seconds a call; then it has no more points
 FORM = "16 channels"
-COLOURS = {  # the first are thick
-    "fastact_cython": "#d62728",
-    "fastact_numba": "#ff7f0e",
-    "limit": "black",
-    "numpy": "#7f7f7f",
-    "torch": "#1f77b4",
-    "onednn": "#17becf",
-    "jax": "#2ca02c",
-    "onnxruntime": "#9467bd",
-    "numexpr": "#8c564b",
-}
-
 Point = tuple[str, int, str, int, float]  # plot, threads, curve, elements, figure
 
 
@@ -97,7 +83,7 @@ def plot(points: list[Point], name: str, path: Path) -> None:
         for index, curve in enumerate(curves):
             line = [(n, value) for _, t, c, n, value in ours if (t, c) == (threads, curve)]
             if line:
-                colour, width = COLOURS.get(curve, f"C{index}"), 2.0 if curve in list(COLOURS)[:3] else 1.1
+                colour, width = COLOURS.get(curve, f"C{index}"), 2.0 if curve in THICK else 1.1
                 label = CONTESTANTS[curve].label if curve in CONTESTANTS else curve
                 panel.plot(*zip(*line, strict=True), color=colour, lw=width, label=label)
         for level, nbytes in _cpu.caches().items():  # where the result alone fills it

@@ -1,20 +1,27 @@
 """The benchmarks' command-line options and what they mean.
 
 They are registered by the root conftest: pytest reads a folder's own conftest too late to know `--shape`
-before it takes `8,64,56,56` for a file.  Faulty options end as a usage error before anything is collected.
-To ask for a shape is to ask for its times, so `--shape` implies `--benchmark-only`; everything else about
-timed and untimed runs follows from pytest-benchmark's own options.
+before it takes `8,64,56,56` for a file.  Faulty options end as a usage error before anything is collected; an unknown
+name is answered with the known ones.  To ask for a shape, a report or a quick run is to ask for times, so these
+imply `--benchmark-only`; everything else about timed and untimed runs follows from pytest-benchmark's own options.
 """
 
 import argparse
 import math
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
-from .workloads import ALPHA_FORMS, WORKLOADS, Workload
+from .cases import KNOWN, QUICK, Selection
+from .contestants import CONTESTANTS
+from .models import MODELS
+from .timing import FULL, SHORT, Effort
+from .timing import QUICK as QUICK_EFFORT
+from .workloads import ALPHA_FORMS, PARTS, Workload
 
 DTYPES = ("float32", "float64", "int32")
 
@@ -22,7 +29,17 @@ DTYPES = ("float32", "float64", "int32")
 def add_options(parser: pytest.Parser) -> None:
     """Register them."""
     group = parser.getgroup("fastact benchmarks")
-    group.addoption("--full", action="store_true", help="time every operation and dtype, and one thread too")
+    group.addoption("--quick", action="store_true", help="four workloads, new results, few rounds: under a minute")
+    group.addoption("--full", action="store_true", help="every operation and dtype, one thread too, more rounds")
+    group.addoption("--contestant", metavar="NAME,...", help="only these: " + ", ".join(CONTESTANTS))
+    group.addoption("--workload", metavar="NAME,...", help="only these workloads, models or parts of the comparison")
+    group.addoption("--baseline", metavar="NAME", default="numpy", help="whom to give ratios to (default: numpy)")
+    group.addoption(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write a page with tables and plots there (with =: pytest takes another word for a path)",
+    )
     group.addoption("--shape", type=_shape, metavar="N,C,H,W", help="time this shape of x instead of the workloads")
     group.addoption("--dtype", choices=DTYPES, help="time this dtype only (default: float32; with --full: all)")
     group.addoption("--channel-axis", type=int, metavar="AXIS", help="where --shape has its channels (default: 1)")
@@ -32,8 +49,11 @@ def add_options(parser: pytest.Parser) -> None:
 def settle_options(config: pytest.Config) -> None:
     """Check them together, and decide whether this run is timed."""
     option = config.option
-    chosen_workloads(option)
-    if option.shape is not None and not option.benchmark_disable:
+    if option.quick and option.full:
+        raise pytest.UsageError("--quick and --full exclude each other")
+    _check_baseline(option)
+    selection_of(option)
+    if (option.shape is not None or option.report or option.quick) and not option.benchmark_disable:
         option.benchmark_only = True
     if not timed(option):
         option.benchmark_disable = True
@@ -48,12 +68,39 @@ def timed(option: Any) -> bool:
     return option.benchmark_only or option.benchmark_enable
 
 
+def effort(option: Any) -> Effort:
+    """How long a heat takes turns."""
+    return QUICK_EFFORT if option.quick else FULL if option.full else SHORT
+
+
+def everything(option: Any) -> bool:
+    """Whether the run is about all that is timed, and not about somebody's choice."""
+    chosen = (option.shape, option.dtype, option.workload, option.contestant)
+    return not option.quick and not any(chosen)
+
+
+def selection_of(option: Any) -> Selection:
+    """What the run is about."""
+    return Selection(
+        workloads=chosen_workloads(option),
+        contestants=_contestants(option.contestant),
+        dtypes=(option.dtype,) if option.dtype else DTYPES if option.full else DTYPES[:1],
+        timed=timed(option),
+        full=option.full,
+        quick=option.quick,
+    )
+
+
 def chosen_workloads(option: Any) -> tuple[Workload, ...]:
-    """The twelve, or the one that --shape, --channel-axis and --alpha describe."""
+    """All of them, those of --quick or --workload, or the one that --shape, --channel-axis and --alpha describe."""
     if option.shape is None:
         if option.channel_axis is not None or option.alpha is not None:
             raise pytest.UsageError("--channel-axis and --alpha describe the shape given by --shape")
-        return WORKLOADS
+        if option.workload:
+            return _named_workloads(option.workload.split(","))
+        return tuple(w for w in KNOWN if w.name in QUICK) if option.quick else KNOWN
+    if option.workload:
+        raise pytest.UsageError("--shape takes the place of the workloads, so --workload has nothing to choose from")
     rank = len(option.shape)
     axis = option.channel_axis if option.channel_axis is not None else 1 if rank > 1 else -1
     if not -rank <= axis < rank:
@@ -61,11 +108,37 @@ def chosen_workloads(option: Any) -> tuple[Workload, ...]:
     return (Workload("own_shape", option.shape, axis, option.alpha or "channel", "given by --shape"),)
 
 
-def chosen_dtypes(option: Any) -> tuple[str, ...]:
-    """The dtypes of x to time."""
-    if option.dtype:
-        return (option.dtype,)
-    return DTYPES if option.full else DTYPES[:1]
+def _named_workloads(names: list[str]) -> tuple[Workload, ...]:
+    """Each name is a workload's, a model's or a part's."""
+    found: dict[str, Iterable[Workload]] = {w.name: (w,) for w in KNOWN}
+    found |= {model.name: tuple(layer for _, layer in model.layers) for model in MODELS}
+    found |= {part: tuple(w for w in KNOWN if w.part == part) for part in PARTS}
+    # Layers are known by their models' names, which are fewer.
+    known = [w.name for w in KNOWN if w.part != "models"] + [model.name for model in MODELS] + list(PARTS)
+    _check_names("workload", names, found, known)
+    return tuple(dict.fromkeys(workload for name in names for workload in found[name]))
+
+
+def _contestants(text: str | None) -> tuple[str, ...]:
+    if not text:
+        return tuple(CONTESTANTS)
+    names = text.split(",")
+    _check_names("contestant", names, CONTESTANTS, CONTESTANTS)
+    for name in names:
+        if why := CONTESTANTS[name].missing():
+            raise pytest.UsageError(f"contestant {name!r} cannot take part: {why}")
+    return tuple(name for name in CONTESTANTS if name in names)  # in the order of the tables
+
+
+def _check_baseline(option: Any) -> None:
+    _check_names("baseline", [option.baseline], CONTESTANTS, CONTESTANTS)
+    if timed(option) and (why := CONTESTANTS[option.baseline].missing()):
+        raise pytest.UsageError(f"baseline {option.baseline!r} cannot take part: {why}")
+
+
+def _check_names(what: str, names: list[str], found: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in found]:
+        raise pytest.UsageError(f"unknown {what} {', '.join(map(repr, unknown))}: known are {', '.join(known)}")
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -1,73 +1,36 @@
-"""What a timed run shows: a line of progress per group of contestants, tables and a summary at the end.
+"""What a timed run shows: a line of progress per heat's group, tables at the end, and with --report a page.
 
-A row is one contestant's figures for one case.  A table is one operation (with one dtype and number of
-threads); in it, fresh result and out= stand side by side.  `GB/s` counts each array of x's size once;
-`limit` is this machine's own time for the same traffic over the contestant's, measured in the same
-minute; `x np` is the speed-up over NumPy's common spelling in the same form.
+The tables are views.py's, here for the terminal: in colour on one, plain where the output is piped.  A run that is
+interrupted shows what it has; who failed is listed with the reason.  The races of the other modules end in a table
+of the lines that miss their target.
 """
 
 import io
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from .cases import FORMS, Case, absent, threads_of
-from .contestants import BASELINE, CONTESTANTS, Contestant, available_cpus
+from .cases import Case, absent
+from .contestants import LIMIT, available_cpus
 from .races import Line
-from .timing import Limit
+from .rows import Row
+from .views import Table, duration, views
 
-WIDTH = 80
-HEADINGS = ("fresh", "out=")  # of FORMS
+WIDTH = 100
 LEGEND = """
-GB/s counts every array of x's size once. limit: the share of this machine's own
-memory limit: a copy (one input) or an add (two) of the same traffic, measured
-in this run. x np: speed-up over NumPy's common spelling in the same form."""
+GB/s counts every array of x's size once. +-: half the distance between the quartiles. limit: the
+share of this machine's own memory limit, a copy (one input) or an add (two) of the same traffic in
+the same heat. x {}: speed-up over the baseline in the same heat. *: nobody beats it by 3 %."""
 BUSY = 0.5  # of the cores at work for others before the run spoils its times
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case's figures."""
-
-    case: Case
-    seconds: float  # median
-    nbytes: int
-    limit: Limit | None
-    baseline: float | None  # NumPy's median
-
-    @property
-    def share(self) -> float | None:
-        """1.0 is as fast as memory (or the cache that the arrays fit in) allows."""
-        return self.limit and self.limit.seconds / self.seconds
-
-    @property
-    def speedup(self) -> float | None:
-        """How many times as fast as NumPy."""
-        return self.baseline and self.baseline / self.seconds
-
-    def figures(self) -> dict[str, Any]:
-        """What pytest-benchmark saves with the times."""
-        figures = {
-            "threads": threads_of(self.case.threads),
-            "bytes": self.nbytes,
-            "gb_per_s": self.nbytes / self.seconds / 1e9,
-            "speedup_over_numpy": self.speedup,
-            "share_of_limit": self.share,
-        }
-        if self.limit:
-            figures["limit_gb_per_s"] = self.nbytes / self.limit.seconds / 1e9
-            figures["limit_stores"] = self.limit.stores
-            figures["limit_threads"] = self.limit.threads
-        return figures
 
 
 class Report:
@@ -75,6 +38,8 @@ class Report:
 
     def __init__(self, config: pytest.Config, cases: dict[str, Case]) -> None:
         self.config = config
+        self.baseline: str = config.option.baseline
+        self.folder: Path | None = config.option.report
         self.cases = cases  # by node id
         self.pending = Counter(case.group for case in cases.values())
         self.groups = len(self.pending)
@@ -86,15 +51,6 @@ class Report:
     def add(self, row: Row) -> None:
         """Keep a finished case."""
         self.rows.append(row)
-
-    def baseline(self, case: Case, own: float) -> float | None:
-        """NumPy's median for the same work, if it has been timed."""
-        if case.competitor == BASELINE:
-            return own
-        for row in reversed(self.rows):
-            if row.case.competitor == BASELINE and (row.case.group, row.case.form) == (case.group, case.form):
-                return row.seconds
-        return None
 
     # ---- progress ----
 
@@ -115,42 +71,101 @@ class Report:
         self.pending[group] -= 1
         rows = [row for row in self.rows if row.case.group == group]
         if self.pending[group] == 0 and rows:
-            seconds = int(time.perf_counter() - self.start)
-            count = f"{sum(left == 0 for left in self.pending.values())}/{self.groups}"
-            terminal.write_line(f"{count:>7} {seconds // 60}:{seconds % 60:02}  {_headline(rows)}")
+            done, spent = sum(left == 0 for left in self.pending.values()), time.perf_counter() - self.start
+            left = spent / done * (self.groups - done)
+            counts = f"{done}/{self.groups}"
+            terminal.write_line(f"{counts:>8} {_clock(spent)}, {_clock(left)} left  {self._headline(rows)}")
 
-    # ---- tables ----
+    def _headline(self, rows: list[Row]) -> str:
+        """A group in one line: the best of fastact and the best of the others."""
+        case = rows[0].case
+        text = f"{case.operation} {case.workload.name}" + f" {case.dtype}" * (case.dtype != "float32")
+        text += f" {case.threads}" * (case.threads != "all")
+        timed = [row for row in rows if row.times and row.case.competitor != LIMIT]
+        for who in (True, False):
+            some = [row for row in timed if row.case.contestant.exact is who]
+            if some:
+                best = min(some, key=lambda row: row.seconds)
+                text += f"{': ' if who else '; '}{best.case.contestant.label} {duration(best.seconds)}"
+                text += f" ({best.share:.0%} of the limit)" if who and best.share else ""
+        failed = dict.fromkeys(row.case.contestant.label for row in rows if row.reason)
+        return text + (f"; FAILED: {', '.join(failed)}" if failed else "")
+
+    # ---- the end ----
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self.rows and not self.lines:
-            return
-        plain = not terminalreporter.hasmarkup
-        text = io.StringIO()
+        text, plain = io.StringIO(), not terminalreporter.hasmarkup
         colours = None if plain else "standard"
         console = Console(file=text, width=WIDTH, force_terminal=not plain, color_system=colours, highlight=False)
-        kinds = dict.fromkeys(row.case.kind for row in self.rows)
-        for kind in kinds:
-            console.print(*_tables(_title(*kind), [row for row in self.rows if row.case.kind == kind]), sep="\n")
-        if len({row.case.workload for row in self.rows}) > 1:
-            console.print(*_summary(kinds, self.rows), sep="\n")
+        tables = list(views(self.rows, self.baseline))
+        for table in tables:
+            console.print(*_shown(table), sep="\n")
         if self.rows:
-            console.print(LEGEND, markup=False)
+            console.print(LEGEND.format(self.baseline), markup=False)
         if self.lines:
             title = "Races: ratios of times, contestants taking turns; those over their target"
             console.print("", *line_tables(title, self.lines, misses_only=True), sep="\n")
-        if self.load > BUSY * available_cpus():
-            console.print(f"The machine was busy when the run began (load {self.load:.1f}): distrust the times.")
-        for label, why in absent().items():
-            console.print(f"not timed: {label} ({why})", markup=False)
+        notes = list(self._notes())
+        for note in notes:
+            console.print(note, markup=False)
         terminalreporter.section("fastact benchmarks")
         for line in text.getvalue().splitlines():
             terminalreporter.write_line(line.rstrip())
+        if self.folder and self.rows:
+            from .page import write_report  # matplotlib takes its time
+
+            terminalreporter.write_line(f"report: {write_report(self.folder, self.rows, tables, notes, self.baseline)}")
+
+    def _notes(self) -> Iterator[str]:
+        """What a reader has to know beside the figures."""
+        left = sum(self.pending.values())
+        if left and self.rows:
+            yield f"The run ended early: {left} of {len(self.cases)} cases are missing."
+        if self.load > BUSY * available_cpus():
+            yield f"The machine was busy when the run began (load {self.load:.1f}): distrust the times."
+        for row in self.rows:
+            if row.reason:
+                yield f"failed: {row.case.contestant.label} in {row.case.heat}: {row.reason}"
+        for label, why in absent().items():
+            yield f"not timed: {label} ({why})"
 
 
-def line_tables(title: str, lines: Iterable[Line], misses_only: bool = False) -> Iterator[Table]:
+def _shown(table: Table) -> Iterator[Text | RichTable]:
+    """One table for the terminal: grids of the same columns under their headings."""
+    yield Text(f"\n{table.title}", style="bold underline")
+    yield _grid(table, [("", [*table.columns], "dim")])
+    lines: list[tuple[str, list[str], str]] = []
+    for line in table.lines:
+        if not line.cells:
+            if lines:
+                yield _grid(table, lines)
+            lines = []
+            yield Text(line.label, style="bold")
+            continue
+        cells = [cell.text + "*" * cell.best for cell in line.cells]
+        lines.append((f"  {line.label}", cells, {"ours": "green", "limit": "dim"}.get(line.kind, "")))
+    yield _grid(table, lines)
+
+
+def _grid(table: Table, lines: list[tuple[str, list[str], str]]) -> RichTable:
+    grid = RichTable(box=None, show_header=False, pad_edge=False)
+    grid.add_column(no_wrap=True, width=17)
+    for index, name in enumerate(table.columns):
+        widest = max((len(line.cells[index].text) + 1 for line in table.lines if line.cells), default=0)
+        grid.add_column(no_wrap=True, width=max(widest, min(len(name), 12)), justify="right")
+    for label, cells, style in lines:
+        grid.add_row(label, *cells, style=style)
+    return grid
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def line_tables(title: str, lines: Iterable[Line], misses_only: bool = False) -> Iterator[RichTable]:
     """Every line of some races, marked where it misses its target, and what the kinds of them come to."""
     lines = list(lines)
-    table = Table("case", "who / against", title=title, box=None, title_justify="left", pad_edge=False)
+    table = RichTable("case", "who / against", title=title, box=None, title_justify="left", pad_edge=False)
     for name in ("time", "its time", "ratio", "target"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
@@ -160,7 +175,7 @@ def line_tables(title: str, lines: Iterable[Line], misses_only: bool = False) ->
             ratio = f"{line.ratio:.3f}{'*' if line.missed else ' '}"
             table.add_row(line.case, f"{line.name} / {line.baseline}", *figures, ratio, target)
     yield table
-    summary = Table("kind", title="\nSummary", box=None, title_justify="left", pad_edge=False)
+    summary = RichTable("kind", title="\nSummary", box=None, title_justify="left", pad_edge=False)
     for name in ("lines", "misses", "worst", "mean", "target"):
         summary.add_column(name, justify="right", no_wrap=True)
     for kind in dict.fromkeys(line.kind for line in lines):
@@ -179,112 +194,3 @@ def line_tables(title: str, lines: Iterable[Line], misses_only: bool = False) ->
 def amount(value: float, unit: str) -> str:
     """Seconds or bytes."""
     return duration(value) if unit == "s" else f"{value / 1024:.0f} KB"
-
-
-def duration(seconds: float) -> str:
-    """Three figures and a unit."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}" if seconds < 999.5 * scale else f"{seconds / scale:.0f} {unit}"
-    return f"{seconds / 1e-9:.0f} ns"
-
-
-def _headline(rows: list[Row]) -> str:
-    """A group in one line: the best of fastact and the best of the peers."""
-    case = rows[0].case
-    text = f"{case.operation} {case.workload.name}" + f" {case.dtype}" * (case.dtype != "float32")
-    text += " one thread" * (case.threads == "one")
-    ours = [row for row in rows if row.case.contestant.exact]
-    if ours:
-        best = min(ours, key=lambda row: row.seconds)
-        text += f": {best.case.contestant.label} {duration(best.seconds)}"
-        text += f", {best.share:.0%} of the limit" if best.share else ""
-        text += f", {best.speedup:.1f} x numpy" if best.speedup else ""
-    peers = [row for row in rows if not row.case.contestant.exact and row.case.competitor != BASELINE]
-    if peers:
-        best = min(peers, key=lambda row: row.seconds)
-        text += f"; {best.case.contestant.label} {duration(best.seconds)}"
-    return text
-
-
-def _title(operation: str, dtype: str, threads: str) -> str:
-    return f"{operation}, {dtype}, {_threads(threads_of(threads))}"
-
-
-def _threads(number: int) -> str:
-    return f"{number} thread" if number == 1 else f"{number} threads"
-
-
-def _tables(title: str, rows: list[Row]) -> Iterator[Text | Table]:
-    """One operation: a heading, then per workload the limit and the contestants."""
-    yield Text(f"\n{title}", style="bold underline")
-    yield _grid([name for form in HEADINGS for name in (form, "GB/s", "limit", "x np")], [])
-    for workload in dict.fromkeys(row.case.workload for row in rows):
-        cells = {(row.case.competitor, row.case.form): row for row in rows if row.case.workload == workload}
-        lines = [
-            (contestant, [cell for form in FORMS for cell in _cells(cells.get((name, form)))])
-            for name, contestant in CONTESTANTS.items()
-        ]
-        some = next(iter(cells.values()))
-        yield Text(str(workload), style="bold")
-        if some.limit:
-            memory = f"  memory limit: {duration(some.limit.seconds)}, {_rate(some.nbytes, some.limit.seconds)} GB/s"
-            yield Text(f"{memory} ({some.limit.stores} stores, {_threads(some.limit.threads)})", style="dim")
-        yield _grid([], lines)
-
-
-def _summary(kinds: Iterable[tuple[str, str, str]], rows: list[Row]) -> Iterator[Text | Table]:
-    """Geometric means over the workloads."""
-    yield Text("\nSummary: geometric means over the workloads", style="bold underline")
-    yield _grid([name for form in HEADINGS for name in (form, "", "limit", "x np")], [])
-    for kind in kinds:
-        lines = []
-        for name, contestant in CONTESTANTS.items():
-            cells: list[str] = []
-            for form in FORMS:
-                same = [row for row in rows if row.case.kind == kind]
-                same = [row for row in same if (row.case.competitor, row.case.form) == (name, form)]
-                cells += [
-                    "",
-                    "",
-                    _mean((r.share for r in same), "{:.0%}".format),
-                    _mean((r.speedup for r in same), _ratio),
-                ]
-            lines.append((contestant, cells))
-        yield Text(_title(*kind), style="bold")
-        yield _grid([], lines)
-
-
-def _grid(headings: list[str], lines: list[tuple[Contestant, list[str]]]) -> Table:
-    """Lines of figures; every grid has the same columns, so that they stand under each other."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True, width=17)
-    for width in (8, 5, 5, 5) * len(FORMS):
-        table.add_column(no_wrap=True, width=width, justify="right")
-    if headings:
-        table.add_row("", *headings, style="dim")
-    for contestant, cells in lines:
-        if any(cells):
-            table.add_row(f"  {contestant.label}", *cells, style="green" if contestant.exact else "")
-    return table
-
-
-def _cells(row: Row | None) -> list[str]:
-    if row is None:
-        return [""] * 4
-    share = "-" if row.share is None else f"{row.share:.0%}"
-    speedup = "-" if row.speedup is None else _ratio(row.speedup)
-    return [duration(row.seconds), _rate(row.nbytes, row.seconds), share, speedup]
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
-
-
-def _rate(nbytes: int, seconds: float) -> str:
-    return f"{nbytes / seconds / 1e9:.1f}"
-
-
-def _mean(values: Iterable[float | None], write: Callable[[float], str]) -> str:
-    present = [value for value in values if value]
-    return write(geometric_mean(present)) if present else ""

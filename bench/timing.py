@@ -1,46 +1,31 @@
-"""How a case is timed within a budget, how contestants take turns, and the memory limit they are held against.
+"""How contestants take turns: rounds within a budget, nobody's threads spinning while another is timed.
 
-The first call compiles, allocates and starts thread pools, so it is never timed; what follows it estimates
-one call and fixes rounds and iterations such that a case costs about `BUDGET` seconds.  A figure that is a
-ratio comes from `take_turns`: the contestants alternate, and the ratio is the median of the rounds' ratios,
-so that a machine that drifts slows down both sides of it.  The limit of a single case is a plain copy (one
-input) or add (two inputs) over arrays of the same size, by fastact's own vector code: the best of ordinary
-and streaming stores with one thread and with as many as the contestants may use, less the cost of the call
-itself.  Where the call is nearly all of it, there is no limit to speak of.
+The first call compiles, allocates and starts thread pools, so it is never timed; what follows it estimates one call
+and fixes how often a round repeats it.  The contestants alternate, and a ratio is the median of the rounds' ratios,
+so that a machine that drifts slows down both sides of it.  `plan` is for a test of pytest-benchmark's own that times a
+single call.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from timeit import Timer
 from typing import Any
 
-import numpy as np
-
-import fastact
-from fastact import _limit
-
 BUDGET = 0.1  # seconds of timing per case
 ROUND = 0.5e-3  # a round repeats a shorter call until it lasts about this long
 ROUNDS = (3, 150)  # the least and the most; the median needs no more
-LONGEST = 1.0  # seconds after which a case ends early: on a busy machine a call may take a thousand times the estimate
 LEAST = 1.25  # a loop that takes less than this many empty calls says nothing about memory
-REST = 0.01  # seconds for the previous contestant's spinning threads to go to sleep
 TICK = 0.005  # seconds; the kernel books a running thread's time every 4 ms where it ticks 250 times a second
 # Untimed calls before a turn's timed ones, by the length of a call in seconds: after somebody else's streaming stores
 # arrays of 4 to 16 MB take three calls to be back in their cache, and what takes long passes through it anyway.
 WARMING = ((0.005, 3), (0.05, 1))
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The time that memory alone takes for one traffic, and how it was reached."""
-
-    seconds: float
-    stores: str  # "ordinary" or "streaming"
-    threads: int
+# Seconds of calls before a turn of several threads: a kernel that packs threads on few virtual processors, as this
+# machine's does, leaves one that was woken behind its waker for up to 8 ms, and nobody's steady state is that.
+AWAKE = 0.01
 
 
 class Statement:
@@ -120,7 +105,8 @@ def take_turns(
             if resting:
                 rest()
             with session(name):
-                timers[name].timeit(next((calls for seconds, calls in WARMING if once[name] < seconds), 0))
+                untimed = next((least for seconds, least in WARMING if once[name] < seconds), 0)
+                timers[name].timeit(max(untimed, math.ceil(AWAKE / once[name])) if resting and untimed else untimed)
                 times[name].append(timers[name].timeit(iterations) / iterations)
         order.reverse()  # nobody always comes after the same one
     return Turns(times)
@@ -153,51 +139,6 @@ def plan(call: Callable[[], object], budget: float = BUDGET) -> tuple[int, int]:
     iterations = max(1, round(ROUND / once))
     least, most = ROUNDS
     return min(max(int(budget / (iterations * once)), least), most), iterations
-
-
-class OutOfTime(BaseException):
-    """Ends a case between two rounds; no Exception, which pytest-benchmark would take for a failure."""
-
-
-def deadline(seconds: float = LONGEST) -> Callable[[], None]:
-    """A function to call after each round, which raises OutOfTime when it is time to stop."""
-    end = time.perf_counter() + seconds
-
-    def check_time() -> None:
-        if time.perf_counter() > end:
-            raise OutOfTime
-
-    return check_time
-
-
-def median(call: Callable[[], object], budget: float = BUDGET) -> float:
-    """The median time of one call, without pytest-benchmark."""
-    rounds, iterations = plan(call, budget)
-    check_time, times = deadline(), []
-    with suppress(OutOfTime):
-        for _ in range(rounds):
-            times.append(_elapsed(call, iterations))
-            check_time()
-    return statistics.median(times) / iterations
-
-
-def memory_limit(n_inputs: int, nbytes: int, threads: int) -> Limit | None:
-    """The limit for n_inputs arrays read and one written, each of nbytes; None without a compiled backend."""
-    if fastact.available_backends() == ("numpy",):
-        return None
-
-    def measure(size: int, stream: bool, n: int) -> float:
-        arrays = [np.ones(size, np.float32) for _ in range(n_inputs + 1)]
-        return median(_limit.Traffic(*arrays, stream=stream, n_threads=n).run, BUDGET / 4)
-
-    time.sleep(REST)
-    variants = [(stream, n) for stream in (False, True) for n in sorted({1, threads})]
-    size = max(1, nbytes // 4)
-    seconds, stream, n = min((measure(size, *variant), *variant) for variant in variants)
-    overhead = measure(1, False, 1)
-    if seconds < LEAST * overhead:
-        return None
-    return Limit(seconds - overhead, "streaming" if stream else "ordinary", n)
 
 
 def _elapsed(call: Callable[[], object] | Timer, times: int) -> float:

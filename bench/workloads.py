@@ -15,6 +15,7 @@ import numpy as np
 from fastact._operations import OPERATIONS, Operation
 
 ALPHA_FORMS = ("shared", "channel", "full")
+PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy")
 SMALL = 2**16  # elements of a workload in an untimed run
 
 
@@ -27,6 +28,8 @@ class Workload:
     channel_axis: int
     alpha: str  # one of ALPHA_FORMS; "full" is one alpha per element of a sample
     origin: str
+    part: str = "workloads"  # of the comparison: one of PARTS
+    offset: float = 0.0  # of x's normal values: the mix of signs
 
     @property
     def alpha_shape(self) -> tuple[int, ...]:
@@ -75,6 +78,23 @@ WORKLOADS = (
     Workload("espnet_b2_nhwc", (1, 128, 256, 131), 3, "channel", "ESPNet: channels last, a prime number of channels"),
     Workload("monai_unet3d", (4, 16, 48, 48, 48), 1, "shared", "MONAI 3-D U-Net: 5-D, memory-bound"),
 )
+# The same operation over n: 16 channels of one image.  In powers of four from one register to above the caches.
+SIZES = tuple(
+    Workload(f"n_{16 << shift}", (1, 16, 1 << shift), 1, "channel", "size sweep", "sizes") for shift in range(0, 21, 2)
+)
+# What a branch costs: every sign positive with probability 0.16, 0.5 and 0.84.
+SIGNS = tuple(
+    Workload(f"offset_{name}", (1, 64, 56, 56), 1, "channel", "sign mixes", "signs", offset)
+    for name, offset in (("minus_1", -1.0), ("0", 0.0), ("plus_1", 1.0))
+)
+SCALING = (
+    Workload("scaling_memory", (8, 64, 112, 112), 1, "channel", "thread scaling, 25 MB an array", "threads"),
+    Workload("scaling_cache", (1, 64, 56, 56), 1, "channel", "thread scaling, 0.8 MB an array", "threads"),
+)
+ACCURACY = (
+    Workload("sums_of_25088", (8, 16, 56, 56), 1, "channel", "error of dalpha", "accuracy"),
+    Workload("sum_of_401408", (8, 16, 56, 56), 1, "shared", "error of dalpha", "accuracy"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,7 @@ def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.
     scale = 1 if np.dtype(dtype).kind == "f" else 20
     generated = np.float64 if dtype == "float64" else np.float32
     x, dy = ((scale * rng.standard_normal(workload.shape, dtype=generated)).astype(dtype, copy=False) for _ in range(2))
+    x += np.dtype(dtype).type(scale * workload.offset)
     return x, dy, rng.uniform(0.05, 0.6, workload.alpha_shape).astype(dtype)
 
 

@@ -18,8 +18,8 @@ from ._operations import OPERATIONS, Operation
 __all__ = ["backward", "elementwise", "levels", "use_level"]
 
 # A second thread costs 1.6 us: its start, the wait for it, lines that change hands.  A core moves 50 to 100 GB/s out of
-# its L2.  Measured, two threads against one, by the bytes of a call: relu 1.62 at 128 KB, 0.82 at 256 KB; prelu_backward
-# 1.0 at 192 KB, 0.76 at 384 KB.
+# its L2.  Measured, two threads against one, by the bytes of a call: relu 1.62 at 128 KB, 0.82 at 256 KB;
+# prelu_backward 1.0 at 192 KB, 0.76 at 384 KB.
 BYTES_PER_THREAD = 128 << 10
 BYTES_PER_SUMMING_THREAD = 192 << 10
 # Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a

@@ -1,0 +1,167 @@
+"""The comparison as its users run it: options, what happens to a contestant that fails, the report, two saved runs.
+
+Each test is a run of pytest in a process of its own, on one small workload.  The page is read as text, and where there
+is a Chromium it is opened in it without a network.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastact
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif("cython" not in fastact.available_backends(), reason="tried with the Cython variant")
+SMALL = ("--workload", "mobilefacenet_128x28", "--contestant", "limit,fastact_cython,numpy")
+
+
+def run(*arguments, timeout=300, **variables):
+    """Pytest on the benchmarks."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=os.environ | variables
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--contestant", "nobody"), ("unknown contestant 'nobody'", "fastact_cython", "onednn", "textbook_numba")),
+        (("--workload", "nothing"), ("unknown workload 'nothing'", "arcface_r50_stem", "Conv-TasNet", "signs")),
+        (("--baseline", "nobody"), ("unknown baseline 'nobody'", "numpy", "torch")),
+        (("--quick", "--full"), ("exclude each other",)),
+        (("--shape", "4,4", "--workload", "models"), ("--shape takes the place",)),
+    ],
+)
+def test_unknown_names_list_the_known(arguments, words):
+    done = run(*arguments)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_report_and_saved_run(tmp_path):
+    """Tables, a page that loads nothing from anywhere, plots as files, and figures in the saved run."""
+    saved = tmp_path / "run.json"
+    done = run(f"--report={tmp_path}/page", "--quick", *SMALL, f"--benchmark-json={saved}")
+    assert done.returncode == 0, done.stdout
+    for word in ("prelu_backward, float32", "fastact cython", "limit", "+-", "x np", " left  "):
+        assert word in done.stdout
+    assert "\x1b" not in done.stdout  # piped: plain
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.count("<svg") == len(list((tmp_path / "page").glob("*.svg"))) >= 4
+    assert len(list((tmp_path / "page").glob("*.png"))) == page.count("<svg")
+    for outside in ("src=", "<link", "@import", "url(http"):
+        assert outside not in page
+    if browser := shutil.which("chromium") or shutil.which("google-chrome"):
+        address = (tmp_path / "page" / "index.html").as_uri()
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+        command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", address]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        assert shown.count("</svg>") == page.count("<svg")
+        assert "fastact cython" in shown and "</table>" in shown
+    info = {b["name"]: b["extra_info"] for b in json.loads(saved.read_text())["benchmarks"]}
+    ours = info["test_operation[prelu-mobilefacenet_128x28-fastact_cython-fresh-all-float32]"]
+    assert ours["speedup_over_numpy"] > 1
+    assert ours["spread"] >= 0
+
+
+FAILING = """
+import pytest
+from bench import contestants
+def wrong(self, task, out):
+    return lambda: task.x + 1
+def broken(self, task, out):
+    raise OSError("the disk is on fire")
+contestants.NumPy.relu, contestants.NumExpr.missing = wrong, lambda self: ""
+contestants.NumExpr.relu_backward = broken
+"""
+
+
+def test_who_fails_is_shown_and_stops_nobody(tmp_path):
+    plugin = tmp_path / "failing.py"
+    plugin.write_text(FAILING)
+    arguments = ("--quick", "--workload", "gtcrn_stream", "--contestant", "limit,fastact_cython,numpy,numexpr")
+    done = run(*arguments, "-p", "failing", "-k", "relu and not prelu", PYTHONPATH=str(tmp_path))
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "numpy in relu gtcrn_stream float32 all fresh: WrongResult: " in done.stdout
+    assert "numexpr in relu_backward gtcrn_stream float32 all fresh: OSError: the disk is on fire" in done.stdout
+    assert "fastact cython" in done.stdout.split("fastact benchmarks")[1]
+
+
+INTERRUPTED = """
+import bench.heats
+run_heat, count = bench.heats.run_heat, 0
+def third(cases, effort):
+    global count
+    count += 1
+    if count == 3:
+        raise KeyboardInterrupt
+    return run_heat(cases, effort)
+bench.heats.run_heat = third
+"""
+
+
+def test_an_interrupted_run_keeps_what_is_done(tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    saved = tmp_path / "run.json"
+    done = run("--quick", *SMALL, "-p", "interrupted", f"--benchmark-json={saved}", PYTHONPATH=str(tmp_path))
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
+    assert "The run ended early" in done.stdout
+    assert "fastact cython" in done.stdout.split("fastact benchmarks")[1]
+    assert len(json.loads(saved.read_text())["benchmarks"]) >= 4
+
+
+def compare(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "bench.compare", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def saved_run(path, factor, peers):
+    """A run of two cases; the second one's time is multiplied."""
+    benchmarks = [
+        {"name": f"test_operation[relu-a-{name}-fresh-all-float32]", "extra_info": {"share_of_limit": share},
+         "stats": {"median": median, "iqr": median / 100, "rounds": 9}}
+        for name, median, share in (("numpy", 1e-3, 0.5), ("fastact_cython", 1e-4 * factor, 1.0 / factor))
+    ]  # fmt: skip
+    path.write_text(json.dumps({"machine_info": {"peers": {"torch": peers}}, "benchmarks": benchmarks}))
+    return path
+
+
+def test_two_saved_runs(tmp_path):
+    """What got slower beyond the noise is told, with what else changed; a file that is no run is an error."""
+    before, same = saved_run(tmp_path / "before.json", 1.0, "2"), saved_run(tmp_path / "same.json", 1.02, "2")
+    after = saved_run(tmp_path / "after.json", 1.2, "3")
+    assert compare(before, same).returncode == 0
+    done = compare(before, after)
+    assert done.returncode == 1
+    assert "SLOWER" in done.stdout and "1.20" in done.stdout and "peers torch: 2 -> 3" in done.stdout
+    assert "1 slower, 0 faster" in done.stdout
+    assert "faster" in compare(after, before).stdout
+    (tmp_path / "page.html").write_text("<html>")
+    assert "no saved run" in compare(before, tmp_path / "page.html").stderr
+
+
+def test_textbook_loops_are_right():
+    """The first attempts in Numba and, where it can be built, in Cython take part as everybody does."""
+    names = [name for name, module in (("textbook_numba", "numba"), ("textbook_cython", "Cython")) if _found(module)]
+    if not names:
+        pytest.skip("neither Numba nor Cython here")
+    for name in names:
+        done = run("--quick", "--workload", "mobilefacenet_128x28,facemesh_stem_nhwc", "--contestant", f"{name},numpy")
+        assert done.returncode == 0, done.stdout
+        assert name.replace("_", " ") in done.stdout
+
+
+def _found(module):
+    return "numba" in fastact.available_backends() if module == "numba" else _importable(module)
+
+
+def _importable(module):
+    done = subprocess.run([sys.executable, "-c", f"import {module}, setuptools"], capture_output=True)
+    return done.returncode == 0
