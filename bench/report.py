@@ -152,7 +152,7 @@ def _grid(table: Table, lines: list[tuple[str, list[str], str]]) -> RichTable:
     grid.add_column(no_wrap=True, width=17)
     for index, name in enumerate(table.columns):
         widest = max((len(line.cells[index].text) + 1 for line in table.lines if line.cells), default=0)
-        grid.add_column(no_wrap=True, width=max(widest, min(len(name), 12)), justify="right")
+        grid.add_column(no_wrap=True, width=max(widest, min(len(name), 14)), justify="right")
     for label, cells, style in lines:
         grid.add_row(label, *cells, style=style)
     return grid

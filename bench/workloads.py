@@ -92,8 +92,8 @@ SCALING = (
     Workload("scaling_cache", (1, 64, 56, 56), 1, "channel", "thread scaling, 0.8 MB an array", "threads"),
 )
 ACCURACY = (
-    Workload("sums_of_25088", (8, 16, 56, 56), 1, "channel", "error of dalpha", "accuracy"),
-    Workload("sum_of_401408", (8, 16, 56, 56), 1, "shared", "error of dalpha", "accuracy"),
+    Workload("16_sums", (8, 16, 56, 56), 1, "channel", "error of dalpha", "accuracy"),
+    Workload("1_sum", (8, 16, 56, 56), 1, "shared", "error of dalpha", "accuracy"),
 )
 
 
