@@ -111,6 +111,8 @@ MUTANTS = [
            "if (!fa_change(&fa_pool[i], fresh ? FA_EMPTY : FA_IDLE, FA_TAKEN)) continue;",
            "if (fresh ? !fa_change(&fa_pool[i], FA_EMPTY, FA_TAKEN) : fa_pool[i].state == FA_EMPTY) continue;"),
     Mutant("team: nobody waits for the helpers", TEAM, "!= FA_TAKEN) fa_await(p, FA_DONE);", "!= FA_TAKEN) ;"),
+    Mutant("team: a helper rounds as whoever started it", TEAM,
+           "if (p->mode != fa_get_mode()) fa_set_mode(p->mode);", ""),
     Mutant("team: a sleeper is not woken", TEAM, "if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) {", "if (0) {"),
     Mutant("team: what the caller took is done by the helper as well", TEAM,
            "if (!fa_change(p, FA_WORK, FA_BUSY)) continue;", "p->state = FA_BUSY;"),

@@ -23,7 +23,14 @@ ADDRESS = {
     "PYTHONMALLOC": "malloc",  # else one of Python's arenas hides what lies beyond a small object
 }
 # Not under AddressSanitizer: tests of address space and of recycled memory (off here), and of whole installations.
-APART = ("test_memory.py", "test_buffers.py", "test_example.py", "test_without_compiler.py", "test_free_threaded.py")
+APART = (
+    "test_memory.py",
+    "test_buffers.py",
+    "test_example.py",
+    "test_without_compiler.py",
+    "test_free_threaded.py",
+    "test_comparison.py",
+)
 THREAD = {"TSAN_OPTIONS": "halt_on_error=0:exitcode=66:history_size=4", "FASTACT_NUM_THREADS": "3"}
 
 

@@ -8,6 +8,8 @@ What hangs runs into the timeout of helpers.python.
 import ctypes
 import multiprocessing
 import os
+import platform
+import sys
 import threading
 import time
 from pathlib import Path
@@ -70,6 +72,43 @@ def test_teams_share_the_processors():
     for caller in callers:
         caller.join()
     assert most <= len(callers) + _cpu.cores() - 1
+
+
+FLUSHING = """
+import ctypes, sys, threading
+import numpy as np, fastact
+fenv = (ctypes.c_ubyte * 64)()
+libm = ctypes.CDLL("libm.so.6")
+def flushing(work):
+    libm.fegetenv(ctypes.byref(fenv))
+    mode = (ctypes.c_ubyte * 64)(*fenv)
+    ctypes.c_uint32.from_buffer(mode, 28).value |= 0x8040  # MXCSR, after the x87 environment: flush to zero, both ways
+    libm.fesetenv(ctypes.byref(mode))
+    try:
+        return work()
+    finally:
+        libm.fesetenv(ctypes.byref(fenv))
+x = np.linspace(-1e-38, 1e-38, 1 << 20, dtype="f4")
+backend = sys.argv[1]
+def call(n):
+    return fastact.prelu(x, 0.25, backend=backend, n_threads=n).tobytes()
+other = []
+thread = threading.Thread(target=lambda: other.extend(flushing(lambda: [call(2), call(1)])))
+thread.start()
+thread.join()
+same = all(call(2) == call(1) for _ in range(50))
+print(other[0] == other[1], other[0] != call(1), same)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or sys.platform != "linux", reason="sets MXCSR")
+@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.parametrize("backend", ["cython", "numba"])
+def test_helpers_round_and_flush_as_their_caller(backend):
+    """Whoever started them: a call under flush-to-zero leaves no trace in anybody else's."""
+    if _backends.missing(backend):
+        pytest.skip(_backends.missing(backend))
+    assert output_of(FLUSHING, backend) == "True True True"
 
 
 CHILD = """

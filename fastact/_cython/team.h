@@ -12,11 +12,13 @@
 typedef void (*fa_share)(const void *work, int share, int shares);
 
 #if defined(__unix__) || defined(__APPLE__)
+#include <ctype.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -32,13 +34,34 @@ enum {
 };
 enum { FA_EMPTY, FA_IDLE, FA_TAKEN, FA_WORK, FA_BUSY, FA_DONE };
 
+/* How a thread rounds, and whether it flushes denormals: a helper works in its caller's mode, whoever started it. */
+#if defined(__x86_64__) || defined(__i386__)
+typedef unsigned fa_mode;
+static inline fa_mode fa_get_mode(void) { return __builtin_ia32_stmxcsr() & ~0x3fu; }   /* without what has happened */
+static inline void fa_set_mode(fa_mode mode) { __builtin_ia32_ldmxcsr(mode); }
+#elif defined(__aarch64__)
+typedef unsigned long fa_mode;
+static inline fa_mode fa_get_mode(void)
+{
+    fa_mode mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+}
+static inline void fa_set_mode(fa_mode mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+typedef int fa_mode;
+static inline fa_mode fa_get_mode(void) { return 0; }
+static inline void fa_set_mode(fa_mode mode) { (void)mode; }
+#endif
+
 struct fa_place {
     int state;
     int sleepers;               /* of the helper and its caller, those that sleep until `state` changes */
     int share, shares;
     fa_share run;
     const void *work;
-    char lines[96];             /* a place to itself: processors fetch lines in pairs */
+    fa_mode mode;
+    char lines[88];             /* a place to itself: processors fetch lines in pairs */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
 #ifdef __linux__
@@ -109,7 +132,7 @@ static void fa_set(struct fa_place *p, int state)
     __atomic_store_n(&p->state, state, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&p->mutex);
-        if (state == FA_WORK) fa_send(p);
+        if (state == FA_WORK && __atomic_load_n(&p->sleepers, __ATOMIC_RELAXED)) fa_send(p);     /* it may be up by now */
         pthread_cond_broadcast(&p->changed);
         pthread_mutex_unlock(&p->mutex);
     }
@@ -156,6 +179,7 @@ static void *fa_help(void *place)
     for (;;) {
         fa_await(p, FA_WORK);
         if (!fa_change(p, FA_WORK, FA_BUSY)) continue;
+        if (p->mode != fa_get_mode()) fa_set_mode(p->mode);
         p->run(p->work, p->share, p->shares);
         fa_set(p, FA_DONE);
     }
@@ -209,12 +233,14 @@ static void fa_gather(struct fa_team *team, int wanted, int bound)
 static void fa_run(const struct fa_team *team, fa_share run, const void *work)
 {
     int i, shares = team->helpers + 1;
+    const fa_mode mode = shares > 1 ? fa_get_mode() : 0;
     for (i = 0; i < team->helpers; i++) {
         struct fa_place *p = &fa_pool[team->place[i]];
         p->run = run;
         p->work = work;
         p->share = i + 1;
         p->shares = shares;
+        p->mode = mode;
         fa_set(p, FA_WORK);
     }
     run(work, 0, shares);
@@ -245,7 +271,8 @@ static void fa_in_child(void)
 static int fa_prepare(void)
 {
     const char *policy = getenv("OMP_WAIT_POLICY");     /* what people know for this from OpenMP */
-    if (policy && (!strcmp(policy, "passive") || !strcmp(policy, "PASSIVE"))) fa_spin_ns = 0;
+    while (policy && isspace((unsigned char)*policy)) policy++;
+    if (policy && !strncasecmp(policy, "passive", 7)) fa_spin_ns = 0;
     return pthread_atfork(NULL, NULL, fa_in_child);
 }
 
