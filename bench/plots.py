@@ -67,15 +67,20 @@ def _style(name: str) -> dict:
     return {"color": COLOURS[name], "lw": 2.2 if name in THICK else 1.2, "label": _label(name)}
 
 
-def _bars(panel: Axes, values: dict[str, float], text: str) -> None:
+def _bars(panel: Axes, values: dict[str, float], unit: str = "") -> None:
     """A bar for each contestant, its figure beside it, the first on top."""
     names = list(values)[::-1]
     found = panel.barh([_label(n) for n in names], [values[n] for n in names], color=[COLOURS[n] for n in names])
-    panel.bar_label(found, [text.format(values[name]) for name in names], fontsize=7.5, padding=2)
+    panel.bar_label(found, [f"{_figures(values[name])}{unit}" for name in names], fontsize=7.5, padding=2)
     panel.tick_params(axis="y", length=0, labelsize=8)
     panel.tick_params(axis="x", labelsize=8)
     panel.margins(x=0.18)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _figures(value: float) -> str:
+    """Three figures, never an exponent."""
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
 def _legend(figure: Figure, panel: Axes) -> None:
@@ -97,7 +102,7 @@ def share_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
         everybody = [name for name in _named(same) if name != LIMIT]
         for panel, workload in zip(panels.flat, workloads, strict=False):
             found = {row.case.competitor: 100 * row.share for row in same if row.case.workload == workload}
-            _bars(panel, {name: found.get(name, 0.0) for name in everybody}, "{:.0f} %")
+            _bars(panel, {name: round(found.get(name, 0.0)) for name in everybody}, " %")
             panel.axvline(100, color="black", lw=0.8, ls=":")
             panel.set_xlim(0, max(118, 1.18 * max(found.values())))
             panel.set_title(f"{workload.name}\n{','.join(map(str, workload.shape))}", fontsize=8.5)
@@ -125,10 +130,10 @@ def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
             values = {
                 name: 1e3 * found[title, model.name, name] for name in COLOURS if (title, model.name, name) in found
             }
-            _bars(panel, values, "{:.3g}")
+            _bars(panel, values)
             panel.set_xscale("log")
             panel.margins(x=0.3)
-            panel.set_title(f"{model.name}, {title}\nms per {model.unit}, {model.count} layers", fontsize=8.5)
+            panel.set_title(f"{model.name}, {model.count} layers\n{title}, ms per {model.unit}", fontsize=8.5)
     figure.suptitle("What whole models spend in PReLU, batch 1, float32")
     yield "models", "Sums over the models' real layers; the axes are logarithmic.", figure
 
@@ -176,11 +181,11 @@ def sign_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
                 panel.plot(list(times), [t / times[0.0] for t in times.values()], marker="o", ms=4, **_style(name))
         panel.set(title=operation, xticks=(-1, 0, 1), xlabel="offset of x", yscale="log")
         panel.grid(alpha=0.25)
-    ticks = (0.5, 0.7, 1, 1.5, 2, 3)
+    ticks = (0.3, 0.5, 1, 2, 3, 5)
     panels[0][0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     panels[0][0].minorticks_off()
     panels[0][0].set_ylabel("time / time at offset 0")
-    _legend(figure, panels[0][-1])
+    _legend(figure, panels[0][0])
     figure.suptitle("Sign mixes: what a branch costs")
     yield (
         "signs",
@@ -272,7 +277,7 @@ def small_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     )
     for panel, operation in zip(panels[0], operations, strict=True):
         found = {row.case.competitor: 1e6 * row.seconds for row in rows if row.case.operation == operation}
-        _bars(panel, {name: found[name] for name in COLOURS if name in found}, "{:.3g}")
+        _bars(panel, {name: found[name] for name in COLOURS if name in found})
         panel.set_xscale("log")
         panel.margins(x=0.3)
         panel.set(title=operation, xlabel="us per call")
