@@ -1,6 +1,7 @@
-"""The report of a run: one page that needs nothing else, and its plots as PNG and SVG beside it.
+"""The report of a run: one page that needs nothing else; beside it its tables as Markdown, its plots as PNG and SVG.
 
 Tables are views.py's, plots are plots.py's; they stand in the page as SVG, so that it opens anywhere without a network.
+The Markdown is for a document or an issue's thread: `docs/results/tables.md` is one of them.
 """
 
 import html
@@ -38,7 +39,7 @@ for all, or given for all), takes turns with the others while nobody's idle thre
 reference before. Times are medians over the rounds; +- is half the distance between the quartiles. "limit" is a copy
 (one input) or an add (two inputs) of the same traffic in the package's own vector code, the best of ordinary and
 streaming stores and of one and all threads; a share of 100 % is as fast as memory, or the cache that holds the arrays,
-allows. * marks whom nobody beats by more than 3 %. The machine may be shared with others: read ratios, not times."""
+allows. Marked (*, bold) is whom nobody beats by more than 3 %. The machine may be shared: read ratios, not times."""
 
 
 def write_report(folder: Path, rows: list[Row], tables: list[Table], notes: list[str], baseline: str) -> Path:
@@ -54,6 +55,7 @@ def write_report(folder: Path, rows: list[Row], tables: list[Table], notes: list
         plt.close(figure)
     page = folder / "index.html"
     page.write_text(_page(figures, tables, notes, baseline), encoding="utf-8")
+    (folder / "tables.md").write_text(_markdown(tables, notes, baseline), encoding="utf-8")
     return page
 
 
@@ -97,6 +99,22 @@ def _line(line: Line, columns: int) -> str:
         return f"<tr class=head><td colspan={columns + 1}>{html.escape(line.label)}</td></tr>"
     cells = "".join(f"<td{' class=best' * cell.best}>{html.escape(cell.text)}</td>" for cell in line.cells)
     return f'<tr class="{line.kind}"><td>{html.escape(line.label)}</td>{cells}</tr>'
+
+
+def _markdown(tables: list[Table], notes: list[str], baseline: str) -> str:
+    parts = [f"# ReLU and PReLU on this CPU, forward and backward\n\n{READING} Ratios are to {baseline}.", *notes]
+    machine = "\n".join(f"| {key} | {text} |" for key, text in facts())
+    parts += ["\n".join(_markdown_table(table)) for table in tables] + [f"## Machine\n\n| | |\n|---|---|\n{machine}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> Iterator[str]:
+    yield f"## {table.title}\n"
+    yield f"| | {' | '.join(table.columns)} |"
+    yield "|---|" + "---:|" * len(table.columns)
+    for line in table.lines:
+        cells = [f"**{cell.text}**" if cell.best else cell.text for cell in line.cells]
+        yield f"| {' | '.join([line.label, *cells] if cells else [f'**{line.label}**'] + [''] * len(table.columns))} |"
 
 
 def facts() -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ COLOURS = {  # the first are thick
     LIMIT: "black",
     "fastact_numpy": "#c7c7c7",
     "numpy": "#7f7f7f",
+    "numpy_best": "#4d4d4d",
     "numexpr": "#8c564b",
     "textbook_numba": "#bcbd22",
     "textbook_cython": "#e377c2",

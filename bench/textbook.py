@@ -8,10 +8,7 @@ columns of one.  `textbook.pyx`, the same loops, is built when it is first asked
 """
 
 import importlib.util
-import math
-import os
 import sys
-import tempfile
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -65,27 +62,17 @@ def prelu_backward(dy, x, alpha, dx, dalpha):
     return dx, dalpha
 
 
-def flatten(task: Task, array: np.ndarray) -> np.ndarray:
-    """x, dy or a result as (rows, channels, columns)."""
-    workload = task.workload
-    if workload.alpha == "shared":
-        return array.reshape(1, 1, -1)
-    axis = workload.channel_axis
-    before, after = workload.shape[:axis], workload.shape[axis + 1 :]
-    return array.reshape(math.prod(before), workload.shape[axis], math.prod(after))
-
-
 def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **keywords: Any) -> Any:
     """A call of the operation's loop, with new results or given ones."""
     function = partial(getattr(functions, task.op.name), **keywords)
     if task.op.alpha:
-        operands = [flatten(task, getattr(task, name)) for name in task.op.reads] + [task.alpha.reshape(-1)]
+        operands = [task.by_channel(getattr(task, name)) for name in task.op.reads] + [task.alpha.reshape(-1)]
     else:
         operands = [getattr(task, name).reshape(-1) for name in task.op.reads]
 
     def call() -> tuple[np.ndarray, ...]:
         results = out or [np.empty_like(like) for like in (task.x, task.alpha)[: len(task.op.writes)]]
-        flat = [flatten(task, results[0]) if task.op.alpha else results[0].reshape(-1)]
+        flat = [task.by_channel(results[0]) if task.op.alpha else results[0].reshape(-1)]
         function(*operands, *flat, *(r.reshape(-1) for r in results[1:]))
         return tuple(results)
 
@@ -94,12 +81,12 @@ def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **ke
 
 @lru_cache
 def compiled() -> ModuleType:
-    """textbook.pyx as a module, built in a folder of the user's own."""
+    """textbook.pyx as a module, built beside the checkout's other builds."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
     source = Path(__file__).with_name("textbook.pyx")
-    folder = Path(tempfile.gettempdir()) / f"fastact-textbook-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    folder = source.parents[1] / "build" / "textbook"  # not in a shared folder for temporary files: it is imported
     openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
     extension = Extension("textbook", [str(source)], extra_compile_args=["-O3", *openmp], extra_link_args=openmp)
     built = Distribution(

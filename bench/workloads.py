@@ -113,6 +113,13 @@ class Task:
         """The traffic of one pass: every array of x's size read or written once."""
         return (len(self.op.reads) + 1) * self.x.nbytes
 
+    def by_channel(self, array: np.ndarray) -> np.ndarray:
+        """An array of x's shape as (rows, channels, columns); one slope for all is one channel."""
+        shape, axis = self.x.shape, self.workload.channel_axis
+        if self.workload.alpha == "shared":
+            return array.reshape(1, 1, -1)
+        return array.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+
 
 @lru_cache(maxsize=1)
 def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

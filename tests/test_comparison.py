@@ -57,6 +57,7 @@ def test_report_and_saved_run(tmp_path):
     assert len(list((tmp_path / "page").glob("*.png"))) == page.count("<svg")
     for outside in ("src=", "<link", "@import", "url(http"):
         assert outside not in page
+    assert page.count("<table>") == (tmp_path / "page" / "tables.md").read_text().count("\n## ") >= 5
     if browser := shutil.which("chromium") or shutil.which("google-chrome"):
         address = (tmp_path / "page" / "index.html").as_uri()
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
