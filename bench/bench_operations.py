@@ -20,6 +20,7 @@ CLOCK = Clock()
 
 
 @pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # by somebody who is out, or interrupted
 def test_operation(benchmark: Any, case: Case, report: Report, heats: Heats) -> None:
     benchmark.group = case.heat
     if not benchmark.enabled:

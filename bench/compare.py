@@ -1,8 +1,8 @@
 """What changed between two saved runs, beyond the noise: `python -m bench.compare BEFORE AFTER`.
 
-Runs are files of pytest-benchmark's (`--benchmark-save`, `--benchmark-json`).  A case's time is set against the memory
-limit's in the same heat where there is one, because machines drift and the limit drifts with them; a change is told
-from the noise by the standard errors of the medians of both runs, and never below a floor.  The exit status is 1 if
+Runs are files of pytest-benchmark's (`--benchmark-save`, `--benchmark-json`).  A change is told from the noise by the
+standard errors of the medians of both runs, and never below a floor.  Machines drift, and the memory limit drifts with
+them: whoever comes near it must have changed against the limit of the same heat as well.  The exit status is 1 if
 somebody got slower.
 """
 
@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .contestants import LIMIT
+from .rows import FEWEST, TO_ERROR
 from .views import duration, ratio
 
 FLOOR = 5.0  # percent: what runs of the same code on a quiet machine differ by
 SURE = 3.0  # standard errors
+NEAR = 0.2  # of the limit: who is farther away than this is bound by something else
 
 
 class Saved(NamedTuple):
@@ -30,6 +32,7 @@ class Saved(NamedTuple):
     median: float
     error: float  # standard error of the median, relative
     share: float | None  # of the memory limit
+    share_error: float  # the same of the share
 
 
 class Change(NamedTuple):
@@ -38,7 +41,8 @@ class Change(NamedTuple):
     name: str
     before: Saved
     after: Saved
-    ratio: float  # of the times, after / before, relative to the limits where both have one
+    ratio: float  # of the times, after / before
+    relative: float | None  # the same against the limit, where both are near it
     beyond: bool  # the noise
 
 
@@ -54,18 +58,28 @@ def read(path: Path) -> tuple[dict, dict[str, Saved]]:
 
 def _saved(benchmark: dict) -> Saved:
     stats = benchmark["stats"]
-    deviation = stats["iqr"] / 1.349 / stats["median"]  # as of a normal distribution
-    error = 1.253 * deviation / math.sqrt(stats["rounds"])
-    return Saved(stats["median"], error, benchmark["extra_info"].get("share_of_limit"))
+    if stats["rounds"] < FEWEST:
+        error = (stats["max"] - stats["min"]) / 2 / stats["median"]
+    else:
+        error = stats["iqr"] * TO_ERROR / stats["median"] / math.sqrt(stats["rounds"])
+    info = benchmark["extra_info"]
+    return Saved(stats["median"], error, info.get("share_of_limit"), info.get("share_error", error))
 
 
 def changes(before: dict[str, Saved], after: dict[str, Saved], floor: float) -> Iterator[Change]:
     """The cases of both."""
     for name in before.keys() & after.keys():
         b, a = before[name], after[name]
-        value = b.share / a.share if b.share and a.share else a.median / b.median
-        noise = max(floor / 100, SURE * math.hypot(b.error, a.error))
-        yield Change(name.strip("[]"), b, a, value, abs(math.log(value)) > math.log1p(noise))
+        value, relative = a.median / b.median, None
+        beyond = _beyond(value, floor, b.error, a.error)
+        if min(b.share or 0, a.share or 0) >= NEAR:
+            relative = b.share / a.share
+            beyond &= _beyond(relative, floor, b.share_error, a.share_error) and (relative > 1) == (value > 1)
+        yield Change(name.strip("[]"), b, a, value, relative, beyond)
+
+
+def _beyond(value: float, floor: float, *errors: float) -> bool:
+    return abs(math.log(value)) > math.log1p(max(floor / 100, SURE * math.hypot(*errors)))
 
 
 def _differences(before: dict, after: dict) -> Iterator[str]:
@@ -78,13 +92,24 @@ def _differences(before: dict, after: dict) -> Iterator[str]:
             yield f"{key}: {b} -> {a}"
 
 
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no percentage")
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__.splitlines()[0])
     parser.add_argument("before", type=Path, metavar="BEFORE")
     parser.add_argument("after", type=Path, metavar="AFTER")
     parser.add_argument("--all", action="store_true", help="show what did not change too")
     parser.add_argument(
-        "--floor", type=float, default=FLOOR, metavar="PERCENT", help="least change that counts (default: 5)"
+        "--floor",
+        type=_percent,
+        default=FLOOR,
+        metavar="PERCENT",
+        help=f"least change to count (default: {FLOOR:g})",
     )
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
@@ -95,7 +120,7 @@ def main() -> None:
     if not found:
         raise SystemExit("the two runs have no case in common")
     table = Table("case", box=None, pad_edge=False)
-    for name in ("before", "after", "time", ""):
+    for name in ("before", "after", "time", "to limit", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for change in found:
         if change.beyond or options.all:
@@ -105,6 +130,7 @@ def main() -> None:
                 duration(change.before.median),
                 duration(change.after.median),
                 f"x {ratio(change.ratio)}",
+                f"x {ratio(change.relative)}" if change.relative else "",
                 verdict,
             )
     if table.row_count:

@@ -110,7 +110,8 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """What the times depend on, and nothing that changes from run to run: a comparison warns of any difference."""
     facts = json.loads(json.dumps(fastact.config()))  # as a saved run gives it back
     machine_info["fastact"] = {name: facts[name] for name in STABLE_FACTS}
-    machine_info["peers"] = {name: found for name in CONTESTANTS if (found := _version(name))}
+    modules = {module for contestant in CONTESTANTS.values() for module in contestant.modules}
+    machine_info["peers"] = {name: found for name in sorted(modules) if (found := _version(name))}
     machine_info["cpu"] = {key: value for key, value in machine_info["cpu"].items() if not key.startswith("hz_actual")}
 
 

@@ -82,6 +82,7 @@ def run_heat(cases: list[Case], effort: Effort) -> Heat:
         calls[name] = call
         if case.workload.part == "accuracy":
             heat.errors[name] = ulp_error(results[1], task)
+        del results  # the memory is theirs who come next
     bounded = any(case.competitor == LIMIT for case in cases)
     bounds, kept = _bounds(task, out, threads) if bounded else ({}, [])  # `kept` lives as long as they run
     turns = take_turns(calls | bounds, effort, session, threads > 1)

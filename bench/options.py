@@ -8,6 +8,7 @@ imply `--benchmark-only`; everything else about timed and untimed runs follows f
 
 import argparse
 import math
+import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from .cases import KNOWN, QUICK, Selection
-from .contestants import CONTESTANTS
+from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .timing import FULL, SHORT, Effort
 from .timing import QUICK as QUICK_EFFORT
@@ -33,10 +34,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--full", action="store_true", help="every operation and dtype, one thread too, more rounds")
     group.addoption("--contestant", metavar="NAME,...", help="only these: " + ", ".join(CONTESTANTS))
     group.addoption("--workload", metavar="NAME,...", help="only these workloads, models or parts of the comparison")
-    group.addoption("--baseline", metavar="NAME", default="numpy", help="whom to give ratios to (default: numpy)")
+    group.addoption("--baseline", metavar="NAME", help="whom to give ratios to (default: numpy, or the first chosen)")
     group.addoption(
         "--report",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         help="write a page with tables and plots there (with =: pytest takes another word for a path)",
     )
@@ -51,10 +52,12 @@ def settle_options(config: pytest.Config) -> None:
     option = config.option
     if option.quick and option.full:
         raise pytest.UsageError("--quick and --full exclude each other")
-    _check_baseline(option)
-    selection_of(option)
     if (option.shape is not None or option.report or option.quick) and not option.benchmark_disable:
         option.benchmark_only = True
+    chosen = selection_of(option).contestants
+    option.baseline = _baseline(option.baseline, chosen)
+    if option.report and timed(option):
+        _check_folder(option.report)
     if not timed(option):
         option.benchmark_disable = True
     # pytest-benchmark's warnings (another machine in a comparison, no saved run) are no reason to stop: while
@@ -96,8 +99,8 @@ def chosen_workloads(option: Any) -> tuple[Workload, ...]:
     if option.shape is None:
         if option.channel_axis is not None or option.alpha is not None:
             raise pytest.UsageError("--channel-axis and --alpha describe the shape given by --shape")
-        if option.workload:
-            return _named_workloads(option.workload.split(","))
+        if option.workload is not None:
+            return _named_workloads(_names(option.workload))
         return tuple(w for w in KNOWN if w.name in QUICK) if option.quick else KNOWN
     if option.workload:
         raise pytest.UsageError("--shape takes the place of the workloads, so --workload has nothing to choose from")
@@ -120,9 +123,9 @@ def _named_workloads(names: list[str]) -> tuple[Workload, ...]:
 
 
 def _contestants(text: str | None) -> tuple[str, ...]:
-    if not text:
+    if text is None:
         return tuple(CONTESTANTS)
-    names = text.split(",")
+    names = _names(text)
     _check_names("contestant", names, CONTESTANTS, CONTESTANTS)
     for name in names:
         if why := CONTESTANTS[name].missing():
@@ -130,15 +133,41 @@ def _contestants(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in CONTESTANTS if name in names)  # in the order of the tables
 
 
-def _check_baseline(option: Any) -> None:
-    _check_names("baseline", [option.baseline], CONTESTANTS, CONTESTANTS)
-    if timed(option) and (why := CONTESTANTS[option.baseline].missing()):
-        raise pytest.UsageError(f"baseline {option.baseline!r} cannot take part: {why}")
+def _baseline(name: str | None, chosen: tuple[str, ...]) -> str:
+    """The one asked for, NumPy, or the first of the chosen ones."""
+    if name is None:
+        return "numpy" if "numpy" in chosen else next((other for other in chosen if other != LIMIT), LIMIT)
+    _check_names("baseline", [name], CONTESTANTS, CONTESTANTS)
+    if why := CONTESTANTS[name].missing():
+        raise pytest.UsageError(f"baseline {name!r} cannot take part: {why}")
+    if name not in chosen:
+        raise pytest.UsageError(f"baseline {name!r} is not among --contestant {','.join(chosen)}")
+    return name
+
+
+def _check_folder(folder: Path) -> None:
+    """A report that cannot be written is refused before the run, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise pytest.UsageError(f"--report={folder} is no folder to write to: {error.strerror}") from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _check_names(what: str, names: list[str], found: Iterable[str], known: Iterable[str]) -> None:
     if unknown := [name for name in names if name not in found]:
         raise pytest.UsageError(f"unknown {what} {', '.join(map(repr, unknown))}: known are {', '.join(known)}")
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a folder's name is missing")
+    return Path(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -34,12 +34,14 @@ figure { margin: 1em 0; overflow-x: auto } figure svg { max-width: 100%; height:
 details { margin: .6em 0 } summary { cursor: pointer; font-weight: 600 } .scroll { overflow-x: auto }
 nav a { margin-right: 1.2em }
 """
-READING = """Everybody in one heat gets the same arrays, the same number of threads and the same kind of results (fresh
-for all, or given for all), takes turns with the others while nobody's idle threads spin, and is checked against the
-reference before. Times are medians over the rounds; +- is half the distance between the quartiles. "limit" is a copy
-(one input) or an add (two inputs) of the same traffic in the package's own vector code, the best of ordinary and
-streaming stores and of one and all threads; a share of 100 % is as fast as memory, or the cache that holds the arrays,
-allows. Marked (*, bold) is whom nobody beats by more than 3 %. The machine may be shared: read ratios, not times."""
+READING = """Everybody in one heat gets the same arrays, the same number of threads and the same kind of results
+(fresh for all, or given for all), takes turns with the others while nobody's idle threads spin, and is checked
+against the reference before. Fresh results are made as each contestant makes them; fastact's large ones take the
+memory of those that are gone. Conversions to oneDNN's and other layouts are not timed. Times are medians over the
+rounds; +- is half the distance between the quartiles. "limit" is a copy (one input) or an add (two inputs) of the
+same traffic in the package's own vector code, the best of ordinary and streaming stores and of one and all threads,
+less the call itself; a share of 100 % is as fast as memory, or the cache that holds the arrays, allows. Marked (*,
+bold) is whom nobody beats by more than 3 %. The machine may be shared: read ratios, not times."""
 
 
 def write_report(folder: Path, rows: list[Row], tables: list[Table], notes: list[str], baseline: str) -> Path:

@@ -84,8 +84,13 @@ def _figures(value: float) -> str:
     return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
-def _legend(figure: Figure, panel: Axes) -> None:
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper", fontsize=9, frameon=False)
+def _legend(figure: Figure) -> None:
+    """Everybody whom any of the panels has, in the order of the colours."""
+    found = {
+        label: line for panel in figure.axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    labels = [label for name in COLOURS if (label := _label(name)) in found]
+    figure.legend([found[x] for x in labels], labels, loc="outside right upper", fontsize=9, frameon=False)
 
 
 def share_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
@@ -136,7 +141,7 @@ def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
             panel.margins(x=0.3)
             panel.set_title(f"{model.name}, {model.count} layers\n{title}, ms per {model.unit}", fontsize=8.5)
     figure.suptitle("What whole models spend in PReLU, batch 1, float32")
-    yield "models", "Sums over the models' real layers; the axes are logarithmic.", figure
+    yield "models", "Sums over the models' real layers, each timed by itself; the axes are logarithmic.", figure
 
 
 def size_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
@@ -159,7 +164,7 @@ def size_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     panel.set(xscale="log", yscale="log", xlabel="elements", ylabel="ns per element")
     panel.grid(alpha=0.25)
     panel.set_title(f"{operation}: {rows[0].case.dtype}, 16 channels, {threads_of(rows[0].case.threads)} threads")
-    _legend(figure, panel)
+    _legend(figure)
     yield f"sizes_{operation}", f"{operation}: time per element; grey lines are where all arrays fill a cache.", figure
 
 
@@ -182,11 +187,12 @@ def sign_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
                 panel.plot(list(times), [t / times[0.0] for t in times.values()], marker="o", ms=4, **_style(name))
         panel.set(title=operation, xticks=(-1, 0, 1), xlabel="offset of x", yscale="log")
         panel.grid(alpha=0.25)
-    ticks = (0.3, 0.5, 1, 2, 3, 5)
+    low, high = panels[0][0].get_ylim()
+    ticks = [tick for tick in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 100) if low <= tick <= high]
     panels[0][0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     panels[0][0].minorticks_off()
     panels[0][0].set_ylabel("time / time at offset 0")
-    _legend(figure, panels[0][0])
+    _legend(figure)
     figure.suptitle("Sign mixes: what a branch costs")
     yield (
         "signs",
@@ -218,7 +224,7 @@ def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
         )
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("speed-up over one thread")
-    _legend(figure, panels[0])
+    _legend(figure)
     figure.suptitle("Threads")
     yield (
         "threads",

@@ -6,6 +6,7 @@ of the lines that miss their target.
 """
 
 import io
+import math
 import os
 import time
 from collections import Counter
@@ -46,6 +47,7 @@ class Report:
         self.rows: list[Row] = []
         self.lines: list[Line] = []  # of the races
         self.start = time.perf_counter()
+        self.first = 0.0  # when the first group was done: it has imported and compiled for all others
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
     def add(self, row: Row) -> None:
@@ -58,10 +60,12 @@ class Report:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None:  # our lines take the place of the file's name and dots
             terminal.showfspath = False if nodeid in self.cases else None
+            if nodeid in self.cases and not self.rows:
+                terminal.write_line("setting up: the first group imports and compiles for all others")
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         ours = report.nodeid in self.cases and self.config.get_verbosity() <= 0
-        return ("passed", "", "") if ours and report.passed and report.when == "call" else None
+        return (report.outcome, "", "") if ours and report.when == "call" else None  # the lines of progress say it
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -72,9 +76,10 @@ class Report:
         rows = [row for row in self.rows if row.case.group == group]
         if self.pending[group] == 0 and rows:
             done, spent = sum(left == 0 for left in self.pending.values()), time.perf_counter() - self.start
-            left = spent / done * (self.groups - done)
-            counts = f"{done}/{self.groups}"
-            terminal.write_line(f"{counts:>8} {_clock(spent)}, {_clock(left)} left  {self._headline(rows)}")
+            self.first = self.first or spent
+            rate = (spent - self.first) / (done - 1) if done > 1 else math.nan
+            left = f"{_clock(rate * (self.groups - done))} left" if done > 1 else "set up"
+            terminal.write_line(f"{f'{done}/{self.groups}':>8} {_clock(spent)}, {left:>11}  {self._headline(rows)}")
 
     def _headline(self, rows: list[Row]) -> str:
         """A group in one line: the best of fastact and the best of the others."""
@@ -114,7 +119,12 @@ class Report:
         if self.folder and self.rows:
             from .page import write_report  # matplotlib takes its time
 
-            terminalreporter.write_line(f"report: {write_report(self.folder, self.rows, tables, notes, self.baseline)}")
+            try:
+                page = write_report(self.folder, self.rows, tables, notes, self.baseline)
+            except OSError as error:  # the tables are there, the saved run will be
+                terminalreporter.write_line(f"report: not written: {error}", red=True)
+            else:
+                terminalreporter.write_line(f"report: {page}")
 
     def _notes(self) -> Iterator[str]:
         """What a reader has to know beside the figures."""
@@ -128,6 +138,8 @@ class Report:
                 yield f"failed: {row.case.contestant.label} in {row.case.heat}: {row.reason}"
         for label, why in absent().items():
             yield f"not timed: {label} ({why})"
+        if absent():
+            yield 'The peers come with `pip install -e ".[peers]"`, torch as its CPU build (README.md).'
 
 
 def _shown(table: Table) -> Iterator[Text | RichTable]:
@@ -152,7 +164,8 @@ def _grid(table: Table, lines: list[tuple[str, list[str], str]]) -> RichTable:
     grid.add_column(no_wrap=True, width=17)
     for index, name in enumerate(table.columns):
         widest = max((len(line.cells[index].text) + 1 for line in table.lines if line.cells), default=0)
-        grid.add_column(no_wrap=True, width=max(widest, min(len(name), 14)), justify="right")
+        # A heading may take two lines, a word is never cut.
+        grid.add_column(width=max(widest, *map(len, name.split())), justify="right", vertical="bottom")
     for label, cells, style in lines:
         grid.add_row(label, *cells, style=style)
     return grid

@@ -3,8 +3,8 @@
 Contestants like any other, so that the distance to the tuned kernels is seen.  What the loops leave to be had: GCC and
 LLVM keep the branch on x's sign or widen every term of dalpha's sum one by one, ordinary stores fetch every line that
 they overwrite, each result is new memory whose pages are touched for the first time, and a call starts its threads
-however small it is.  Arrays come as (rows, channels, columns); one slope for all is one channel, channels last are
-columns of one.  `textbook.pyx`, the same loops, is built when it is first asked for.
+however small it is.  PReLU comes in three forms: channels first as (rows, channels, columns), channels last as (rows,
+channels), one slope for all as a line.  `textbook.pyx`, the same loops, is built when it is first asked for.
 """
 
 import importlib.util
@@ -62,18 +62,67 @@ def prelu_backward(dy, x, alpha, dx, dalpha):
     return dx, dalpha
 
 
+@njit(parallel=True)
+def prelu_last(x, alpha, y):
+    for r in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[r, c] = x[r, c] if x[r, c] > 0 else alpha[c] * x[r, c]
+    return y
+
+
+@njit(parallel=True)
+def prelu_backward_last(dy, x, alpha, dx, dalpha):
+    for c in prange(x.shape[1]):
+        total = 0.0
+        for r in range(x.shape[0]):
+            v, d = x[r, c], dy[r, c]
+            if v > 0:
+                dx[r, c] = d
+            else:
+                dx[r, c] = alpha[c] * d
+                total += np.float64(v) * np.float64(d)
+        dalpha[c] = total
+    return dx, dalpha
+
+
+@njit(parallel=True)
+def prelu_shared(x, alpha, y):
+    for i in prange(x.size):
+        y[i] = x[i] if x[i] > 0 else alpha[0] * x[i]
+    return y
+
+
+@njit(parallel=True)
+def prelu_backward_shared(dy, x, alpha, dx, dalpha):
+    total = 0.0
+    for i in prange(x.size):
+        if x[i] > 0:
+            dx[i] = dy[i]
+        else:
+            dx[i] = alpha[0] * dy[i]
+            total += np.float64(x[i]) * np.float64(dy[i])
+    dalpha[0] = total
+    return dx, dalpha
+
+
 def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **keywords: Any) -> Any:
     """A call of the operation's loop, with new results or given ones."""
-    function = partial(getattr(functions, task.op.name), **keywords)
+    form, flat, slopes = "", (-1,), []
     if task.op.alpha:
-        operands = [task.by_channel(getattr(task, name)) for name in task.op.reads] + [task.alpha.reshape(-1)]
-    else:
-        operands = [getattr(task, name).reshape(-1) for name in task.op.reads]
+        slopes = [task.alpha.reshape(-1)]
+        rows, channels, columns = task.by_channel(task.x).shape
+        if channels == 1:
+            form = "_shared"
+        elif columns == 1:
+            form, flat = "_last", (rows, channels)
+        else:
+            flat = rows, channels, columns
+    function = partial(getattr(functions, task.op.name + form), **keywords)
+    operands = [getattr(task, name).reshape(flat) for name in task.op.reads] + slopes
 
     def call() -> tuple[np.ndarray, ...]:
         results = out or [np.empty_like(like) for like in (task.x, task.alpha)[: len(task.op.writes)]]
-        flat = [task.by_channel(results[0]) if task.op.alpha else results[0].reshape(-1)]
-        function(*operands, *flat, *(r.reshape(-1) for r in results[1:]))
+        function(*operands, results[0].reshape(flat), *(dalpha.reshape(-1) for dalpha in results[1:]))
         return tuple(results)
 
     return call

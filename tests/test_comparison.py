@@ -36,9 +36,13 @@ def run(*arguments, timeout=300, **variables):
         (("--baseline", "nobody"), ("unknown baseline 'nobody'", "numpy", "torch")),
         (("--quick", "--full"), ("exclude each other",)),
         (("--shape", "4,4", "--workload", "models"), ("--shape takes the place",)),
+        (("--contestant", ""), ("unknown contestant ''", "fastact_cython")),
+        (("--contestant", "limit,numpy", "--baseline", "fastact_cython"), ("not among --contestant limit,numpy",)),
+        (("--report=README.md",), ("README.md is no folder to write to",)),
+        (("--report=",), ("a folder's name is missing",)),
     ],
 )
-def test_unknown_names_list_the_known(arguments, words):
+def test_bad_input_is_refused_before_the_run(arguments, words):
     done = run(*arguments)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert all(word in done.stderr for word in words), done.stderr
@@ -93,6 +97,13 @@ def test_who_fails_is_shown_and_stops_nobody(tmp_path):
     assert "fastact cython" in done.stdout.split("fastact benchmarks")[1]
 
 
+def test_the_limit_alone():
+    """A heat without anybody to win it, as where all others failed."""
+    done = run("--quick", "--workload", "mobilefacenet_128x28", "--contestant", "limit")
+    assert done.returncode == 0, done.stdout
+    assert "x limit" in done.stdout
+
+
 INTERRUPTED = """
 import bench.heats
 run_heat, count = bench.heats.run_heat, 0
@@ -122,11 +133,11 @@ def compare(*arguments):
     )
 
 
-def saved_run(path, factor, peers):
-    """A run of two cases; the second one's time is multiplied."""
+def saved_run(path, factor, peers, drift=1.0):
+    """A run of two cases; the second one's time is multiplied by a factor, and all, the limit too, by the drift."""
     benchmarks = [
         {"name": f"test_operation[relu-a-{name}-fresh-all-float32]", "extra_info": {"share_of_limit": share},
-         "stats": {"median": median, "iqr": median / 100, "rounds": 9}}
+         "stats": {"median": median * drift, "iqr": median / 100, "rounds": 9}}
         for name, median, share in (("numpy", 1e-3, 0.5), ("fastact_cython", 1e-4 * factor, 1.0 / factor))
     ]  # fmt: skip
     path.write_text(json.dumps({"machine_info": {"peers": {"torch": peers}}, "benchmarks": benchmarks}))
@@ -143,6 +154,8 @@ def test_two_saved_runs(tmp_path):
     assert "SLOWER" in done.stdout and "1.20" in done.stdout and "peers torch: 2 -> 3" in done.stdout
     assert "1 slower, 0 faster" in done.stdout
     assert "faster" in compare(after, before).stdout
+    assert compare(before, saved_run(tmp_path / "slow.json", 1.0, "2", drift=1.5)).returncode == 0
+    assert compare(before, after, "--floor", "nan").returncode == 2
     (tmp_path / "page.html").write_text("<html>")
     assert "no saved run" in compare(before, tmp_path / "page.html").stderr
 
@@ -153,7 +166,13 @@ def test_textbook_loops_are_right():
     if not names:
         pytest.skip("neither Numba nor Cython here")
     for name in names:
-        done = run("--quick", "--workload", "mobilefacenet_128x28,facemesh_stem_nhwc", "--contestant", f"{name},numpy")
+        done = run(
+            "--quick",
+            "--workload",
+            "mobilefacenet_128x28,facemesh_stem_nhwc,gtcrn_stream",
+            "--contestant",
+            f"{name},numpy_best",
+        )
         assert done.returncode == 0, done.stdout
         assert name.replace("_", " ") in done.stdout
 
