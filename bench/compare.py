@@ -30,7 +30,7 @@ class Saved(NamedTuple):
     """A case of a saved run."""
 
     median: float
-    error: float  # standard error of the median, relative
+    error: float  # standard error of the median, relative; infinite where the rounds are too few to tell
     share: float | None  # of the memory limit
     share_error: float  # the same of the share
 
@@ -58,11 +58,9 @@ def read(path: Path) -> tuple[dict, dict[str, Saved]]:
 
 def _saved(benchmark: dict) -> Saved:
     stats = benchmark["stats"]
+    error, info = stats["iqr"] * TO_ERROR / stats["median"] / math.sqrt(stats["rounds"]), benchmark["extra_info"]
     if stats["rounds"] < FEWEST:
-        error = (stats["max"] - stats["min"]) / 2 / stats["median"]
-    else:
-        error = stats["iqr"] * TO_ERROR / stats["median"] / math.sqrt(stats["rounds"])
-    info = benchmark["extra_info"]
+        error = math.inf
     return Saved(stats["median"], error, info.get("share_of_limit"), info.get("share_error", error))
 
 
@@ -137,6 +135,10 @@ def main() -> None:
         console.print(table)
     beyond = [change for change in found if change.beyond and LIMIT not in change.name.split("-")]
     slower = sum(change.ratio > 1 for change in beyond)
+    if few := sum(math.isinf(change.before.error + change.after.error) for change in found):
+        console.print(
+            f"{few} cases have fewer than {FEWEST} rounds (--quick): too few to tell a change from the noise."
+        )
     only = len(before.keys() ^ after.keys())
     console.print(f"{len(found)} cases in both runs: {slower} slower, {len(beyond) - slower} faster beyond the noise"
                   f" (at least {options.floor:g} %); {only} in one run only.")  # fmt: skip

@@ -16,7 +16,7 @@ from .cases import Case, threads_of
 from .contestants import LIMIT
 from .heats import Heat
 
-FEWEST = 5  # rounds whose quartiles say something about the median's error; of fewer it is half their range
+FEWEST = 5  # rounds whose quartiles say something about the median's error
 TO_ERROR = 1.253 / 1.349  # times the quartiles' distance over the root of the rounds: the median's standard error
 CLOSE = 1.03  # times of the fastest within which somebody wins as well: the noise
 
@@ -68,8 +68,6 @@ class Row:
     def share_error(self) -> float:
         """The standard error of the share, relative."""
         ratios = [b / a for a, b in zip(self.times, self.heat.times[LIMIT], strict=True)]
-        if len(ratios) < FEWEST:
-            return (max(ratios) - min(ratios)) / 2 / self.share
         first, _, third = statistics.quantiles(ratios, n=4, method="inclusive")
         return (third - first) * TO_ERROR / math.sqrt(len(ratios)) / self.share
 

@@ -133,11 +133,11 @@ def compare(*arguments):
     )
 
 
-def saved_run(path, factor, peers, drift=1.0):
+def saved_run(path, factor, peers, drift=1.0, rounds=9):
     """A run of two cases; the second one's time is multiplied by a factor, and all, the limit too, by the drift."""
     benchmarks = [
         {"name": f"test_operation[relu-a-{name}-fresh-all-float32]", "extra_info": {"share_of_limit": share},
-         "stats": {"median": median * drift, "iqr": median / 100, "rounds": 9}}
+         "stats": {"median": median * drift, "iqr": median / 100, "rounds": rounds}}
         for name, median, share in (("numpy", 1e-3, 0.5), ("fastact_cython", 1e-4 * factor, 1.0 / factor))
     ]  # fmt: skip
     path.write_text(json.dumps({"machine_info": {"peers": {"torch": peers}}, "benchmarks": benchmarks}))
@@ -155,6 +155,8 @@ def test_two_saved_runs(tmp_path):
     assert "1 slower, 0 faster" in done.stdout
     assert "faster" in compare(after, before).stdout
     assert compare(before, saved_run(tmp_path / "slow.json", 1.0, "2", drift=1.5)).returncode == 0
+    few = compare(before, saved_run(tmp_path / "quick.json", 2.0, "2", rounds=3))
+    assert few.returncode == 0 and "too few to tell" in few.stdout
     assert compare(before, after, "--floor", "nan").returncode == 2
     (tmp_path / "page.html").write_text("<html>")
     assert "no saved run" in compare(before, tmp_path / "page.html").stderr
