@@ -1,9 +1,9 @@
 """What changed between two saved runs, beyond the noise: `python -m bench.compare BEFORE AFTER`.
 
 Runs are files of pytest-benchmark's (`--benchmark-save`, `--benchmark-json`).  A change is told from the noise by the
-standard errors of the medians of both runs, and never below a floor.  Machines drift, and the memory limit drifts with
-them: whoever comes near it must have changed against the limit of the same heat as well.  The exit status is 1 if
-somebody got slower.
+standard errors of the medians of both runs, and never below a floor; and because machines drift, by as much for
+everybody in a heat, it must be one against the others of the heat as well.  Cases without others, or of too few
+rounds, are not judged.  The exit status is 1 if somebody got slower.
 """
 
 import argparse
@@ -12,27 +12,27 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from .contestants import LIMIT
-from .rows import FEWEST, TO_ERROR
 from .views import duration, ratio
 
-FLOOR = 5.0  # percent: what runs of the same code on a quiet machine differ by
+FLOOR = 10.0  # percent: what two runs of the same code differ by in most cases
 SURE = 3.0  # standard errors
-NEAR = 0.2  # of the limit: who is farther away than this is bound by something else
+FEWEST = 5  # rounds whose quartiles say something about the median's error
+TO_ERROR = 1.253 / 1.349  # times the quartiles' distance over the root of the rounds: the median's standard error
 
 
 class Saved(NamedTuple):
     """A case of a saved run."""
 
+    heat: str
     median: float
     error: float  # standard error of the median, relative; infinite where the rounds are too few to tell
-    share: float | None  # of the memory limit
-    share_error: float  # the same of the share
 
 
 class Change(NamedTuple):
@@ -42,8 +42,19 @@ class Change(NamedTuple):
     before: Saved
     after: Saved
     ratio: float  # of the times, after / before
-    relative: float | None  # the same against the limit, where both are near it
-    beyond: bool  # the noise
+    relative: float  # the same over the median ratio of the heat's others; nan without any
+    error: float
+
+    def beyond(self, floor: float) -> bool:
+        """The noise, both in time and against the others."""
+        least = math.log1p(max(floor / 100, SURE * self.error))
+        logs = math.log(self.ratio), math.log(self.relative)
+        return min(map(abs, logs)) > least and (logs[0] > 0) == (logs[1] > 0)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is enough to tell."""
+        return math.isfinite(self.error) and math.isfinite(self.relative)
 
 
 def read(path: Path) -> tuple[dict, dict[str, Saved]]:
@@ -58,26 +69,23 @@ def read(path: Path) -> tuple[dict, dict[str, Saved]]:
 
 def _saved(benchmark: dict) -> Saved:
     stats = benchmark["stats"]
-    error, info = stats["iqr"] * TO_ERROR / stats["median"] / math.sqrt(stats["rounds"]), benchmark["extra_info"]
-    if stats["rounds"] < FEWEST:
-        error = math.inf
-    return Saved(stats["median"], error, info.get("share_of_limit"), info.get("share_error", error))
+    enough = stats["rounds"] >= FEWEST
+    error = stats["iqr"] * TO_ERROR / stats["median"] / math.sqrt(stats["rounds"]) if enough else math.inf
+    return Saved(benchmark["group"], stats["median"], error)
 
 
-def changes(before: dict[str, Saved], after: dict[str, Saved], floor: float) -> Iterator[Change]:
+def changes(before: dict[str, Saved], after: dict[str, Saved]) -> Iterator[Change]:
     """The cases of both."""
-    for name in before.keys() & after.keys():
-        b, a = before[name], after[name]
-        value, relative = a.median / b.median, None
-        beyond = _beyond(value, floor, b.error, a.error)
-        if min(b.share or 0, a.share or 0) >= NEAR:
-            relative = b.share / a.share
-            beyond &= _beyond(relative, floor, b.share_error, a.share_error) and (relative > 1) == (value > 1)
-        yield Change(name.strip("[]"), b, a, value, relative, beyond)
-
-
-def _beyond(value: float, floor: float, *errors: float) -> bool:
-    return abs(math.log(value)) > math.log1p(max(floor / 100, SURE * math.hypot(*errors)))
+    ratios = {name: after[name].median / before[name].median for name in before.keys() & after.keys()}
+    heats: dict[str, list[str]] = {}
+    for name in ratios:
+        heats.setdefault(before[name].heat, []).append(name)
+    for names in heats.values():
+        for name in names:
+            b, a = before[name], after[name]
+            others = [ratios[other] for other in names if other != name]
+            relative = ratios[name] / median(others) if others else math.nan
+            yield Change(name.strip("[]"), b, a, ratios[name], relative, math.hypot(b.error, a.error))
 
 
 def _differences(before: dict, after: dict) -> Iterator[str]:
@@ -114,34 +122,27 @@ def main() -> None:
     (machine, before), (other, after) = read(options.before), read(options.after)
     for text in _differences(machine, other):
         console.print(text, markup=False)
-    found = sorted(changes(before, after, options.floor), key=lambda change: change.ratio)
+    found = sorted(changes(before, after), key=lambda change: change.ratio)
     if not found:
         raise SystemExit("the two runs have no case in common")
+    beyond = [change for change in found if change.judged and change.beyond(options.floor)]
     table = Table("case", box=None, pad_edge=False)
-    for name in ("before", "after", "time", "to limit", ""):
+    for name in ("before", "after", "time", "to the others", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for change in found:
-        if change.beyond or options.all:
-            verdict = "" if not change.beyond else "faster" if change.ratio < 1 else "SLOWER"
-            table.add_row(
-                change.name,
-                duration(change.before.median),
-                duration(change.after.median),
-                f"x {ratio(change.ratio)}",
-                f"x {ratio(change.relative)}" if change.relative else "",
-                verdict,
-            )
+        if change in beyond or options.all:
+            verdict = "" if change not in beyond else "faster" if change.ratio < 1 else "SLOWER"
+            times = duration(change.before.median), duration(change.after.median), f"x {ratio(change.ratio)}"
+            relative = f"x {ratio(change.relative)}" if change.judged else "not judged"
+            table.add_row(change.name, *times, relative, verdict)
     if table.row_count:
         console.print(table)
-    beyond = [change for change in found if change.beyond and LIMIT not in change.name.split("-")]
-    slower = sum(change.ratio > 1 for change in beyond)
-    if few := sum(math.isinf(change.before.error + change.after.error) for change in found):
-        console.print(
-            f"{few} cases have fewer than {FEWEST} rounds (--quick): too few to tell a change from the noise."
-        )
-    only = len(before.keys() ^ after.keys())
-    console.print(f"{len(found)} cases in both runs: {slower} slower, {len(beyond) - slower} faster beyond the noise"
-                  f" (at least {options.floor:g} %); {only} in one run only.")  # fmt: skip
+    slower = sum(change.ratio > 1 for change in beyond if LIMIT not in change.name.split("-"))
+    faster = sum(change.ratio < 1 for change in beyond if LIMIT not in change.name.split("-"))
+    console.print(f"{len(found)} cases in both runs: {slower} slower, {faster} faster beyond the noise"
+                  f" (at least {options.floor:g} %); {len(before.keys() ^ after.keys())} in one run only.")  # fmt: skip
+    if few := sum(not change.judged for change in found):
+        console.print(f"{few} were not judged: timed alone, or in fewer than {FEWEST} rounds (as with --quick).")
     raise SystemExit(int(slower > 0))
 
 

@@ -6,7 +6,6 @@ the limit is the memory limit's time over the row's: 1.0 is as fast as memory, o
 arrays, allows.
 """
 
-import math
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,6 @@ from .cases import Case, threads_of
 from .contestants import LIMIT
 from .heats import Heat
 
-FEWEST = 5  # rounds whose quartiles say something about the median's error
-TO_ERROR = 1.253 / 1.349  # times the quartiles' distance over the root of the rounds: the median's standard error
 CLOSE = 1.03  # times of the fastest within which somebody wins as well: the noise
 
 
@@ -64,13 +61,6 @@ class Row:
         """Of the memory limit."""
         return self.speedup(LIMIT)
 
-    @property
-    def share_error(self) -> float:
-        """The standard error of the share, relative."""
-        ratios = [b / a for a, b in zip(self.times, self.heat.times[LIMIT], strict=True)]
-        first, _, third = statistics.quantiles(ratios, n=4, method="inclusive")
-        return (third - first) * TO_ERROR / math.sqrt(len(ratios)) / self.share
-
     @cached_property
     def won(self) -> bool:
         """Whether nobody but the limit is faster beyond the noise, neither round by round nor by the medians."""
@@ -95,8 +85,8 @@ class Row:
             f"speedup_over_{baseline}": self.speedup(baseline),
             "share_of_limit": self.share,
         }
-        if self.share:
-            figures |= {"share_error": self.share_error, "limit": self.heat.limit}
+        if self.heat.limit:
+            figures["limit"] = self.heat.limit
         if self.error is not None:
             figures["dalpha_error_ulp"] = self.error
         return figures

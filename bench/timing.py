@@ -53,7 +53,7 @@ class Effort:
 
 
 FULL = Effort(0.4, 9, 8.0)
-SHORT = Effort(0.05, 5, 1.0)
+SHORT = Effort(0.05, 5, 10.0)
 QUICK = Effort(0.02, 3, 1.0)
 
 
