@@ -6,6 +6,7 @@ of a small call and whole models.  A contestant has one colour in all of them; f
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 
@@ -39,6 +40,7 @@ COLOURS = {  # the first are thick
     "onnxruntime": "#9467bd",
 }
 THICK = tuple(COLOURS)[:3]
+WIDE = 10.0  # inches, at most: beside text a figure is shown about 1,000 pixels wide, and has to be read there
 
 
 def plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
@@ -84,6 +86,22 @@ def _figures(value: float) -> str:
     return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
+def _grid(number: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, two in a line."""
+    lines, columns = math.ceil(number / 2), min(number, 2)
+    figure, panels = plt.subplots(
+        lines,
+        columns,
+        figsize=(WIDE / 2 * columns, height * lines + 0.5),
+        squeeze=False,
+        layout="constrained",
+        **options,
+    )
+    for panel in panels.flat[number:]:
+        panel.set_visible(False)
+    return figure, list(panels.flat[:number])
+
+
 def _legend(figure: Figure) -> None:
     """Everybody whom any of the panels has, in the order of the colours."""
     found = {
@@ -100,10 +118,15 @@ def share_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
         workloads = list(dict.fromkeys(row.case.workload for row in same))
         if not workloads:
             continue
-        columns = min(4, len(workloads))
+        columns = min(3, len(workloads))
         lines = math.ceil(len(workloads) / columns)
         figure, panels = plt.subplots(
-            lines, columns, figsize=(3.4 * columns, 2.7 * lines + 0.5), squeeze=False, layout="constrained", sharey=True
+            lines,
+            columns,
+            figsize=(WIDE / 3 * columns, 2.6 * lines + 0.5),
+            squeeze=False,
+            layout="constrained",
+            sharey=True,
         )
         everybody = [name for name in _named(same) if name != LIMIT]
         for panel, workload in zip(panels.flat, workloads, strict=False):
@@ -129,9 +152,9 @@ def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     if not models:
         return
     figure, panels = plt.subplots(
-        len(PASSES), len(models), figsize=(3.2 * len(models), 5.6), squeeze=False, layout="constrained"
+        len(models), len(PASSES), figsize=(WIDE, 2.75 * len(models) + 0.3), squeeze=False, layout="constrained"
     )
-    for line, title in zip(panels, PASSES, strict=True):
+    for line, title in zip(panels.T, PASSES, strict=True):
         for panel, model in zip(line, models, strict=True):
             values = {
                 name: 1e3 * found[title, model.name, name] for name in COLOURS if (title, model.name, name) in found
@@ -139,7 +162,7 @@ def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
             _bars(panel, values)
             panel.set_xscale("log")
             panel.margins(x=0.3)
-            panel.set_title(f"{model.name}, {model.count} layers\n{title}, ms per {model.unit}", fontsize=8.5)
+            panel.set_title(f"{model.name}, {model.count} layers, {title}: ms per {model.unit}", fontsize=8.5)
     figure.suptitle("What whole models spend in PReLU, batch 1, float32")
     yield "models", "Sums over the models' real layers, each timed by itself; the axes are logarithmic.", figure
 
@@ -173,10 +196,8 @@ def sign_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     operations = [name for name in MAIN if any(row.case.operation == name for row in rows)]
     if not operations:
         return
-    figure, panels = plt.subplots(
-        1, len(operations), figsize=(2.9 * len(operations) + 1.8, 3.8), squeeze=False, sharey=True, layout="constrained"
-    )
-    for panel, operation in zip(panels[0], operations, strict=True):
+    figure, panels = _grid(len(operations), 3.2, sharey=True)
+    for panel, operation in zip(panels, operations, strict=True):
         for name in _named(rows):
             times = {
                 row.case.workload.offset: row.seconds
@@ -187,11 +208,12 @@ def sign_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
                 panel.plot(list(times), [t / times[0.0] for t in times.values()], marker="o", ms=4, **_style(name))
         panel.set(title=operation, xticks=(-1, 0, 1), xlabel="offset of x", yscale="log")
         panel.grid(alpha=0.25)
-    low, high = panels[0][0].get_ylim()
+    low, high = panels[0].get_ylim()
     ticks = [tick for tick in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 100) if low <= tick <= high]
-    panels[0][0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    panels[0][0].minorticks_off()
-    panels[0][0].set_ylabel("time / time at offset 0")
+    panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panels[0].minorticks_off()
+    for panel in panels[::2]:
+        panel.set_ylabel("time / time at offset 0")
     _legend(figure)
     figure.suptitle("Sign mixes: what a branch costs")
     yield (
@@ -207,7 +229,7 @@ def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     if len(numbers) < 2:
         return
     panels_of = [(operation, workload) for operation in PRELU for workload in SCALING]
-    figure, panels = plt.subplots(1, len(panels_of), figsize=(14.0, 3.8), sharey=True, layout="constrained")
+    figure, panels = _grid(len(panels_of), 3.2, sharey=True)
     for panel, (operation, workload) in zip(panels, panels_of, strict=True):
         for name in _named(rows):
             times = {
@@ -220,10 +242,11 @@ def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
                 panel.plot([n for n, _ in line], [times[1] / t for _, t in line], marker="o", ms=4, **_style(name))
         panel.plot(numbers, numbers, color="0.8", lw=0.8, ls=":", zorder=0)
         panel.set(
-            title=f"{operation}\n{workload.origin.removeprefix('thread scaling, ')}", xlabel="threads", xticks=numbers
+            title=f"{operation}, {workload.origin.removeprefix('thread scaling, ')}", xlabel="threads", xticks=numbers
         )
         panel.grid(alpha=0.25)
-    panels[0].set_ylabel("speed-up over one thread")
+    for panel in panels[::2]:
+        panel.set_ylabel("speed-up over one thread")
     _legend(figure)
     figure.suptitle("Threads")
     yield (
@@ -244,15 +267,8 @@ def accuracy_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     if not keys:
         return
     names = _named(rows)[::-1]
-    figure, panels = plt.subplots(
-        1,
-        len(keys),
-        figsize=(3.0 * len(keys) + 1.4, 0.34 * len(names) + 1.5),
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
-    )
-    for panel, (workload, dtype) in zip(panels[0], keys, strict=True):
+    figure, panels = _grid(len(keys), 0.27 * len(names) + 0.6, sharey=True)
+    for panel, (workload, dtype) in zip(panels, keys, strict=True):
         errors = {r.case.competitor: r.error for r in rows if (r.case.workload, r.case.dtype) == (workload, dtype)}
         panel.set_xscale("log")
         for place, name in enumerate(names):
@@ -279,10 +295,8 @@ def small_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     operations = [name for name in MAIN if any(row.case.operation == name for row in rows)]
     if not operations:
         return
-    figure, panels = plt.subplots(
-        1, len(operations), figsize=(3.3 * len(operations), 3.4), squeeze=False, layout="constrained"
-    )
-    for panel, operation in zip(panels[0], operations, strict=True):
+    figure, panels = _grid(len(operations), 2.9)
+    for panel, operation in zip(panels, operations, strict=True):
         found = {row.case.competitor: 1e6 * row.seconds for row in rows if row.case.operation == operation}
         _bars(panel, {name: found[name] for name in COLOURS if name in found})
         panel.set_xscale("log")
