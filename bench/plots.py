@@ -21,7 +21,7 @@ from .cases import MAIN, PRELU, threads_of
 from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .rows import Row
-from .views import FEW, PASSES, model_seconds
+from .views import FEW, PASSES, figures, model_seconds
 from .workloads import ACCURACY, SCALING
 
 COLOURS = {  # the first are thick
@@ -74,16 +74,11 @@ def _bars(panel: Axes, values: dict[str, float], unit: str = "") -> None:
     """A bar for each contestant, its figure beside it, the first on top."""
     names = list(values)[::-1]
     found = panel.barh([_label(n) for n in names], [values[n] for n in names], color=[COLOURS[n] for n in names])
-    panel.bar_label(found, [f"{_figures(values[name])}{unit}" for name in names], fontsize=7.5, padding=2)
+    panel.bar_label(found, [f"{figures(values[name])}{unit}" for name in names], fontsize=7.5, padding=2)
     panel.tick_params(axis="y", length=0, labelsize=8)
     panel.tick_params(axis="x", labelsize=8)
     panel.margins(x=0.18)
     panel.spines[["top", "right"]].set_visible(False)
-
-
-def _figures(value: float) -> str:
-    """Three figures, never an exponent."""
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
 def _grid(number: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

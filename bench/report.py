@@ -26,7 +26,7 @@ from .races import Line
 from .rows import Row
 from .views import Table, duration, views
 
-WIDTH = 100
+WIDTH, LABEL = 100, 17  # of the tables and of their first column
 LEGEND = """
 GB/s counts every array of x's size once. +-: half the distance between the quartiles. limit: the
 share of this machine's own memory limit, a copy (one input) or an add (two) of the same traffic in
@@ -65,7 +65,8 @@ class Report:
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         ours = report.nodeid in self.cases and self.config.get_verbosity() <= 0
-        return (report.outcome, "", "") if ours and report.when == "call" else None  # the lines of progress say it
+        # The lines of progress take the letters' place.
+        return (report.outcome, "", report.outcome.upper()) if ours and report.when == "call" else None
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -143,8 +144,39 @@ class Report:
 
 
 def _shown(table: Table) -> Iterator[Text | RichTable]:
-    """One table for the terminal: grids of the same columns under their headings."""
+    """One table for the terminal."""
     yield Text(f"\n{table.title}", style="bold underline")
+    for part in _parts(table):
+        yield from _shown_part(part)
+
+
+def _parts(table: Table) -> Iterator[Table]:
+    """The table in as many pieces as its columns need."""
+    first, used = 0, LABEL
+    for index, width in enumerate(_widths(table)):
+        if used + width + 2 > WIDTH and index > first:
+            yield _columns(table, slice(first, index))
+            first, used = index, LABEL
+        used += width + 2
+    yield _columns(table, slice(first, None))
+
+
+def _columns(table: Table, which: slice) -> Table:
+    lines = (line._replace(cells=line.cells[which]) for line in table.lines)
+    return table._replace(columns=table.columns[which], lines=tuple(lines))
+
+
+def _widths(table: Table) -> list[int]:
+    """Of each column: a heading may take several lines, a word is never cut."""
+    cells = [[line.cells[index] for line in table.lines if line.cells] for index in range(len(table.columns))]
+    return [
+        max([len(cell.text) + 1 for cell in column] + [len(word) for word in name.split()])
+        for column, name in zip(cells, table.columns, strict=True)
+    ]
+
+
+def _shown_part(table: Table) -> Iterator[Text | RichTable]:
+    """Grids of the same columns under their headings."""
     yield _grid(table, [("", [*table.columns], "dim")])
     lines: list[tuple[str, list[str], str]] = []
     for line in table.lines:
@@ -161,11 +193,9 @@ def _shown(table: Table) -> Iterator[Text | RichTable]:
 
 def _grid(table: Table, lines: list[tuple[str, list[str], str]]) -> RichTable:
     grid = RichTable(box=None, show_header=False, pad_edge=False)
-    grid.add_column(no_wrap=True, width=17)
-    for index, name in enumerate(table.columns):
-        widest = max((len(line.cells[index].text) + 1 for line in table.lines if line.cells), default=0)
-        # A heading may take two lines, a word is never cut.
-        grid.add_column(width=max(widest, *map(len, name.split())), justify="right", vertical="bottom")
+    grid.add_column(no_wrap=True, width=LABEL)
+    for width in _widths(table):
+        grid.add_column(width=width, justify="right", vertical="bottom")
     for label, cells, style in lines:
         grid.add_row(label, *cells, style=style)
     return grid

@@ -53,6 +53,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 1e-9:.0f} ns"
 
 
+def figures(value: float) -> str:
+    """Three figures, never an exponent."""
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
 def ratio(value: float | None) -> str:
     """Three figures."""
     return "-" if value is None else f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
@@ -105,8 +110,8 @@ def workload_tables(rows: list[Row], baseline: str) -> Iterator[Table]:
             lines.append(Line(str(workload)))
             for name in CONTESTANTS:
                 if any((name, form) in cells for form in forms):
-                    figures = [_cells(cells.get((name, form)), baseline) for form in forms]
-                    lines.append(_line(name, sum(figures, ())))
+                    found = [_cells(cells.get((name, form)), baseline) for form in forms]
+                    lines.append(_line(name, sum(found, ())))
         yield Table(kind_text(*kind), columns, tuple(lines))
 
 
@@ -172,7 +177,7 @@ def model_tables(rows: list[Row]) -> Iterator[Table]:
             seconds = [found.get((title, model.name, name)) for model in models]
             if any(seconds):
                 lines.append(_line(name, tuple(
-                    Cell(f"{1e3 * s:.3g}", name != LIMIT and s <= best[m.name] * CLOSE) if s else Cell("-")
+                    Cell(figures(1e3 * s), name != LIMIT and s <= best[m.name] * CLOSE) if s else Cell("-")
                     for m, s in zip(models, seconds, strict=True))))  # fmt: skip
         columns = tuple(f"{m.name} ({m.count}), {m.unit}" for m in models)
         yield Table(f"Whole models: ms of PReLU, {title}", columns, tuple(lines))
@@ -219,7 +224,7 @@ def accuracy_tables(rows: list[Row]) -> Iterator[Table]:
     for name in CONTESTANTS:
         found = [errors.get((name, *key)) for key in keys]
         if any(error is not None for error in found):
-            cells = (Cell("-") if e is None else Cell(f"{e:.2f}" if e < 99.5 else f"{e:.3g}", e <= 0.5) for e in found)
+            cells = (Cell("-") if e is None else Cell(f"{e:.2f}" if e < 99.5 else figures(e), e <= 0.5) for e in found)
             lines.append(_line(name, tuple(cells)))
     if lines:
         columns = tuple(f"{workload.name} {dtype}" for workload, dtype in keys)
@@ -276,7 +281,7 @@ def _time(row: Row) -> str:
 
 
 def _per_element(row: Row) -> str:
-    return f"{row.seconds / math.prod(row.case.workload.shape) * 1e9:.3g}"
+    return figures(row.seconds / math.prod(row.case.workload.shape) * 1e9)
 
 
 def _heading(form: str) -> str:
