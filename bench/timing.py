@@ -18,7 +18,7 @@ from typing import Any
 BUDGET = 0.1  # seconds of timing per case
 ROUND = 0.5e-3  # a round repeats a shorter call until it lasts about this long
 ROUNDS = (3, 150)  # the least and the most; the median needs no more
-LEAST = 2.0  # a loop that takes less than this many empty calls says nothing about memory
+LEAST = 4.0  # a loop that takes less than this many empty calls says nothing about memory
 TICK = 0.005  # seconds; the kernel books a running thread's time every 4 ms where it ticks 250 times a second
 # Untimed calls before a turn's timed ones, by the length of a call in seconds: after somebody else's streaming stores
 # arrays of 4 to 16 MB take three calls to be back in their cache, and what takes long passes through it anyway.
