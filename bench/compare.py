@@ -70,6 +70,8 @@ def read(path: Path) -> tuple[dict, dict[str, Saved]]:
 def _saved(benchmark: dict) -> Saved:
     stats = benchmark["stats"]
     enough = stats["rounds"] >= FEWEST
+    if not stats["median"] > 0:
+        raise ValueError(f"{benchmark['name']} has a median of {stats['median']}")
     error = stats["iqr"] * TO_ERROR / stats["median"] / math.sqrt(stats["rounds"]) if enough else math.inf
     return Saved(benchmark["group"], stats["median"], error)
 
@@ -125,7 +127,8 @@ def main() -> None:
     found = sorted(changes(before, after), key=lambda change: change.ratio)
     if not found:
         raise SystemExit("the two runs have no case in common")
-    beyond = [change for change in found if change.judged and change.beyond(options.floor)]
+    contestants = [change for change in found if LIMIT not in change.name.split("-")]
+    beyond = [change for change in contestants if change.judged and change.beyond(options.floor)]
     table = Table("case", box=None, pad_edge=False)
     for name in ("before", "after", "time", "to the others", ""):
         table.add_column(name, justify="right", no_wrap=True)
@@ -137,8 +140,8 @@ def main() -> None:
             table.add_row(change.name, *times, relative, verdict)
     if table.row_count:
         console.print(table)
-    slower = sum(change.ratio > 1 for change in beyond if LIMIT not in change.name.split("-"))
-    faster = sum(change.ratio < 1 for change in beyond if LIMIT not in change.name.split("-"))
+    slower = sum(change.ratio > 1 for change in beyond)
+    faster = len(beyond) - slower
     console.print(f"{len(found)} cases in both runs: {slower} slower, {faster} faster beyond the noise"
                   f" (at least {options.floor:g} %); {len(before.keys() ^ after.keys())} in one run only.")  # fmt: skip
     if few := sum(not change.judged for change in found):

@@ -122,8 +122,8 @@ class NumPy(Contestant):
 class NumPyBest(NumPy):
     """What people write who have measured: no choice between arrays, which branches on every sign, but arithmetic.
 
-    On random signs PReLU takes a fifth of the time so.  A product with a mask is no selection: an infinite dy of a dead
-    unit becomes NaN.  `np.maximum(x, alpha * x)` would be faster still and is right for slopes from 0 to 1 only.
+    On random signs PReLU takes a quarter of the time so.  A product with a mask is no selection: an infinite dy of a
+    dead unit becomes NaN.  `np.maximum(x, alpha * x)` would be faster still and is right for slopes from 0 to 1 only.
     """
 
     name = "numpy_best"

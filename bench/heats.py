@@ -18,7 +18,7 @@ from .cases import Case, threads_of
 from .checks import check_result, ulp_error
 from .contestants import CONTESTANTS, LIMIT
 from .races import limits
-from .timing import LEAST, Effort, Turns, take_turns
+from .timing import LEAST, Effort, TurnFailed, Turns, take_turns
 from .workloads import Task, expected
 
 NOTHING = "nothing"  # the call of the limit's loop on a single element
@@ -77,7 +77,7 @@ def run_heat(cases: list[Case], effort: Effort) -> Heat:
                 results = contestant.arrays(task, call())
                 check_result(results, expected(case.operation, case.workload, case.dtype), contestant.exact)
         except Exception as error:  # whatever a peer does, the others go on
-            heat.reasons[name] = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+            heat.reasons[name] = _reason(error)
             continue
         calls[name] = call
         if case.workload.part == "accuracy":
@@ -85,12 +85,24 @@ def run_heat(cases: list[Case], effort: Effort) -> Heat:
         del results  # the memory is theirs who come next
     bounded = any(case.competitor == LIMIT for case in cases)
     bounds, kept = _bounds(task, out, threads) if bounded else ({}, [])  # `kept` lives as long as they run
-    turns = take_turns(calls | bounds, effort, session, threads > 1)
+    turns = None
+    while turns is None:
+        try:
+            turns = take_turns(calls | bounds, effort, session, threads > 1)
+        except TurnFailed as failed:  # later than when it was set up; without it the others begin anew
+            if failed.name not in calls:
+                raise
+            del calls[failed.name]
+            heat.reasons[failed.name] = _reason(failed.__cause__)
     del kept
     heat.times = {name: turns.times[name] for name in calls}
     if bounds:
         _take_limit(heat, turns, [name for name in bounds if name != NOTHING])
     return heat
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
 
 
 def _bounds(

@@ -40,8 +40,8 @@ against the reference before. Fresh results are made as each contestant makes th
 memory of those that are gone. Conversions to oneDNN's and other layouts are not timed. Times are medians over the
 rounds; +- is half the distance between the quartiles. "limit" is a copy (one input) or an add (two inputs) of the
 same traffic in the package's own vector code, the best of ordinary and streaming stores and of one and all threads,
-less the call itself; a share of 100 % is as fast as memory, or the cache that holds the arrays, allows. Marked (*,
-bold) is whom nobody beats by more than 3 %. The machine may be shared: read ratios, not times."""
+less the call itself; a share of 100 % is as fast as memory, or the cache that holds the arrays, allows. In bold is
+whom nobody beats by more than 3 %. The machine may be shared: read ratios, not times."""
 
 
 def write_report(folder: Path, rows: list[Row], tables: list[Table], notes: list[str], baseline: str) -> Path:
@@ -62,7 +62,7 @@ def write_report(folder: Path, rows: list[Row], tables: list[Table], notes: list
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure as an element of the page; ids are the figure's own, so that two figures share none."""
+    """The figure as an element of the page; its clip paths' ids are its own (glyphs that share one are the same)."""
     text = io.StringIO()
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         figure.savefig(text, format="svg")
@@ -75,11 +75,12 @@ def _page(figures: list[str], tables: list[Table], notes: list[str], baseline: s
         '<meta name=viewport content="width=device-width, initial-scale=1">',
         f"<title>fastact: ReLU and PReLU on this CPU</title><style>{STYLE}</style></head><body>",
         "<h1>ReLU and PReLU on this CPU, forward and backward</h1>",
-        "<nav><a href=#plots>Plots</a><a href=#tables>Tables</a><a href=#machine>Machine</a></nav>",
+        "<nav>"
+        + "<a href=#plots>Plots</a>" * bool(figures)
+        + "<a href=#tables>Tables</a><a href=#machine>Machine</a></nav>",
         f"<p>{html.escape(READING)} Ratios are to {html.escape(baseline)}.</p>",
         *(f"<p><strong>{html.escape(note)}</strong></p>" for note in notes),
-        "<h2 id=plots>Plots</h2>",
-        *figures,
+        *(["<h2 id=plots>Plots</h2>", *figures] if figures else []),
         "<h2 id=tables>Tables</h2>",
         *(text for table in tables for text in _table(table)),
         "<h2 id=machine>Machine</h2><table>",

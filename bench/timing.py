@@ -9,8 +9,8 @@ single call.
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from timeit import Timer
 from typing import Any
@@ -57,6 +57,14 @@ SHORT = Effort(0.05, 5, 10.0)
 QUICK = Effort(0.02, 3, 1.0)
 
 
+class TurnFailed(Exception):
+    """Whose call raised, and why is its cause."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
 @dataclass(frozen=True)
 class Turns:
     """Each contestant's seconds per call, round by round."""
@@ -92,7 +100,7 @@ def take_turns(
     once = {}
     rest()
     for name, timer in timers.items():
-        with session(name):
+        with _turn_of(name), session(name):
             once[name] = estimate(timer)
     times: dict[str, list[float]] = {name: [] for name in calls}
     start, order = time.perf_counter(), list(calls)
@@ -104,12 +112,20 @@ def take_turns(
             iterations = max(1, round(ROUND / once[name]))
             if resting:
                 rest()
-            with session(name):
+            with _turn_of(name), session(name):
                 untimed = next((least for seconds, least in WARMING if once[name] < seconds), 0)
                 timers[name].timeit(max(untimed, math.ceil(AWAKE / once[name])) if resting and untimed else untimed)
                 times[name].append(timers[name].timeit(iterations) / iterations)
         order.reverse()  # nobody always comes after the same one
     return Turns(times)
+
+
+@contextmanager
+def _turn_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise TurnFailed(name) from error
 
 
 def rest() -> None:
