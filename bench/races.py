@@ -453,7 +453,7 @@ def _step(op: Operation, form: str, n: int, following: int, most: int) -> Race:
 def regime(nbytes: int) -> str:
     """The least cache that a working set fits in; two cores have two L2s."""
     caches = _cpu.caches()
-    bounds = {"L1": caches["L1d"], "L2": caches["L2"], "L2s": caches["L2"] * _cpu.cores(), "L3": caches["L3"]}
+    bounds = {"L1": caches["L1d"], "L2": caches["L2"], "L2s": caches["L2"] * _cpu.processors(), "L3": caches["L3"]}
     return next((name for name, bound in bounds.items() if nbytes <= bound), "memory")
 
 

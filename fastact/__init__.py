@@ -5,19 +5,21 @@ comes with its first use.  The architecture is in the folder: ops (public functi
 _arguments and _layout (any array to plain loops), _dispatch (policy), _cython and _numba (kernels).
 """
 
-from importlib import metadata as _metadata
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from . import ops
+from . import _built
 from ._backends import available_backends
 from ._buffers import clear_buffers, get_buffer_limit, set_buffer_limit
 from ._config import config, show_config, warmup
 from ._settings import get_backend, get_num_threads, set_backend, set_num_threads, threads, use_backend
-from .ops import *  # noqa: F403 (the activations: a new one is listed in ops.__all__ only)
+from ._version import __version__ as __version__
 
-try:
-    __version__ = _metadata.version("fastact")
-except _metadata.PackageNotFoundError:  # run from a checkout that was not installed
-    __version__ = "0+unknown"
+# The public functions, compiled where that was possible.  A new activation is listed in ops.__all__ only.
+if _TYPE_CHECKING or (ops := _built.optional("ops")) is None:
+    from . import ops
+    from .ops import *  # noqa: F403
+else:
+    globals().update({name: getattr(ops, name) for name in ops.__all__})
 
 __all__ = [
     "available_backends",

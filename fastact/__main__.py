@@ -2,4 +2,5 @@
 
 from . import show_config
 
-show_config()
+if __name__ == "__main__":
+    show_config()

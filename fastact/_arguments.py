@@ -6,23 +6,22 @@ native byte order, integers compute in float64 (relu keeps them), a Python scala
 """
 
 import operator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._operations import Operation
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """Checked arguments of one call."""
 
     x: np.ndarray
     dy: np.ndarray | None
     alpha: np.ndarray | None  # with x's number of axes; still to be cast to the computing dtype
     dtype: np.dtype  # the computing dtype, which is the results' as well
-    out: np.ndarray | None  # of the elementwise result
+    out: np.ndarray | None  # the memory of the elementwise result
     need: bool  # whether that is wanted
     dalpha_out: np.ndarray | None
     need_dalpha: bool
@@ -31,13 +30,63 @@ class Call:
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
-    """`value` as a plain ndarray; a masked array would lose its mask."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost: pass {name}.filled(...) or {name}.data")
+    """`value` as a plain ndarray; a mask, wherever it hides, is an error, for it would be lost."""
+    if type(value) is np.ndarray and not value.dtype.hasobject:
+        return value
+    if value is None:
+        raise TypeError(f"{name} is None, and must be an array")
     try:
-        return np.asarray(value)
+        return np.asarray(_without_masks(value))
+    except _Masked:
+        raise TypeError(
+            f"{name} has a mask, which would be lost: of a masked array pass {name}.filled(...) or {name}.data"
+        ) from None
     except ValueError as error:  # ragged sequences
         raise ValueError(f"{name} cannot be made an array: {error}") from None
+
+
+class _Masked(Exception):
+    """Somewhere in a value there is a mask."""
+
+
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), range, *np.sctypeDict.values()})
+_DEEPEST = 64  # NumPy refuses deeper nesting; this also ends the search in a list that contains itself
+
+
+def is_masked(array: np.ndarray) -> bool:
+    """Whether an array has a mask of its own: NumPy's, or a subclass's attribute of that name."""
+    return isinstance(array, np.ma.MaskedArray) or (type(array) is not np.ndarray and hasattr(array, "mask"))
+
+
+def _without_masks(value: Any, depth: int = 0) -> Any:
+    """`value`, ready for np.asarray: what is to be converted is converted once, and looked at.  Raises _Masked."""
+    kind = type(value)
+    if kind in _PLAIN or depth > _DEEPEST:
+        return value
+    if hasattr(value, "__array__"):  # NumPy asks this first, whatever else the object is
+        array = np.asanyarray(value)
+        if is_masked(array):
+            raise _Masked
+        for item in np.asarray(array).flat if array.dtype.hasobject else ():
+            _without_masks(item, depth + 1)
+        return array
+    interface = getattr(value, "__array_interface__", None)
+    if isinstance(interface, dict) and interface.get("mask") is not None:
+        raise _Masked
+    if interface is not None or not hasattr(kind, "__len__") or not hasattr(kind, "__getitem__") or _is_buffer(value):
+        return value
+    if isinstance(value, str | bytes | Mapping) or not set(map(type, value)) - _PLAIN:
+        return value  # a million floats take 10 ms
+    return [_without_masks(item, depth + 1) for item in value]
+
+
+def _is_buffer(value: Any) -> bool:
+    """Whether NumPy reads its memory instead of its items."""
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
 
 
 def computing_dtype(array: np.ndarray, name: str, keep_integers: bool) -> np.dtype:
@@ -47,8 +96,9 @@ def computing_dtype(array: np.ndarray, name: str, keep_integers: bool) -> np.dty
         return array.dtype.newbyteorder("=") if keep_integers else np.dtype(np.float64)
     if kind == "f" and size in (4, 8) and array.dtype.char != "g":
         return array.dtype.newbyteorder("=")
+    hint = f" Pass {name}.astype(np.float32)." if kind == "f" and size == 2 else ""
     allowed = "float32, float64, an integer or bool"
-    raise TypeError(f"{name} has dtype {array.dtype}, which is not supported: it must be {allowed}")
+    raise TypeError(f"{name} has dtype {array.dtype}, which is not supported: it must be {allowed}.{hint}")
 
 
 def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one: bool):
@@ -63,7 +113,8 @@ def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one:
         alpha = as_array(value, "alpha")
         if alpha.dtype.kind not in "biuf" or alpha.dtype.char == "g":
             raise TypeError(f"alpha has dtype {alpha.dtype}, which is not supported: it must be a float or an integer")
-        is_float_array = alpha.dtype.kind == "f" and not isinstance(value, np.generic)
+        # NumPy scalars and lists are numbers, like Python's own: dalpha then has the computing dtype.
+        is_float_array = alpha.dtype.kind == "f" and not isinstance(value, np.generic | list | tuple)
         own = alpha.dtype.newbyteorder("=") if is_float_array else dtype
     shape = alpha.shape
     if alpha.size == 1:
@@ -94,34 +145,76 @@ def _channel_shape(alpha: np.ndarray, x: np.ndarray, channel_axis: Any) -> tuple
     if alpha.size != x.shape[axis]:
         raise ValueError(
             f"alpha of shape {alpha.shape} does not match x of shape {x.shape}: "
-            f"x has {x.shape[axis]} channels along channel_axis={axis}"
+            f"x has {x.shape[axis]} channels along channel_axis={axis}{_other_axis(alpha.size, x.shape)}"
         )
     shape = [1] * x.ndim
     shape[axis] = alpha.size
     return tuple(shape)
 
 
-def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """An `out` is a writable ndarray of the result's shape and dtype."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+def _other_axis(channels: int, shape: tuple[int, ...]) -> str:
+    """The axis that was most likely meant, as a hint: the last one that fits, which is channels last if it can be."""
+    fitting = [axis - len(shape) if axis == len(shape) - 1 else axis for axis, n in enumerate(shape) if n == channels]
+    return f"; axis {fitting[-1]} has {channels}: channel_axis={fitting[-1]}?" if fitting else ""
+
+
+def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The memory of an `out`, which is a writable ndarray of the result's shape and dtype.
+
+    A subclass's __setitem__ could convert units, so its memory is written.
+    """
+    if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a numpy.ndarray or None, not {type(out).__name__}")
-    if out.shape != shape:
-        raise ValueError(f"{name} has shape {out.shape}, but the result has shape {shape}")
-    if out.dtype != dtype:
-        raise TypeError(f"{name} has dtype {out.dtype}, but the result has dtype {dtype}")
-    if not out.flags.writeable:
-        raise ValueError(f"{name} of shape {out.shape} is read-only")
-    if _overlaps_itself(out):
-        raise ValueError(f"{name} of shape {out.shape} and strides {out.strides} shares memory among its own elements")
+    if is_masked(out):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost: pass {name}.data")
+    memory = np.asarray(out)
+    if memory.shape != shape:
+        raise ValueError(f"{name} has shape {memory.shape}, but the result has shape {shape}")
+    if memory.dtype != dtype:
+        raise TypeError(f"{name} has dtype {memory.dtype}, but the result has dtype {dtype}")
+    if not memory.flags.writeable:
+        hint = (
+            ': open the file with mmap_mode="r+" (np.memmap: mode="r+")'
+            if isinstance(out, np.memmap) or isinstance(out.base, np.memmap)
+            else ""
+        )
+        raise ValueError(f"{name} of shape {memory.shape} is read-only{hint}")
+    if _meets_itself(memory):
+        raise ValueError(
+            f"{name} of shape {memory.shape} and strides {memory.strides} shares memory among its own elements"
+        )
+    return memory
 
 
-def _overlaps_itself(array: np.ndarray) -> bool:
-    """Whether two elements may share memory: some stride does not step over all that lies inside it."""
+# Steps of NumPy's exact test for shared memory, some 20 ms at the worst.  It is exponential in the number of axes, and
+# what it has not decided by then counts as shared.
+MOST_WORK = 100_000
+
+
+def _meet(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether some element of one shares memory with some element of the other."""
+    try:
+        return np.shares_memory(a, b, max_work=MOST_WORK)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _meets_itself(array: np.ndarray) -> bool:
+    """Whether two elements share memory; elements that interleave without meeting do not."""
     reach = array.itemsize
     for step, size in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         if step < reach:
-            return array.size > 0
+            break
         reach += step * (size - 1)
+    else:
+        return False  # each stride steps over all that lies inside it
+    # Take two elements that meet, and the first axis along which their indices differ.  Both can be shifted so that all
+    # indices before it and the smaller one along it are 0.  Then one is in `first`, the other in `others`.
+    for axis, size in enumerate(array.shape):
+        if size > 1 and array.size:
+            first, others = (array[(0,) * axis + (part,)] for part in (slice(0, 1), slice(1, None)))
+            if _meet(first, others):
+                return True
     return False
 
 
@@ -133,14 +226,14 @@ def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
     )  # fmt: skip
 
 
-def check_overlap(out: np.ndarray, name: str, other: np.ndarray | None, other_name: str, in_place: bool) -> None:
+def check_overlap(out: np.ndarray, name: str, other: np.ndarray | None, text: str, in_place: bool) -> None:
     """`out` shares no memory with another operand, except that it may be exactly x or dy."""
-    if other is None or not np.may_share_memory(out, other) or not np.shares_memory(out, other):
+    if other is None or not np.may_share_memory(out, other):
         return
-    if in_place and _same_memory(out, other):
+    if (in_place and _same_memory(out, other)) or not _meet(out, other):
         return
-    allowed = f": it may be exactly {other_name} (in place), or apart from it" if in_place else ""
-    raise ValueError(f"{name} of shape {out.shape} shares memory with {other_name} of shape {other.shape}{allowed}")
+    allowed = f": it may be exactly {text.split()[0]} (in place), or apart from it" if in_place else ""
+    raise ValueError(f"{name} of shape {out.shape} shares memory with {text}{allowed}")
 
 
 def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out) -> Call:
@@ -157,21 +250,25 @@ def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, d
     if op.alpha:
         alpha, shape, dalpha_dtype = as_alpha(alpha, x, dtype, channel_axis, op.alpha == "number")
     names = ("out[0] (dx)", "out[1] (dalpha)") if op.summed else ("out", "")
+    for given, needed, name, argument in (
+        (out, need, names[0], "need_dx"),
+        (dalpha_out, need_dalpha, names[1], "need_dalpha"),
+    ):
+        if given is not None and not needed:
+            raise ValueError(f"{name} was given for a gradient that is not needed ({argument}=False)")
     if out is not None:
-        if not need:
-            raise ValueError(f"{names[0]} was given for a gradient that is not needed (need_dx=False)")
-        check_out(out, names[0], x.shape, dtype)
-        check_overlap(out, names[0], x, "x", in_place=True)
-        check_overlap(out, names[0], dy, "dy", in_place=True)
+        out = check_out(out, names[0], x.shape, dtype)
     if dalpha_out is not None:
-        if not need_dalpha:
-            raise ValueError(f"{names[1]} was given for a gradient that is not needed (need_dalpha=False)")
-        check_out(dalpha_out, names[1], shape, dalpha_dtype)
-        check_overlap(dalpha_out, names[1], x, "x", in_place=False)
-        check_overlap(dalpha_out, names[1], dy, "dy", in_place=False)
+        dalpha_out = check_out(dalpha_out, names[1], shape, dalpha_dtype)
+    inputs = [
+        (array, f"{name} of shape {array.shape}", True) for name, array in (("x", x), ("dy", dy)) if array is not None
+    ]
+    if op.alpha:
+        inputs.append((alpha, f"alpha of shape {shape}", False))
     for result, name in ((out, names[0]), (dalpha_out, names[1])):
         if result is not None:
-            check_overlap(result, name, alpha, "alpha", in_place=False)
+            for array, text, in_place in inputs:
+                check_overlap(result, name, array, text, in_place and result is out)
     if out is not None and dalpha_out is not None:
-        check_overlap(out, names[0], dalpha_out, names[1], in_place=False)
+        check_overlap(out, names[0], dalpha_out, f"{names[1]} of shape {dalpha_out.shape}", in_place=False)
     return Call(x, dy, alpha, dtype, out, need, dalpha_out, need_dalpha, shape, dalpha_dtype)

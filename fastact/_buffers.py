@@ -1,26 +1,34 @@
 """The recycled memory of results: its settings, whether or not the compiled part is there.
 
 Fresh pages cost up to 6 times the kernel itself, so the memory of large results that were dropped is kept
-for the next ones, within a limit (see _cython/buffers.pyx).  Without the compiled core nothing is recycled
-and the limit is only remembered.
+for the next ones (_cython/buffers.pyx says how).  Without the compiled core nothing is recycled and the limit
+is only remembered.
 """
 
 import os
 
 from . import _cpu
-from ._backends import buffers
+from ._built import buffers
 from ._settings import check_integer, environment_integer
 
+if text := os.environ.get("FASTACT_BUFFER_LIMIT"):
+    _default = environment_integer("FASTACT_BUFFER_LIMIT", text, 0)
+else:
+    _default = min(1 << 30, _cpu.memory() // 8)
 _limit = 0
 
 
-def set_buffer_limit(bytes: int) -> None:
-    """Set how many bytes of dropped results are kept for the next ones (0: none).
+def set_buffer_limit(bytes: int | None) -> None:
+    """Set how many bytes of dropped results may be kept for the next ones.
+
+    The limit is for the process and for idle memory only: results that are alive do not count.  What is idle beyond
+    it goes back to the system at once.
 
     Parameters
     ----------
-    bytes : int
-        Default: the smaller of 1 GB and an eighth of the memory, or FASTACT_BUFFER_LIMIT.
+    bytes : int or None
+        0 turns recycling off.  None goes back to FASTACT_BUFFER_LIMIT as it was at the import or, where that was not
+        set, to the default: the smaller of 1 GB (2**30 bytes) and an eighth of the memory that the process may use.
 
     Raises
     ------
@@ -28,13 +36,13 @@ def set_buffer_limit(bytes: int) -> None:
         If it is not an integer, or negative.
     """
     global _limit
-    _limit = check_integer(bytes, "bytes", 0)
+    _limit = _default if bytes is None else check_integer(bytes, "bytes", 0)
     if buffers is not None:
         buffers.set_buffer_limit(_limit)
 
 
 def get_buffer_limit() -> int:
-    """Return how many bytes of dropped results are kept at the most."""
+    """Return how many bytes of dropped results may be kept."""
     return _limit if buffers is None else buffers.get_buffer_limit()
 
 
@@ -49,7 +57,4 @@ def counters() -> dict:
     return buffers.counters() if buffers is not None else {"limit": _limit, "recycling": "needs the compiled core"}
 
 
-if text := os.environ.get("FASTACT_BUFFER_LIMIT"):
-    set_buffer_limit(environment_integer("FASTACT_BUFFER_LIMIT", text, 0))
-else:
-    set_buffer_limit(buffers.default_limit() if buffers is not None else min(1 << 30, _cpu.memory() // 8))
+set_buffer_limit(None)

@@ -1,19 +1,24 @@
 """What a bug report needs: config() as a dict, show_config() as text; and warmup().
 
-Every entry is a fact that another room knows; nothing is decided here.  Importing Numba is part of the
-answer (whether it works is what people ask), so the first call takes its time.
+Every entry is a fact that another room knows; nothing is decided here.  Numba is imported, because a report has to say
+whether it works, so the first call takes its time.
 """
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import sys
+from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
-from . import _backends, _buffers, _cpu, _dispatch, _settings
+from . import _backends, _buffers, _built, _cpu, _dispatch, _settings
 from ._operations import OPERATIONS
+from ._version import __version__
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -37,14 +42,13 @@ def config() -> dict:
     >>> fastact.config()["backends"]["numpy"]
     'available'
     """
-    driver = _backends.driver
     numba = {"version": _version("numba")}
     if not _backends.missing("numba"):
         from ._numba import kernels
 
         numba |= {"cache_folder": kernels.cache_folder(), "threads": "fastact's own driver (no Numba layer)"}
     return {
-        "version": _version("fastact"),
+        "version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numpy": np.__version__,
@@ -52,14 +56,15 @@ def config() -> dict:
         "backend": _backend_in_force(),
         "backends": {name: _backends.missing(name) or "available" for name in _backends.NAMES},
         "simd": {
-            "built": _backends.built_levels(),
-            "found": driver.CPU_LEVEL if driver else "unknown (not compiled)",
-            "in_use": _backends.level(),
+            "built": _built.built_levels(),
+            "found": _built.CPU_LEVEL if _built.driver else "unknown (not compiled)",
+            "in_use": _built.level(),
         },
+        "missing_modules": _built.missing_modules(),
         "threads": {
             "bound": _settings.get_num_threads(),
-            "cores": _cpu.cores(),
-            "openmp": bool(driver and driver.OPENMP),
+            "processors": _cpu.processors(),
+            "openmp_runtimes": _built.driver.openmp_runtimes() if _built.driver else [],
         },
         "cpu": _cpu.model(),
         "caches": dict(_cpu.caches()),
@@ -80,17 +85,59 @@ def show_config() -> None:
             print(f"{key}: {value}")
 
 
-def warmup() -> None:
-    """Compile every Numba kernel now (and cache it on disk where that works).
+def warmup(operations: Iterable[str] | None = None, dtypes: Iterable[npt.DTypeLike] | None = None) -> None:
+    """Compile Numba kernels now, and cache them on disk where that works.
+
+    On a terminal the progress is shown on the standard error stream.
+
+    Parameters
+    ----------
+    operations : iterable of str, optional
+        Names of public functions, such as ``["relu", "prelu_backward"]``.  Default: all.
+    dtypes : iterable of dtype, optional
+        Of x: float32, float64, or for `relu` a signed integer.  Default: all of these.
 
     Raises
     ------
+    ValueError
+        If an operation is unknown.
+    TypeError
+        If there are no kernels for a dtype.
     RuntimeError
         If Numba is not available here.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.warmup(["relu"], ["float32"])
     """
+    names = list(OPERATIONS) if operations is None else _listed(operations, "operations")
+    for name in names:
+        if name not in OPERATIONS:
+            raise ValueError(f"operations: {name!r} is not one of {', '.join(OPERATIONS)}")
+    floats, integers = (np.float32, np.float64), (np.int8, np.int16, np.int32, np.int64)
+    types = [np.dtype(t) for t in ((*floats, *integers) if dtypes is None else _listed(dtypes, "dtypes"))]
+    for dtype in types:
+        if dtype not in (*floats, *integers):
+            raise TypeError(
+                f"dtypes: there are no kernels for {dtype}: it must be float32, float64 or a signed integer"
+            )
     _backends.require("numba")
-    for dtype in (np.float32, np.float64):
-        for kernel in sorted({op.kernel for op in OPERATIONS.values()}):
-            _backends.kernel_address("numba", kernel, np.dtype(dtype))
-    for dtype in (np.int8, np.int16, np.int32, np.int64):
-        _backends.kernel_address("numba", "relu", np.dtype(dtype))
+    wanted = dict.fromkeys(
+        (op.kernel, dtype) for op in map(OPERATIONS.get, names) for dtype in types if dtype.kind == "f" or op.integers
+    )
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    for done, (kernel, dtype) in enumerate(wanted):
+        if shown:
+            text = f"fastact.warmup: {done + 1}/{len(wanted)} {kernel} {dtype}"
+            print(f"\r{text:60}", end="", file=sys.stderr, flush=True)
+        _backends.kernel_address("numba", kernel, dtype)
+    if shown:
+        print(f"\r{f'fastact.warmup: {len(wanted)} kernels are ready':60}", file=sys.stderr)
+
+
+def _listed(values: Iterable, name: str) -> list:
+    """The values; a single string is most likely one name that was meant as a list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be several, as in {name}=[{values!r}]; it is {values!r}")
+    return list(values)

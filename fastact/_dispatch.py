@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _backends, _cpu, _layout, _settings, _staging
+from . import _backends, _built, _cpu, _layout, _settings, _staging
 from ._arguments import Call, prepare
-from ._backends import levels, use_level
 from ._operations import OPERATIONS, Operation
-
-__all__ = ["backward", "elementwise", "levels", "use_level"]
 
 # A second thread costs 1.6 us: its start, the wait for it, lines that change hands.  A core moves 50 to 100 GB/s out of
 # its L2.  Measured, two threads against one, by the bytes of a call: relu 1.62 at 128 KB, 0.82 at 256 KB;
@@ -67,7 +64,8 @@ def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalp
         sums = _reference(op, call, result)
     elif call.need or call.need_dalpha:
         sums = compute(op, call.dy, call.x, call.alpha, call.dtype, result, call.need_dalpha, backend, n_threads, into)
-    return result, _rounded(call, sums, into, dalpha)
+    dalpha = _rounded(call, sums, into, dalpha)
+    return (result if out is None else out), (dalpha if dalpha_out is None else dalpha_out)
 
 
 def _single_terms(call: Call) -> np.ndarray | None:
@@ -76,13 +74,13 @@ def _single_terms(call: Call) -> np.ndarray | None:
         return empty_like(call.alpha, call.dtype)
     if call.dalpha_out.ndim < call.x.ndim and not call.dalpha_out.flags.c_contiguous:
         return None
-    return call.dalpha_out.view(np.ndarray).reshape(call.x.shape)  # np.matrix keeps its two axes
+    return call.dalpha_out.reshape(call.x.shape)
 
 
 def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Memory for a fresh result, in the axis order of np.empty_like(x)."""
-    if _backends.buffers is not None:
-        return _backends.buffers.empty_like(x, dtype)
+    if _built.buffers is not None:
+        return _built.buffers.empty_like(x, dtype)
     return np.empty_like(x, dtype=dtype, subok=False)
 
 

@@ -7,13 +7,12 @@ compiled variants look up, says whether alpha is read (`alpha`) and whether a gr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import reference
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One public function: its operands, its kernel and its contract."""
 
     name: str

@@ -1,24 +1,77 @@
-"""What the user has set: backend, threads, SIMD cap, buffer limit; and the environment variables behind them.
+"""What the user has set: backend and threads, and the environment variables behind them.
 
 A `set_` function is for the process, a `with` form is a context variable: threads and asyncio tasks do not
-see each other's.  A value is checked when it is set; a malformed variable is an error at import that names
-it.  Whether a backend is there is known to _backends, not here.
+see each other's.  A value is checked when it is given; a malformed variable is an error at import that names
+it.  None goes back to the variable, if there is one.  Whether a backend is there is known to _backends, not here.
 """
 
+import inspect
 import operator
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import ContextDecorator, contextmanager, suppress
+from contextvars import ContextVar, Token
+from typing import Any, Self, TypeVar, cast
 
 from . import _backends, _cpu
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 MOST_THREADS = 1 << 16  # more than any machine has: a bound that fits an int
-_backend: str | None = None
-_num_threads: int | None = None
+oversubscription = 0  # an explicit bound may go up to this, even beyond the processors (tests only)
+openmp_variables = MOST_THREADS  # what OMP_NUM_THREADS and OMP_THREAD_LIMIT allow
+_variable_backend: str | None = None  # FASTACT_BACKEND
+_variable_threads: int | None = None  # FASTACT_NUM_THREADS
+_set_backend: str | None = None
+_set_threads: int | None = None
 _context_backend: ContextVar[str | None] = ContextVar("fastact.backend", default=None)
 _context_threads: ContextVar[int | None] = ContextVar("fastact.threads", default=None)
-on_change: list[Callable[..., None]] = []  # told when the backend changes, for the process or in a context
+on_change: list[Callable[..., None]] = []  # told when a setting changes, for the process or in a context
+
+
+def _tell(context: bool = False) -> None:
+    for listener in on_change:
+        listener(context=context)
+
+
+class _Setting(ContextDecorator):
+    """A context variable's value for a `with` block, checked when the object is made; each object serves once."""
+
+    variable: ContextVar[Any]
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._token: Token[Any] | None = None
+        self._used = False
+
+    def __repr__(self) -> str:
+        return f"fastact.{type(self).__name__}({self._value!r})"
+
+    def _recreate_cm(self) -> Self:
+        """As a decorator: a new one for each call."""
+        return type(self)(self._value)
+
+    def __call__(self, function: Function) -> Function:
+        """As a decorator, of plain functions: a coroutine or generator would run after the block has ended."""
+        for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+            if kind(function):
+                raise TypeError(f"{self!r} cannot decorate {function.__name__}, which runs later: use `with` inside it")
+        return cast(Function, super().__call__(function))
+
+    def __enter__(self) -> None:
+        if self._used:
+            raise RuntimeError(f"this {self!r} was entered before: make a new one for each `with` block")
+        _tell(context=True)
+        self._used = True
+        self._token = self.variable.set(self._value)
+
+    def __exit__(self, *error: object) -> None:
+        if self._token is None:
+            raise RuntimeError(f"this {self!r} was not entered, or was left before")
+        token, self._token = self._token, None
+        # If the block is left in another context (an async generator closed by another task), reset() fails.  Nothing
+        # has to be undone: that context never had the value.
+        with suppress(ValueError):
+            self.variable.reset(token)
 
 
 def check_backend(name: str, argument: str = "backend") -> str:
@@ -51,7 +104,8 @@ def set_backend(name: str | None) -> None:
     Parameters
     ----------
     name : {"cython", "numba", "numpy"} or None
-        None goes back to the best one there is: Cython, else Numba, else NumPy.
+        None goes back to the environment variable FASTACT_BACKEND if it is set, else to the best backend there is:
+        Cython, else Numba, else NumPy.
 
     Raises
     ------
@@ -59,29 +113,43 @@ def set_backend(name: str | None) -> None:
         If the name is unknown.
     RuntimeError
         If the backend is not available here; the message names the cause.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.set_backend("numpy")
+    >>> fastact.get_backend()
+    'numpy'
+    >>> fastact.set_backend(None)
     """
-    global _backend
+    global _set_backend
     if name is not None:
         _backends.require(check_backend(name, "the backend's name"))
-    _backend = name
-    for listener in on_change:
-        listener()
+    _set_backend = name
+    _tell()
 
 
 def get_backend() -> str:
-    """Return the name of the backend that a call without `backend=` uses now."""
-    name = _context_backend.get() or _backend
+    """Return the name of the backend that a call without `backend=` uses now.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.get_backend() in fastact.available_backends()
+    True
+    """
+    name = _context_backend.get() or _set_backend
+    asked_by = ""
+    if name is None:
+        name, asked_by = _variable_backend, " (asked for by the environment variable FASTACT_BACKEND)"
     if name is None:
         return _backends.best()
-    if name == os.environ.get("FASTACT_BACKEND"):
-        _backends.require(name, " (asked for by the environment variable FASTACT_BACKEND)")
-    _backends.require(name)
+    _backends.require(name, asked_by)
     return name
 
 
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Use a backend within a `with` block, in this thread or task only.
+class use_backend(_Setting):
+    """Use a backend within a `with` block (or a decorated function), in this thread or task only.
 
     Parameters
     ----------
@@ -91,7 +159,7 @@ def use_backend(name: str) -> Iterator[None]:
     Raises
     ------
     ValueError, RuntimeError
-        As for `set_backend`.
+        As for `set_backend`, when the object is made.
 
     Examples
     --------
@@ -100,32 +168,65 @@ def use_backend(name: str) -> Iterator[None]:
     ...     fastact.get_backend()
     'numpy'
     """
-    _backends.require(check_backend(name, "the backend's name"))
-    for listener in on_change:
-        listener(context=True)
-    token = _context_backend.set(name)
-    try:
-        yield
-    finally:
-        _context_backend.reset(token)
+
+    variable = _context_backend
+
+    def __init__(self, name: str) -> None:
+        _backends.require(check_backend(name, "the backend's name"))
+        super().__init__(name)
 
 
 def set_num_threads(n: int | None) -> None:
-    """Set the process's upper bound on threads (an integer >= 1; None: what the machine allows)."""
-    global _num_threads
-    _num_threads = None if n is None else check_threads(n, "n")
-    for listener in on_change:
-        listener()
+    """Set the process's upper bound on threads.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1; more threads than processors that may be used are never taken.  None goes back to the environment
+        variable FASTACT_NUM_THREADS if it is set, else to what the machine and OpenMP's limits allow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer, or less than 1.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.set_num_threads(1)
+    >>> fastact.get_num_threads()
+    1
+    >>> fastact.set_num_threads(None)
+    """
+    global _set_threads
+    _set_threads = None if n is None else check_threads(n, "n")
+    _tell()
 
 
 def get_num_threads() -> int:
-    """Return the upper bound on threads that a call without `n_threads=` has now."""
+    """Return the upper bound on threads that a call without `n_threads=` has now.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.get_num_threads() >= 1
+    True
+    """
     return thread_bound(None)
 
 
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    """Bound the number of threads within a `with` block, in this thread or task only.
+class threads(_Setting):
+    """Bound the number of threads within a `with` block (or a decorated function), in this thread or task only.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; more threads than processors that may be used are never taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer, or less than 1, when the object is made.
 
     Examples
     --------
@@ -134,38 +235,42 @@ def threads(n: int) -> Iterator[None]:
     ...     fastact.get_num_threads()
     1
     """
-    n = check_threads(n, "n")
-    for listener in on_change:
-        listener(context=True)
-    token = _context_threads.set(n)
-    try:
-        yield
-    finally:
-        _context_threads.reset(token)
+
+    variable = _context_threads
+
+    def __init__(self, n: int) -> None:
+        super().__init__(check_threads(n, "n"))
 
 
-def process_threads() -> int:
-    """The process's bound: what was set, else what the machine allows."""
-    return min(_num_threads or _cpu.cores(), MOST_THREADS)
+def explicit_threads() -> int | None:
+    """The process's bound if somebody gave one: `set_num_threads`, else FASTACT_NUM_THREADS."""
+    return _set_threads or _variable_threads
 
 
 def thread_bound(n_threads: int | None) -> int:
-    """The bound in force: the argument, the context's, the process's, else what the machine allows.
+    """The bound in force: the argument, the context's, the process's, else what OpenMP's limits allow.
 
-    A limit that was put on OpenMP (threadpoolctl, omp_set_num_threads) lowers any of them.
+    It never exceeds the processors that may be used.  OpenMP's limits are its variables and what the loaded runtimes
+    say (threadpoolctl and torch.set_num_threads change that).
     """
-    bound = n_threads or _context_threads.get() or process_threads()
-    limit = _backends.openmp_threads()
-    return min(bound, MOST_THREADS if limit is None else limit)
+    processors = _cpu.processors()
+    bound = n_threads or _context_threads.get() or explicit_threads()
+    if bound is None:
+        return max(1, min(processors, openmp_variables, _backends.openmp_threads()))
+    return min(bound, max(processors, oversubscription))
 
 
-def _from_environment() -> None:
-    """Take FASTACT_BACKEND and FASTACT_NUM_THREADS; FASTACT_SIMD and FASTACT_BUFFER_LIMIT are read where used."""
-    global _backend, _num_threads
-    if name := os.environ.get("FASTACT_BACKEND"):
-        _backend = check_backend(name, "the environment variable FASTACT_BACKEND")
-    if text := os.environ.get("FASTACT_NUM_THREADS"):
-        _num_threads = environment_integer("FASTACT_NUM_THREADS", text, 1)
+@contextmanager
+def oversubscribed(most: int) -> Iterator[None]:
+    """Let explicit bounds exceed the processors, up to `most` threads: for tests of teams on any machine."""
+    global oversubscription
+    before, oversubscription = oversubscription, most
+    _tell()
+    try:
+        yield
+    finally:
+        oversubscription = before
+        _tell()
 
 
 def environment_integer(variable: str, text: str, least: int) -> int:
@@ -177,6 +282,19 @@ def environment_integer(variable: str, text: str, least: int) -> int:
     if value < least:
         raise ValueError(f"the environment variable {variable} must be an integer >= {least}, not {text!r}")
     return value
+
+
+def _from_environment() -> None:
+    """Take the variables; FASTACT_SIMD and FASTACT_BUFFER_LIMIT are read where they are used."""
+    global _variable_backend, _variable_threads, openmp_variables
+    if name := os.environ.get("FASTACT_BACKEND"):
+        _variable_backend = check_backend(name, "the environment variable FASTACT_BACKEND")
+    if text := os.environ.get("FASTACT_NUM_THREADS"):
+        _variable_threads = environment_integer("FASTACT_NUM_THREADS", text, 1)
+    for variable in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
+        first = os.environ.get(variable, "").split(",")[0].strip()  # one number for each level of nesting
+        if first.isdecimal() and int(first):  # a malformed value is ignored
+            openmp_variables = min(openmp_variables, int(first))
 
 
 _from_environment()

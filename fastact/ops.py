@@ -1,26 +1,31 @@
 """The public functions, written out with their docstrings; they know no strides, threads or SIMD.
 
 Each is one line into dispatch.  Where there is a C compiler this very file is compiled by Cython (pure-Python
-mode) and its calls go through the compiled front door; without one it runs as it is.  Formulas are
-the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every room of the package (torch: input,
+mode) as fastact._cython.ops, and its calls go through the compiled fast path; without one it runs as it is.  Formulas
+are the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every room of the package (torch: input,
 output, grad_output, grad_input, weight; ONNX: slope; oneDNN: src, dst, diff_dst, diff_src, weights).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Literal, Never, overload
 
-from ._front import backward, elementwise
+import numpy as np
+from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
+from fastact._front import backward, elementwise  # absolute: compiled, it is in another package
 
 __all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu", "relu_backward"]
 
 
 def relu(
-    x: ArrayLike, /, *, out: np.ndarray | None = None, backend: str | None = None, n_threads: int | None = None
+    x: ArrayLike,
+    /,
+    *more: Never,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+    n_threads: int | None = None,
 ) -> np.ndarray:
     """Rectified linear unit: y = 0 where x <= 0, else x.
 
@@ -67,14 +72,15 @@ def relu(
     >>> fastact.relu(x, out=x)
     array([0, 0, 7])
     """
+    if more:
+        raise _too_many(relu, 1, more)
     return elementwise("relu", None, x, None, 1, out, backend, n_threads)
 
 
 def relu_backward(
     dy: ArrayLike,
     x: ArrayLike,
-    /,
-    *,
+    *more: Never,
     out: np.ndarray | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -113,6 +119,8 @@ def relu_backward(
     >>> fastact.relu_backward(np.array([1.0, np.inf, 3.0]), np.array([0.5, -1.0, 0.0]))
     array([1., 0., 0.])
     """
+    if more:
+        raise _too_many(relu_backward, 2, more)
     return elementwise("relu_backward", dy, x, None, 1, out, backend, n_threads)
 
 
@@ -120,7 +128,7 @@ def leaky_relu(
     x: ArrayLike,
     /,
     alpha: float = 0.01,
-    *,
+    *more: Never,
     out: np.ndarray | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -162,15 +170,16 @@ def leaky_relu(
     >>> fastact.leaky_relu(np.array([4.0, -2.0]), 0.2)
     array([ 4. , -0.4])
     """
+    if more:
+        raise _too_many(leaky_relu, 2, more)
     return elementwise("leaky_relu", None, x, alpha, 1, out, backend, n_threads)
 
 
 def leaky_relu_backward(
     dy: ArrayLike,
     x: ArrayLike,
-    /,
     alpha: float = 0.01,
-    *,
+    *more: Never,
     out: np.ndarray | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -211,6 +220,8 @@ def leaky_relu_backward(
     >>> fastact.leaky_relu_backward(np.array([1.0, 1.0]), np.array([4.0, -2.0]), 0.2)
     array([1. , 0.2])
     """
+    if more:
+        raise _too_many(leaky_relu_backward, 3, more)
     return elementwise("leaky_relu_backward", dy, x, alpha, 1, out, backend, n_threads)
 
 
@@ -218,7 +229,7 @@ def prelu(
     x: ArrayLike,
     /,
     alpha: ArrayLike = 0.25,
-    *,
+    *more: Never,
     channel_axis: int = 1,
     out: np.ndarray | None = None,
     backend: str | None = None,
@@ -267,15 +278,46 @@ def prelu(
     array([[ 1. , -0.5],
            [-0.5, -1. ]])
     """
+    if more:
+        raise _too_many(prelu, 2, more)
     return elementwise("prelu", None, x, alpha, channel_axis, out, backend, n_threads)
+
+
+# fmt: off
+if TYPE_CHECKING:
+
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        need_dx: Literal[True] = ..., need_dalpha: Literal[True] = ...,
+        out: tuple[np.ndarray | None, np.ndarray | None] = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        need_dx: Literal[False], need_dalpha: Literal[True] = ...,
+        out: tuple[np.ndarray | None, np.ndarray | None] = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[None, np.ndarray]: ...
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        need_dx: Literal[True] = ..., need_dalpha: Literal[False],
+        out: tuple[np.ndarray | None, np.ndarray | None] = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[np.ndarray, None]: ...
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        need_dx: bool = ..., need_dalpha: bool = ...,
+        out: tuple[np.ndarray | None, np.ndarray | None] = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]: ...
+# fmt: on
 
 
 def prelu_backward(
     dy: ArrayLike,
     x: ArrayLike,
-    /,
     alpha: ArrayLike = 0.25,
-    *,
+    *more: Never,
     channel_axis: int = 1,
     need_dx: bool = True,
     need_dalpha: bool = True,
@@ -335,6 +377,32 @@ def prelu_backward(
     >>> dalpha
     array(-20.)
     """
+    if more:
+        raise _too_many(prelu_backward, 3, more)
     return backward(
         "prelu_backward", dy, x, alpha, channel_axis, need_dx, need_dalpha, out, backend, n_threads
     )  # fmt: skip
+
+
+def _too_many(function, takes: int, more: tuple) -> TypeError:
+    """What to raise where more is given by position than the function takes."""
+    name, many = function.__name__, f"{takes} positional argument{'s' * (takes > 1)}"
+    keywords = [p.name for p in function.__signature__.parameters.values() if p.kind == p.KEYWORD_ONLY]
+    return TypeError(
+        f"{name}() takes at most {many} but {takes + len(more)} were given: "
+        f"{', '.join(keywords)} are keyword-only, as in {name}(..., out=y)"
+    )
+
+
+def _hide_more(function) -> None:
+    """Leave `more`, which is there for the message above only, out of what help() and type hints show."""
+    signature = inspect.signature(function)
+    shown = [p for p in signature.parameters.values() if p.kind != p.VAR_POSITIONAL]
+    function.__signature__ = signature.replace(parameters=shown)
+    function.__annotations__.pop("more", None)
+    function.__module__ = "fastact"  # where users (and pickle) find it, whichever module it is in
+
+
+for _name in __all__:
+    _hide_more(globals()[_name])
+del _name

@@ -6,11 +6,14 @@ cannot be imported safely by name).  Nothing here imports what [bench] alone doe
 file before --benchmark-only can leave the folder out.
 """
 
+import os
+from contextlib import nullcontext
+
 import pytest
 from helpers import COMPILED, FLOATS, VARIANTS
 
 import fastact
-from fastact import _backends, _dispatch
+from fastact import _buffers, _built, _cpu, _dispatch, _settings
 from fastact._operations import OPERATIONS
 
 
@@ -43,7 +46,7 @@ def policy(monkeypatch):
     """A function that sets thresholds of the dispatch (stream_bytes=0, say) until the test ends."""
 
     def tell():
-        for listener in _backends.on_change:
+        for listener in _built.on_change:
             listener()
 
     def change(**thresholds):
@@ -54,6 +57,21 @@ def policy(monkeypatch):
     yield change
     monkeypatch.undo()
     tell()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def neutral():
+    """Tests judge the package, not the variables of this shell; they ask for more threads than processors, too."""
+    for variable in [name for name in os.environ if name.startswith(("FASTACT_", "OMP_", "GOMP_"))]:
+        if variable != "FASTACT_FREE_THREADED":  # a path, for test_free_threaded.py
+            del os.environ[variable]
+    _settings._variable_backend = _settings._variable_threads = None
+    _settings.openmp_variables = _settings.MOST_THREADS
+    _buffers._default = min(1 << 30, _cpu.memory() // 8)
+    for reset in (fastact.set_backend, fastact.set_num_threads, fastact.set_buffer_limit):
+        reset(None)
+    with _built.use_level(_built.levels()[-1]) if _built.levels() else nullcontext(), _settings.oversubscribed(1000):
+        yield
 
 
 @pytest.fixture(autouse=True)

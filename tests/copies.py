@@ -10,12 +10,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "build", "*.so", "*.egg-info", "__pycache__", ".hypothesis")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv*", "build", "*.so", "build.json", "*.egg-info", "__pycache__", ".hypothesis"
+)
 
 
-def copy_to(folder: Path, levels: tuple[str, ...] = ("generic", "v2", "v3", "v4")) -> Path:
-    """A copy in a new folder that builds only these SIMD levels."""
+def copy_to(folder: Path, levels: tuple[str, ...] = ("generic", "v2", "v3", "v4"), keep_c: bool = False) -> Path:
+    """A copy in a new folder that builds only these SIMD levels; with the C files that were made here, if there are."""
     shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+    for file in (ROOT / "build").rglob("*.[cp]*") if keep_c else ():
+        if file.suffix in (".c", ".pyx"):
+            (folder / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, folder / file.relative_to(ROOT))
     setup = (folder / "setup.py").read_text()
     for level in {"v2", "v3", "v4"} - set(levels):
         line = next(line for line in setup.splitlines(keepends=True) if f'"{level}": [' in line)

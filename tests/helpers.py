@@ -13,14 +13,16 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 import fastact
-from fastact import _dispatch
+from fastact import _built
 from fastact._operations import OPERATIONS
 
+ROOT = Path(__file__).parents[1]
 FLOATS = (np.float32, np.float64)
 BACKWARD = [op.name for op in OPERATIONS.values() if op.backward]
 SUMMED = [op.name for op in OPERATIONS.values() if op.summed]
@@ -40,7 +42,7 @@ VARIANTS = [
     Variant(backend, level)
     for backend in ("numpy", "numba", "cython")
     if backend in fastact.available_backends()
-    for level in (_dispatch.levels() if backend == "cython" else (None,))
+    for level in (_built.levels() if backend == "cython" else (None,))
 ]
 COMPILED = [v for v in VARIANTS if v.backend != "numpy"]
 
@@ -93,7 +95,7 @@ def using(variant):
         if variant.level is None:
             yield
         else:
-            with _dispatch.use_level(variant.level):
+            with _built.use_level(variant.level):
                 yield
 
 
@@ -275,10 +277,23 @@ def assert_right(name, ops, got, channel_axis=1, note=""):
 # ---- other processes ------------------------------------------------------------------------------
 
 
+def pytest_environment():
+    """The environment without what would set up a run of pytest, of the package or of matplotlib."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("FASTACT_", "PYTEST_", "MATPLOTLIB", "MPL"))}
+
+
+def run_pytest(*arguments, cwd=ROOT, timeout=300, **variables):
+    """Pytest in a process of its own, on the checkout if nothing else is said: the finished process."""
+    cache = [] if "cacheprovider" in arguments else ["-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *cache, *arguments]
+    environment = pytest_environment() | variables
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
 @functools.cache
 def clean_environment():
-    """The environment without this package's variables, with the package on the path."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FASTACT_")}
+    """The environment without this package's variables and OpenMP's, with the package on the path."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("FASTACT_", "OMP_", "GOMP_"))}
     root = os.path.dirname(os.path.dirname(os.path.abspath(fastact.__file__)))
     env["PYTHONPATH"] = os.pathsep.join(p for p in (root, env.get("PYTHONPATH")) if p)
     return env

@@ -125,7 +125,7 @@ MUTANTS = [
     Mutant("front door: a plan serves whatever the axis", FRONT,
            "slot.typenum == typenum and slot.axis == axis", "slot.typenum == typenum"),
     Mutant("recycled memory: a block is given out twice", BUFFERS,
-           "        unlink(b)\n        b.recycled = True\n", "        b.recycled = True\n"),
+           "        unlink(b)\n        b.used = taken(b, size)\n", "        b.used = taken(b, size)\n"),
     Mutant("recycled memory: kept when memory is short", BUFFERS,
            "        release(0)\n        b = map_block(size)\n", ""),
     Mutant("integers: the last is left where there are many", INTEGERS, "range(n)", "range(n - (n > 100))"),

@@ -27,7 +27,7 @@ APART = (
     "test_memory.py",
     "test_buffers.py",
     "test_example.py",
-    "test_without_compiler.py",
+    "test_builds.py",
     "test_free_threaded.py",
     "test_comparison.py",
 )

@@ -19,7 +19,7 @@ import pytest
 from helpers import COMPILED, output_of, python
 
 import fastact
-from fastact import _backends, _cpu, _layout
+from fastact import _backends, _built, _cpu, _layout
 
 SECONDS = os.environ.get("FASTACT_SOAK", "2")
 
@@ -42,7 +42,7 @@ def test_eight_threads_at_once(arguments, variables):
     assert int(output_of(SOAK, SECONDS, *arguments, **variables)) >= 8
 
 
-@pytest.mark.skipif(_backends.driver is None or _cpu.cores() < 2, reason="needs the compiled driver and two cores")
+@pytest.mark.skipif(_built.driver is None or _cpu.processors() < 2, reason="needs the compiled driver and two cores")
 def test_teams_share_the_processors():
     """Callers at once are granted no more threads beside themselves than there are processors."""
     running, most, lock = 0, 0, threading.Lock()
@@ -64,14 +64,14 @@ def test_teams_share_the_processors():
 
     def call():
         where = ctypes.cast(address, ctypes.c_void_p).value
-        _backends.execute(where, (0, 0, x.ctypes.data, 0), plan, 4, 0, _cpu.cores(), np.empty(1))
+        _backends.execute(where, (0, 0, x.ctypes.data, 0), plan, 4, 0, _cpu.processors(), np.empty(1))
 
     callers = [threading.Thread(target=call) for _ in range(8)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    assert most <= len(callers) + _cpu.cores() - 1
+    assert most <= len(callers) + _cpu.processors() - 1
 
 
 FLUSHING = """
@@ -102,7 +102,7 @@ print(other[0] == other[1], other[0] != call(1), same)
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or sys.platform != "linux", reason="sets MXCSR")
-@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.skipif(_built.driver is None, reason="needs the compiled core")
 @pytest.mark.parametrize("backend", ["cython", "numba"])
 def test_helpers_round_and_flush_as_their_caller(backend):
     """Whoever started them: a call under flush-to-zero leaves no trace in anybody else's."""
@@ -154,7 +154,7 @@ import numpy as np, fastact
 warnings.simplefilter("ignore")
 x = np.linspace(-1, 1, 2_000_001, dtype=np.float32)
 want = fastact.prelu_backward(x, x, n_threads=2)
-threads = fastact.config()["threads"]["cores"] > 1 and fastact._backends.driver is not None
+threads = fastact.config()["threads"]["processors"] > 1 and fastact._built.driver is not None
 for _ in range(3):  # a child of a child of a child
     if pid := os.fork():
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -253,6 +253,13 @@ print(os.waitpid(pid, 0)[1])
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or _backends.driver is None, reason="needs fork and the compiled core")
+@pytest.mark.skipif(not hasattr(os, "fork") or _built.driver is None, reason="needs fork and the compiled core")
 def test_fork_behind_pythons_back():
     assert output_of(FORK_IN_C) == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or _built.driver is None, reason="needs fork and the compiled core")
+def test_forks_while_threads_start_teams():
+    """A hang is a timeout."""
+    script = Path(__file__).parent / "scripts" / "fork_under_load.py"
+    assert output_of(script.read_text(), "5", OMP_NUM_THREADS="2").startswith("children: ")

@@ -23,7 +23,7 @@ from helpers import (
     values,
 )
 
-from fastact import _backends, _driver, _layout
+from fastact import _backends, _built, _driver, _layout
 from fastact._operations import OPERATIONS
 
 pytestmark = pytest.mark.parametrize("name", SUMMED)
@@ -251,7 +251,7 @@ def test_single_terms_that_underflow(name, variant):
         assert_same_bits(dalpha, np.tile(np.float32([-0.0, 0, 0, 0, 0, 0]), n))
 
 
-@pytest.mark.skipif(_backends.driver is None, reason="nothing compiled to compare with")
+@pytest.mark.skipif(_built.driver is None, reason="nothing compiled to compare with")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "shape, alpha", [((2100, 3, 700), (1, 3, 1)), ((34_000, 33), (1, 33)), ((60, 3, 700), (1, 3, 1))]

@@ -6,6 +6,9 @@ are checked.  Wrong calls for one argument (an unknown backend, n_threads=0, a m
 operation of the table.  Errors of settings and environment variables are in test_settings.py.
 """
 
+import array
+import collections
+
 import numpy as np
 import pytest
 from helpers import call, operands, out_for
@@ -66,7 +69,7 @@ def test_dtypes_that_are_refused(name, variant, bad, which):
     wrong(name, {which: bad}, TypeError, [which, str(bad.dtype)], variant)
 
 
-@pytest.mark.parametrize("bad", [None, "0.5", 1j, object(), {}], ids=str)
+@pytest.mark.parametrize("bad", [None, "0.5", 1j, object(), {}], ids=lambda bad: type(bad).__name__)
 def test_objects_that_are_no_numbers(name, variant, bad):
     wrong(name, {"x": bad}, TypeError, ["x"], variant)
     if OPERATIONS[name].backward:
@@ -75,18 +78,141 @@ def test_objects_that_are_no_numbers(name, variant, bad):
         wrong(name, {"alpha": bad}, TypeError, ["alpha"], variant)
 
 
+class Masking:
+    """An object that NumPy makes a masked array of."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class MaskedInterface:
+    """One whose mask is in the array interface (version 3 has a field for it), which np.asarray does not look at."""
+
+    def __init__(self, array):
+        self.kept = array.data
+        self.__array_interface__ = self.kept.__array_interface__ | {"mask": np.ma.getmaskarray(array)}
+
+
+class MaskedKind(np.ndarray):
+    """A subclass with a mask of its own, such as astropy's."""
+
+    mask = True
+
+
+def nested_object_array(held_array):
+    held = np.empty(1, object)
+    held[0] = held_array
+    return held
+
+
+class Items:
+    """A sequence by its methods alone."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+class MaskingList(list):
+    """NumPy asks __array__, not the items."""
+
+    def __array__(self, dtype=None, copy=None):
+        return self.masked
+
+
+def masking_list(array):
+    made = MaskingList([1.0])
+    made.masked = array
+    return made
+
+
+class Plain(np.ndarray):
+    """A subclass whose objects may be given a mask."""
+
+
+def with_mask_attribute(array):
+    made = np.asarray(array).view(Plain)
+    made.mask = np.ma.getmaskarray(array)
+    return made
+
+
+MASKS = {  # ways in which a mask can come
+    "masked array": lambda a: a,
+    "in a list": lambda a: [a],
+    "in a tuple in a list": lambda a: [(a, a)],
+    "beside numbers": lambda a: [np.asarray(a), a],
+    "single elements": lambda a: [[1.0, np.ma.masked]],
+    "in a deque": lambda a: collections.deque([a]),
+    "in an object array": nested_object_array,
+    "made by __array__": Masking,
+    "made by __array__ in a list": lambda a: [Masking(a)],
+    "in the array interface": MaskedInterface,
+    "in a sequence of its own kind": Items,
+    "in such a sequence in a list": lambda a: [Items(a, a)],
+    "single elements in such a sequence": lambda a: Items(1.0, np.ma.masked),
+    "made by a list's __array__": masking_list,
+    "an attribute of one object": with_mask_attribute,
+    "another subclass": lambda a: np.asarray(a).view(MaskedKind),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("way", MASKS)
 @pytest.mark.parametrize(("name", "which"), OPERANDS)
-def test_masked_arrays(name, variant, which):
+def test_masks_are_never_lost(name, which, way, masked):
     """Even where nothing is masked: the next one will be."""
-    for mask in (False, True):
-        bad = np.ma.array(np.ones(() if which == "alpha" else (2, 3), f4), mask=mask)
-        wrong(name, {which: bad}, TypeError, [which, "masked", "filled"], variant)
+    array = np.ma.array(np.ones((1,) if which == "alpha" else (2, 3), f4), mask=masked)
+    wrong(name, {which: MASKS[way](array)}, TypeError, [which, "mask", "filled"], None)
 
 
-def test_masked_out(name, variant):
-    out = np.ma.array(np.ones((2, 3), f4))
-    rest = (None,) * (len(OPERATIONS[name].writes) - 1)
-    wrong(name, {}, TypeError, ["out", "MaskedArray"], variant, out=out_for(name, out, *rest))
+def test_what_converts_itself_is_asked_once(name):
+    """A lazy array does its work there."""
+
+    class Lazy:
+        asked = 0
+
+        def __array__(self, dtype=None, copy=None):
+            self.asked += 1
+            return np.ones(3, f4)
+
+    ops = {read: Lazy() for read in OPERATIONS[name].reads} | ({"alpha": 0.5} if OPERATIONS[name].alpha else {})
+    call(name, ops)
+    assert [ops[read].asked for read in OPERATIONS[name].reads] == [1] * len(OPERATIONS[name].reads)
+
+
+def test_kinds_of_alpha_and_the_dtype_of_dalpha():
+    """Lists are numbers, as Python's own are; a buffer is an array with a dtype."""
+    x = np.ones((2, 3))
+    for alpha, dtype in (
+        ([1.0, 2.0, 3.0], "f8"), ((1.0, 2.0, 3.0), "f8"), (array.array("f", [1, 2, 3]), "f4"),
+        (memoryview(np.ones(3, f4)), "f4"), (np.ones(3, f4), "f4"), (f4(0.5), "f8"), (0.5, "f8"),
+    ):  # fmt: skip
+        assert fastact.prelu_backward(x, x, alpha)[1].dtype == dtype, alpha
+    assert fastact.prelu_backward(x.astype(f4), x.astype(f4), [1.0, 2.0, 3.0])[1].dtype == f4
+
+
+def test_masked_arrays(name, variant):
+    wrong(name, {"x": np.ma.array(np.ones((2, 3), f4))}, TypeError, ["x", "mask", "filled"], variant)
+
+
+@pytest.mark.parametrize("out", [np.ma.array(np.ones((2, 3), f4)), np.ones((2, 3), f4).view(MaskedKind)], ids=type)
+def test_masked_out(name, variant, out):
+    wrong(name, {}, TypeError, ["out", "masked"], variant, out=out_for(name, out, *rest(name)))
+
+
+def test_a_list_that_contains_itself(name):
+    """The search for masks ends as NumPy's own does."""
+    endless = []
+    endless.append(endless)
+    wrong(name, {"x": endless}, (TypeError, ValueError), ["x"], None)
 
 
 def test_ragged_sequences(name, variant):
@@ -118,7 +244,8 @@ def test_dy_that_cannot_be_cast(variant, x_dtype):
     [
         ((2, 3), (2,), {}, ["alpha", "(2,)", "(2, 3)", "channel_axis"]),
         ((2, 3), (3,), {"channel_axis": 0}, ["alpha", "(3,)", "(2, 3)", "channel_axis=0"]),
-        ((2, 3, 4), (4,), {}, ["alpha", "(4,)", "(2, 3, 4)", "channel_axis=1"]),
+        ((2, 3, 4), (4,), {}, ["alpha", "(4,)", "(2, 3, 4)", "channel_axis=1", "axis -1 has 4: channel_axis=-1?"]),
+        ((4, 3, 5), (4,), {}, ["channel_axis=1", "axis 0 has 4: channel_axis=0?"]),
         ((2, 3, 4), (0,), {}, ["alpha", "(0,)", "(2, 3, 4)", "channel_axis=1"]),
         ((5,), (5,), {}, ["alpha", "(5,)", "channel_axis=-1"]),
         ((5,), (4,), {}, ["alpha", "(4,)", "(5,)", "channel_axis=-1"]),
@@ -183,12 +310,16 @@ def test_out_of_integers(name, variant):
     wrong(name, ops, TypeError, ["out", "int64", wants], variant, out=out_for(name, bad, *rest(name)))
 
 
-def test_read_only_out(name, variant):
+def test_read_only_out(name, variant, tmp_path):
     out = np.full((2, 3), 7, f4)
     out.flags.writeable = False
     wrong(name, {}, ValueError, ["out", "read-only"], variant, out=out_for(name, out, *rest(name)))
     broadcast = np.broadcast_to(f4(7), (2, 3))
     wrong(name, {}, ValueError, ["out"], variant, out=out_for(name, broadcast, *rest(name)))
+    file = np.memmap(tmp_path / "out", f4, "w+", shape=(2, 3))
+    file.flush()
+    mapped = np.memmap(tmp_path / "out", f4, "r", shape=(2, 3))
+    wrong(name, {}, ValueError, ["out", "read-only", 'mmap_mode="r+"'], variant, out=out_for(name, mapped, *rest(name)))
     x = np.full((2, 3), -7, f4)
     x.flags.writeable = False
     wrong(name, {"x": x}, ValueError, ["out", "read-only"], variant, out=out_for(name, x, *rest(name)))
@@ -311,17 +442,42 @@ def test_integers_of_any_kind_are_thread_counts(name, variant):
         call(name, operands(name, (2, 3), ()), variant, n_threads=good)
 
 
-def test_operands_are_positional_and_options_are_not(name):
-    function = getattr(fastact, name)
-    x = np.ones((2, 3), f4)
-    reads = OPERATIONS[name].reads
+def test_operands_and_options(name):
+    """x of a forward function is positional, dy and x of a backward one have names, options have nothing but names."""
+    function, op = getattr(fastact, name), OPERATIONS[name]
+    x, dy = np.array([[-1.0, 2.0]], f4), np.array([[3.0, 4.0]], f4)
+    arrays = {"x": x, "dy": dy}
+    named = {read: arrays[read] for read in reversed(op.reads)}
     fails(TypeError, [], function)
-    fails(TypeError, [], function, **{k: x for k in reads})
-    positional = [x] * len(reads) + [0.5] * bool(OPERATIONS[name].alpha)
-    fails(TypeError, [], function, *positional, 1)
-    fails(TypeError, ["colour"], function, *positional, colour=1)
-    if OPERATIONS[name].backward:
+    if op.backward:
+        want = call(name, {**arrays, "alpha": 0.5} if op.alpha else arrays)
+        got = function(**named, **({"alpha": 0.5} if op.alpha else {}))
+        np.testing.assert_array_equal(got[0] if op.summed else got, want["dx"])
         fails(TypeError, [], function, x)
+    else:
+        fails(TypeError, [], function, **named)
+    positional = [arrays[read] for read in op.reads] + [0.5] * bool(op.alpha)
+    many = f"{len(positional)} positional argument"
+    fails(TypeError, [name, many, f"{len(positional) + 1} were", "keyword-only", "out=y"], function, *positional, x)
+    fails(TypeError, ["colour"], function, *positional, colour=1)
+
+
+def test_none_says_that_an_array_is_missing(name):
+    for read in OPERATIONS[name].reads:
+        wrong(name, {read: None}, TypeError, [f"{read} is None"], None)
+
+
+def test_half_precision_says_what_to_do(name):
+    wrong(name, {"x": np.ones((2, 3), np.float16)}, TypeError, ["float16", "x.astype(np.float32)"], None)
+
+
+def test_overlap_names_the_shape_that_was_given():
+    """Of alpha as the user has it, not as it is broadcast."""
+    alpha = np.ones((2, 3), f4)[:1].reshape(3)
+    x = np.ones((1, 1, 1, 3), f4)
+    out = alpha.reshape(1, 1, 1, 3)
+    message = fails(ValueError, ["alpha of shape (3,)", "out"], fastact.prelu, x, alpha, channel_axis=-1, out=out)
+    assert "alpha of shape (1, 1, 1, 3)" not in message
 
 
 def test_one_wrong_argument_among_good_ones_writes_nothing(variant):

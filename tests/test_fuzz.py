@@ -17,7 +17,7 @@ from helpers import COMPILED, assert_dalpha, assert_same_bits, call, expected, o
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from fastact import _backends, _dispatch
+from fastact import _built, _dispatch
 from fastact._operations import OPERATIONS
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3e38, -3e38])
@@ -34,13 +34,13 @@ def forced(force):
     before = {name: getattr(_dispatch, name) for name in FORCED}
     for name, value in (FORCED if force else before).items():
         setattr(_dispatch, name, value)
-    _backends._tell()
+    _built._tell()
     try:
         yield
     finally:
         for name, value in before.items():
             setattr(_dispatch, name, value)
-        _backends._tell()
+        _built._tell()
 
 
 def shape_of(rng):

@@ -14,7 +14,7 @@ import sysconfig
 import pytest
 from helpers import output_of
 
-from fastact import _backends
+from fastact import _backends, _built
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="as Linux does it")
 
@@ -41,6 +41,13 @@ void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
 {
     if (refused()) { errno = ENOMEM; return MAP_FAILED; }
     return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, offset);
+}
+static int kept;
+void keep_mappings(int on) { kept = on; }
+int munmap(void *p, size_t n)
+{
+    if (kept) { errno = ENOMEM; return -1; }
+    return (int)syscall(SYS_munmap, p, n);
 }
 """
 
@@ -141,7 +148,7 @@ def shim(tmp_path_factory):
     return str(folder / "shim.so")
 
 
-@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.skipif(_built.driver is None, reason="needs the compiled core")
 @pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="tried on x86-64 with glibc only")
 @pytest.mark.parametrize("backend", ["cython", "numba"])
 def test_every_allocation_fails_once(backend, shim):
@@ -176,11 +183,56 @@ print("right")
 """
 
 
-@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.skipif(_built.driver is None, reason="needs the compiled core")
 @pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="tried on x86-64 with glibc only")
 def test_small_objects_fail_as_well(shim):
     """Python's own: no allocator of ours stays in force, and dy survives a call that was to write dx there."""
     assert output_of(HANDLER, LD_PRELOAD=shim, PYTHONMALLOC="malloc") == "right"
+
+
+UNMAPPED = """
+import ctypes, numpy as np, fastact
+from fastact._buffers import counters
+shim = ctypes.CDLL(None)
+MB = 1 << 20
+x = np.arange(64 * MB // 4, dtype="f4")
+def relu(share):
+    return fastact.relu(x[: len(x) // share], backend="cython")
+def address(a):
+    return a.__array_interface__["data"][0]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+relu(1)
+half = relu(2)
+assert counters()["hits"] == 1
+block = address(half)
+shim.keep_mappings(1)
+whole = relu(1)  # makes room: the second half of the block is to go, and may not
+assert counters()["idle_bytes"] == 0
+more = relu(2)  # so much was in use that a block of 64 MB may stay
+del half
+assert counters()["idle_bytes"] == 64 * MB
+again = relu(1)
+assert address(again) == block
+assert (again == x).all() and (whole == x).all()
+before = resident()
+del again
+fastact.clear_buffers()
+assert before - resident() > 60 * MB, "the addresses stay, the pages do not"
+shim.keep_mappings(0)
+del more
+fastact.clear_buffers()
+assert counters()["in_use_bytes"] == 64 * MB and counters()["idle_bytes"] == 0
+assert (relu(1) == x).all() and (whole == x).all()
+print("right")
+"""
+
+
+@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="tried on x86-64 with glibc only")
+def test_nothing_can_be_unmapped(shim):
+    """The kernel may refuse to split a mapping: a block keeps its length then, and its pages go back all the same."""
+    assert output_of(UNMAPPED, LD_PRELOAD=shim) == "right"
 
 
 LIMITED = """
@@ -232,7 +284,7 @@ print(n)
 """
 
 
-@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.skipif(_built.driver is None, reason="needs the compiled core")
 @pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="tried on x86-64 with glibc only")
 def test_every_allocation_of_the_first_team_fails_once(shim):
     """A thread's own memory included; a team in which one fails is smaller, and the process goes on."""
@@ -260,7 +312,7 @@ print("right")
 
 
 @pytest.mark.parametrize("backend", ["cython", "numba"])
-@pytest.mark.skipif(_backends.driver is None, reason="needs the compiled core")
+@pytest.mark.skipif(_built.driver is None, reason="needs the compiled core")
 def test_no_thread_can_be_started(backend):
     """The call runs serially (libgomp would end the process), and the next one with a team again."""
     if _backends.missing(backend):
@@ -301,5 +353,5 @@ def test_calls_do_not_grow(backend):
     """10**6 small calls and 10**3 large ones of many sizes."""
     if _backends.missing(backend):
         pytest.skip(_backends.missing(backend))
-    small = 10**6 if _backends.driver else 10**4
+    small = 10**6 if _built.driver else 10**4
     assert int(output_of(GROWING, backend, str(small), "1000")) < 32 << 20

@@ -1,9 +1,10 @@
 """Numba where its surroundings are bad: no folder to cache in, a damaged cache, several first processes, a Numba that
 does not work.  The call computes (uncached, if need be) or says why it cannot; nothing is silent and nothing aborts.
 
-Each test runs fresh processes with a cache folder of their own.  `warmup` is test_settings.py's.
+Each test runs fresh processes with a cache folder of their own.
 """
 
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ needs_numba = pytest.mark.skipif("numba" not in fastact.available_backends(), re
 
 RELU = """
 import numpy as np, fastact
-x = np.arange(-500, 500, dtype=np.int32)  # integers: one kernel to compile, where floats take all at once
+x = np.arange(-500, 500, dtype=np.int32)  # integers: the quickest to compile
 assert (fastact.relu(x, backend="numba") == np.maximum(x, 0)).all()
 print("right")
 """
@@ -115,3 +116,85 @@ def test_what_may_pass_is_not_remembered(monkeypatch):
         patch.setattr(_backends.importlib, "import_module", fail)
         assert "RecursionError" in _backends.missing("numba")
     assert _backends.missing("numba") == ""
+
+
+FIRST_CALL = """
+import logging, sys, time
+from fastact._numba import kernels
+kernels.SLOW = float(sys.argv[1])
+import numpy as np, fastact
+fastact.relu(np.ones(3, np.float32), backend="numba")
+print(*sorted(name for name, _ in kernels._compiled), *sys.argv[2:])
+"""
+
+
+@needs_numba
+def test_a_first_call_compiles_what_it_needs_and_says_so(tmp_path):
+    """One kernel of one dtype; after a second of it a message names the cache and warmup(), and none before."""
+    done = python(FIRST_CALL, "0.05", NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.split() == ["relu"]
+    for word in ("relu", "float32", "Numba", str(tmp_path), "fastact.warmup()"):
+        assert word in done.stderr, done.stderr
+    assert not python(FIRST_CALL, "60", NUMBA_CACHE_DIR=str(tmp_path / "other")).stderr
+    assert not python(FIRST_CALL, "1", NUMBA_CACHE_DIR=str(tmp_path)).stderr, "from the cache it is quick"
+    done = python(UNWRITABLE + FIRST_CALL, "0.05")
+    assert "in every process" in done.stderr
+
+
+WARMUP = """
+import os, pty, sys
+import fastact
+from fastact._numba import kernels
+try:
+    fastact.warmup(*eval(sys.argv[1]))
+except Exception as error:
+    print(type(error).__name__, error)
+print(*sorted(f"{name}:{dtype}" for name, dtype in kernels._compiled))
+"""
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("arguments", "compiled"),
+    [
+        ("(['relu'], ['float32'])", ["relu:float32"]),
+        ("(['leaky_relu', 'prelu'], [float])", ["prelu:float64"]),
+        ("(['relu', 'relu_backward'], ['int8'])", ["relu:int8"]),
+        ("([], )", []),
+    ],
+)
+def test_warmup_takes_a_choice(arguments, compiled):
+    assert output_of(WARMUP, arguments).split() == compiled
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("(['gelu'],)", ["ValueError", "'gelu'", "prelu_backward"]),
+        ("('relu',)", ["TypeError", "operations", "['relu']"]),
+        ("(None, 'float32')", ["TypeError", "dtypes", "['float32']"]),
+        ("(None, ['float16'])", ["TypeError", "float16", "float32"]),
+    ],
+)
+def test_warmup_refuses_what_it_does_not_know(arguments, words):
+    """Before it compiles anything."""
+    message, compiled = output_of(WARMUP + "\nprint('end')", arguments).splitlines()[:2]
+    for word in words:
+        assert word in message
+    assert compiled == ""
+
+
+@needs_numba
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
+def test_warmup_shows_progress_on_a_terminal():
+    code = "import fastact; fastact.warmup(['relu', 'prelu'], ['float32'])"
+    ours, theirs = os.openpty()
+    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), stderr=theirs, capture_output=False)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    for words in ("1/2 relu float32", "2/2 prelu float32", "2 kernels are ready"):
+        assert words in shown
+    assert not python(code).stderr

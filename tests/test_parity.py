@@ -26,7 +26,7 @@ from helpers import (
     values,
 )
 
-from fastact import _backends
+from fastact import _built
 from fastact._operations import OPERATIONS
 
 
@@ -258,8 +258,8 @@ def test_subnormals_are_not_flushed(name, variant, dtype):
     assert np.count_nonzero(got[OPERATIONS[name].writes[0]]) > 90_000
 
 
-@pytest.mark.parametrize("level", _backends.levels())
+@pytest.mark.parametrize("level", _built.levels())
 @pytest.mark.parametrize("module", ["f32", "f64"])
 def test_a_module_was_compiled_for_its_level(module, level):
     """Flags that leave out one instruction set would quietly give a lower level's code."""
-    assert level == importlib.import_module(f"fastact._cython.{module}_{level}").LEVEL
+    assert level == importlib.import_module(f"fastact._cython.{level}.{module}").LEVEL

@@ -20,14 +20,13 @@ from fastact._operations import OPERATIONS
 
 
 def relu(x, /, *, out=None, backend=None, n_threads=None): ...
-def relu_backward(dy, x, /, *, out=None, backend=None, n_threads=None): ...
+def relu_backward(dy, x, *, out=None, backend=None, n_threads=None): ...
 def leaky_relu(x, /, alpha=0.01, *, out=None, backend=None, n_threads=None): ...
-def leaky_relu_backward(dy, x, /, alpha=0.01, *, out=None, backend=None, n_threads=None): ...
+def leaky_relu_backward(dy, x, alpha=0.01, *, out=None, backend=None, n_threads=None): ...
 def prelu(x, /, alpha=0.25, *, channel_axis=1, out=None, backend=None, n_threads=None): ...
 def prelu_backward(
     dy,
     x,
-    /,
     alpha=0.25,
     *,
     channel_axis=1,
@@ -53,7 +52,7 @@ SETTINGS = {
     "show_config": (),
     "threads": ("n",),
     "use_backend": ("name",),
-    "warmup": (),
+    "warmup": ("operations", "dtypes"),
 }
 
 
@@ -162,3 +161,14 @@ def test_modules_do_not_hide_packages():
         assert path.stem.split(".")[0] not in {"numba", "cython", *fastact.__all__}
     assert importlib.import_module("fastact").relu is fastact.relu
     assert np.asarray(fastact.relu([-1.0])).shape == (1,)
+
+
+def test_the_readmes_lines_run(tmp_path, monkeypatch):
+    """In a folder of their own; the first block of code is what a newcomer copies."""
+    text = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    first = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(first, names)
+    assert names["dalpha"].shape == names["alpha"].shape
+    assert (names["mapped"] >= 0).all()

@@ -8,6 +8,8 @@ levels agree bit for bit and results cannot tell them apart.
 
 import asyncio
 import contextvars
+import ctypes
+import ctypes.util
 import os
 import sys
 import threading
@@ -29,11 +31,11 @@ from helpers import (
 )
 
 import fastact
-from fastact import _dispatch
+from fastact import _built, _settings
 
 BACKENDS = fastact.available_backends()
 NAMES = ("cython", "numba", "numpy")
-LEVELS = ("generic", "v2", "v3", "v4")
+LEVELS = list(_built.LEVELS)
 
 
 @pytest.fixture
@@ -101,10 +103,7 @@ def test_the_backend_in_force_computes(monkeypatch):
     def marked(x):
         return np.full_like(x, 42)
 
-    seen = type(OPERATIONS["relu"])(
-        **{f: getattr(OPERATIONS["relu"], f) for f in vars(OPERATIONS["relu"])} | {"reference": marked}
-    )
-    monkeypatch.setitem(OPERATIONS, "relu", seen)
+    monkeypatch.setitem(OPERATIONS, "relu", OPERATIONS["relu"]._replace(reference=marked))
     assert reference.relu(np.float64(1)) == 1
     x = np.ones(3)
     assert (fastact.relu(x, backend="numpy") == 42).all()
@@ -163,7 +162,7 @@ import fastact
 REPORT = """
 print(fastact.available_backends())
 for use in (lambda: fastact.relu([1.0], backend=NAME), lambda: fastact.set_backend(NAME),
-            lambda: fastact.use_backend(NAME).__enter__()):
+            lambda: fastact.use_backend(NAME)):
     try:
         use()
     except RuntimeError as error:
@@ -264,7 +263,7 @@ def test_contexts_and_tasks_do_not_see_each_others_settings():
     assert current() == before
 
 
-@pytest.mark.parametrize("function", [fastact.set_num_threads, lambda n: fastact.threads(n).__enter__()])
+@pytest.mark.parametrize("function", [fastact.set_num_threads, fastact.threads])
 @pytest.mark.parametrize(
     ("bad", "error", "words"),
     [
@@ -285,18 +284,168 @@ def test_malformed_thread_counts(function, bad, error, words):
 
 def test_threads_takes_a_number():
     with pytest.raises(TypeError):
-        fastact.threads(None).__enter__()
+        fastact.threads(None)
+
+
+def test_a_bound_never_exceeds_the_processors():
+    """Nor do the threads that are started, whoever asks for how many."""
+    code = """
+import os, numpy as np, fastact
+processors = fastact.config()["threads"]["processors"]
+x = np.ones(4_000_000, np.float32)
+fastact.relu(x, n_threads=1000)
+fastact.set_num_threads(1000)
+fastact.relu(x)
+with fastact.threads(1000):
+    fastact.relu(x)
+    assert fastact.get_num_threads() == processors, fastact.get_num_threads()
+print(len(os.listdir("/proc/self/task")) - before <= processors - 1)
+""".replace("x = np", "before = len(os.listdir('/proc/self/task')); x = np", 1)
+    assert output_of(code, FASTACT_NUM_THREADS="1000") == "True"
+
+
+SHOW = "import fastact; print(fastact.get_num_threads(), fastact.config()['threads']['processors'])"
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_variable_for_threads(n):
-    code = "import fastact; print(fastact.get_num_threads())"
-    assert output_of(code, FASTACT_NUM_THREADS=str(n)) == str(n)
+    bound, processors = map(int, output_of(SHOW, FASTACT_NUM_THREADS=str(n)).split())
+    assert bound == min(n, processors)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("FASTACT_NUM_THREADS", "1"), ("FASTACT_BACKEND", "numpy"), ("FASTACT_BUFFER_LIMIT", "12345")],
+)
+def test_a_reset_goes_back_to_the_variable(variable, value):
+    code = """
+import fastact
+settings = {"FASTACT_NUM_THREADS": (fastact.set_num_threads, fastact.get_num_threads, 2),
+            "FASTACT_BACKEND": (fastact.set_backend, fastact.get_backend, "numpy"),
+            "FASTACT_BUFFER_LIMIT": (fastact.set_buffer_limit, fastact.get_buffer_limit, 7)}
+for variable, (change, show, other) in settings.items():
+    before = show()
+    change(other)
+    change(None)
+    assert show() == before, (variable, show(), before)
+    print(before)
+"""
+    assert value in output_of(code, **{variable: value}).split()
+
+
+def test_explicit_bounds_come_before_openmps_variables():
+    """They are limits for those who say nothing."""
+    code = """
+import fastact
+from fastact import _settings
+processors = fastact.config()["threads"]["processors"]
+print(fastact.get_num_threads(), _settings.thread_bound(processors) == processors)
+with fastact.threads(processors):
+    print(fastact.get_num_threads() == processors)
+fastact.set_num_threads(processors)
+print(fastact.get_num_threads() == processors)
+"""
+    for variable in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
+        assert output_of(code, **{variable: "1"}).split() == ["1", "True", "True", "True"]
+    assert output_of(SHOW, OMP_NUM_THREADS="1,4").split()[0] == "1"
+    for malformed in ("", "many", "0", ",2"):
+        bound, processors = output_of(SHOW, OMP_NUM_THREADS=malformed).split()
+        assert bound == processors
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_affinity_that_changes():
+    """After the import, in a thread of its own, in a forked child: the bound follows, and so do teams."""
+    code = """
+import os, threading, numpy as np, fastact
+x = np.ones(4_000_000, np.float32)
+allowed = sorted(os.sched_getaffinity(0))
+assert fastact.get_num_threads() == len(allowed)
+def restricted():
+    os.sched_setaffinity(0, allowed[:1])
+    assert fastact.get_num_threads() == 1
+    return threading.active_count()
+worker = threading.Thread(target=restricted); worker.start(); worker.join()
+assert fastact.get_num_threads() == len(allowed)  # the affinity is a thread's own
+pid = os.fork()
+if pid == 0:
+    restricted()
+    before = len(os.listdir("/proc/self/task"))
+    fastact.relu(x, n_threads=2)
+    os._exit(len(os.listdir("/proc/self/task")) - before)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+restricted()
+os.sched_setaffinity(0, allowed)
+print(fastact.get_num_threads() == len(allowed))
+"""
+    assert output_of(code) == "True"
+
+
+def test_context_objects():
+    """Checked where they are made, each good for one block; as a decorator for every call."""
+    with pytest.raises(ValueError, match="cythn"):
+        fastact.use_backend("cythn")
+    once = fastact.threads(1)
+    with once:
+        assert fastact.get_num_threads() == 1
+    with pytest.raises(RuntimeError, match=r"fastact\.threads\(1\).*make a new one"), once:
+        pass
+    with pytest.raises(RuntimeError, match="was not entered"):
+        fastact.use_backend("numpy").__exit__(None, None, None)
+
+    @fastact.use_backend("numpy")
+    def decorated():
+        return fastact.get_backend()
+
+    assert [decorated(), decorated()] == ["numpy", "numpy"]
+
+    async def coroutine():
+        pass
+
+    def generator():
+        yield
+
+    async def asynchronous_generator():
+        yield
+
+    for function in (coroutine, generator, asynchronous_generator):
+        with pytest.raises(TypeError, match=rf"cannot decorate {function.__name__}.*inside"):
+            fastact.threads(1)(function)
+    with fastact.threads(1) as nothing:
+        assert nothing is None
+    with pytest.raises(RuntimeError, match="left before"):
+        once.__exit__(None, None, None)
+
+
+def test_a_block_left_in_another_context():
+    """As by an async generator that another task closes: nothing to take back there, and no error about tokens."""
+
+    async def rows():
+        with fastact.threads(1), fastact.use_backend("numpy"):
+            yield 1
+            yield 2
+
+    async def main():
+        before = fastact.get_num_threads(), fastact.get_backend()
+        generator = rows()
+
+        async def start():
+            await generator.__anext__()
+
+        async def close():
+            await generator.aclose()
+            return fastact.get_num_threads(), fastact.get_backend()
+
+        await asyncio.create_task(start())
+        assert await asyncio.create_task(close()) == before
+        assert (fastact.get_num_threads(), fastact.get_backend()) == before
+
+    asyncio.run(main())
 
 
 def test_set_num_threads_comes_before_the_variable():
-    code = "import fastact; fastact.set_num_threads(3); print(fastact.get_num_threads())"
-    assert output_of(code, FASTACT_NUM_THREADS="5") == "3"
+    code = "import fastact; fastact.set_num_threads(1); print(fastact.get_num_threads())"
+    assert output_of(code, FASTACT_NUM_THREADS="2") == "1"
 
 
 @pytest.mark.parametrize("bad", ["0", "-2", "two", "1.5", "1,2"])
@@ -307,54 +456,48 @@ def test_malformed_variable_for_threads(bad):
         assert word in done.stderr.splitlines()[-1]
 
 
-def test_openmps_own_variable():
-    """OMP_NUM_THREADS lowers what the machine allows."""
-    if not fastact.config()["threads"]["openmp"]:
-        pytest.skip("built without OpenMP")
-    code = "import fastact; print(fastact.get_num_threads())"
-    assert output_of(code, OMP_NUM_THREADS="1") == "1"
-
-
 def openmp_limits(n):
-    if not fastact.config()["threads"]["openmp"]:
-        pytest.skip("built without OpenMP")
+    """A limit on every OpenMP runtime of the process, of which there is one."""
+    ctypes.CDLL("libgomp.so.1")
     return threadpoolctl.threadpool_limits(n, user_api="openmp")
 
 
+needs_runtime = pytest.mark.skipif(
+    not ctypes.util.find_library("gomp") or _built.driver is None, reason="needs libgomp and the compiled core"
+)
+
+
+@needs_runtime
 @pytest.mark.usefixtures("clean_settings")
 def test_limits_of_threadpoolctl():
-    """A limit lowers every other setting, the argument included, for as long as it holds."""
+    """A limit holds for who says nothing, for as long as it lasts; an explicit bound is the caller's own decision."""
     before = fastact.get_num_threads()
     with openmp_limits(1):
         assert fastact.get_num_threads() == 1
-        with fastact.threads(8):
-            assert fastact.get_num_threads() == 1
-        fastact.set_num_threads(8)
+        assert _settings.thread_bound(2) == 2
+        with fastact.threads(2):
+            assert fastact.get_num_threads() == 2
         assert fastact.get_num_threads() == 1
-        assert _dispatch._settings.thread_bound(8) == 1
-    assert fastact.get_num_threads() == 8
-    fastact.set_num_threads(None)
     assert fastact.get_num_threads() == before
 
 
-def test_limits_that_hold_while_fastact_is_imported():
-    """The limit is no fact about the machine: it holds for arguments too, and ends."""
-    if not fastact.config()["threads"]["openmp"] or fastact.get_num_threads() < 2:
-        pytest.skip("needs OpenMP and two cores")
+@needs_runtime
+def test_runtimes_are_found_when_they_are_loaded():
+    """None is linked; one that comes later counts from then on, and is shown."""
     code = """
-import ctypes, threadpoolctl
-ctypes.CDLL("libgomp.so.1")
-with threadpoolctl.threadpool_limits(1):
-    import fastact
-    inside = fastact.get_num_threads()
-    with fastact.threads(2):
-        print(inside, fastact.get_num_threads(), end=" ")
-print(fastact.get_num_threads() > 1)
+import ctypes, fastact
+assert fastact.config()["threads"]["openmp_runtimes"] == []
+before = fastact.get_num_threads()
+gomp = ctypes.CDLL("libgomp.so.1")
+gomp.omp_set_num_threads(1)
+print(fastact.get_num_threads(), fastact.config()["threads"]["openmp_runtimes"])
+gomp.omp_set_num_threads(before)
+print(fastact.get_num_threads() == before)
 """
-    done = python(code)
-    if "libgomp" in done.stderr:
-        pytest.skip("another OpenMP runtime")
-    assert done.stdout.strip() == "1 1 True", done.stderr
+    shown, back = output_of(code).splitlines()
+    assert shown.startswith("1 [")
+    assert "libgomp" in shown
+    assert back == "True"
 
 
 def test_results_under_limits(name, compiled):
@@ -420,7 +563,7 @@ IN_USE = "import fastact; fastact.relu([1.0]); print(fastact.config()['simd']['i
 @needs_cython
 def test_levels_of_this_machine():
     simd = fastact.config()["simd"]
-    levels = _dispatch.levels()
+    levels = _built.levels()
     assert set(levels) <= set(simd["built"]) <= set(LEVELS)
     assert levels[0] == "generic"
     assert simd["in_use"] in levels
@@ -431,32 +574,32 @@ def test_levels_of_this_machine():
 
 @needs_cython
 def test_the_best_level_is_in_use():
-    assert output_of(IN_USE) == _dispatch.levels()[-1]
+    assert output_of(IN_USE) == _built.levels()[-1]
 
 
 @needs_cython
-@pytest.mark.parametrize("level", _dispatch.levels())
+@pytest.mark.parametrize("level", _built.levels())
 def test_variable_for_the_level(level):
     assert output_of(IN_USE, FASTACT_SIMD=level) == level
 
 
 @needs_cython
-@pytest.mark.parametrize("level", _dispatch.levels())
+@pytest.mark.parametrize("level", _built.levels())
 def test_the_hook_switches_the_level(level):
     before = fastact.config()["simd"]["in_use"]
-    with _dispatch.use_level(level):
+    with _built.use_level(level):
         assert fastact.config()["simd"]["in_use"] == level
         assert_right("relu", {"x": [1.0, -1.0]}, call("relu", {"x": [1.0, -1.0]}))
     assert fastact.config()["simd"]["in_use"] == before
 
 
 @needs_cython
-@pytest.mark.parametrize("level", _dispatch.levels())
+@pytest.mark.parametrize("level", _built.levels())
 def test_no_module_above_the_level_is_imported(level):
     """A module compiled for a level must not even be imported on a CPU without it."""
     code = "import sys, fastact; fastact.relu([1.0]); fastact.prelu([1.0]); fastact.relu([1]); print(*sys.modules)"
     modules = output_of(code, FASTACT_SIMD=level).split()
-    imported = {m.rsplit("_", 1)[-1] for m in modules if m.startswith("fastact._cython.") and "_" in m.split(".")[-1]}
+    imported = {m.split(".")[2] for m in modules if m.startswith("fastact._cython.")} & set(LEVELS)
     assert imported == {level}
 
 
@@ -473,15 +616,13 @@ def test_unknown_level_in_the_variable(bad):
 @pytest.mark.parametrize("built", [True, False])
 def test_level_that_cannot_be_used_here(built, monkeypatch):
     """Above the CPU, or not built: a CPU or a build that lacks it is put in place of the real one."""
-    from fastact import _backends
-
     wanted = LEVELS[-1]
-    usable = _backends.levels()[:1]
+    usable = _built.levels()[:1]
     monkeypatch.setenv("FASTACT_SIMD", wanted)
-    monkeypatch.setattr(_backends, "levels", lambda: usable)
-    monkeypatch.setattr(_backends, "built_levels", lambda: LEVELS if built else usable)
+    monkeypatch.setattr(_built, "levels", lambda: usable)
+    monkeypatch.setattr(_built, "built_levels", lambda: LEVELS if built else usable)
     with pytest.raises(ValueError, match="FASTACT_SIMD") as caught:
-        _backends._first_level()
+        _built._first_level()
     assert repr(wanted) in str(caught.value)
     assert ("above this CPU" if built else "not built") in str(caught.value)
 
@@ -556,4 +697,4 @@ def test_more_threads_than_an_int_counts():
         assert (fastact.relu(x, n_threads=2**40) == np.maximum(x, 0)).all()
     finally:
         fastact.set_num_threads(None)
-    assert output_of("import fastact; print(fastact.get_num_threads() > 1000)", FASTACT_NUM_THREADS="9" * 20) == "True"
+    assert len(set(output_of(SHOW, FASTACT_NUM_THREADS="9" * 20).split())) == 1

@@ -1,10 +1,12 @@
 # cython: language_level=3, freethreading_compatible=True
 # Result memory that is recycled, because fresh pages cost several times the kernel: a NumPy data allocator (NEP 49).
 # A block is a mapping of its own: a page with the header, then the array's memory, at a multiple of the page or 2 MB.
-# Sizes go up to the next eighth of a power of two; the idle blocks of a size form a stack: the newest is taken first.
-# All idle blocks form a list by age too: beyond the limit the oldest are unmapped, and of what is older than the newest
-# quarter of the limit ("warm") the kernel may take the pages when memory is short.  What was recycled last stays warm
-# whatever its size, until something else is dropped.  One mutex guards all of it.
+# Sizes go up to the next eighth of a power of two.
+#
+# A request takes the idle block of its size that was dropped last.  If there is none, new memory is mapped as long as
+# idle and live memory together stay within recent use (`bound`).  Beyond it a larger idle block serves the request; its
+# tail stays mapped and counts as idle.  Where that is not enough, idle blocks are unmapped and tails cut off, the best
+# fit first.  What was idle for a whole epoch goes at the first call of the next one.  One mutex guards all of it.
 
 cimport cython
 cimport numpy as cnp
@@ -13,13 +15,12 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from libc.string cimport memcpy, memset, strcpy
 
-from operator import index
-
 cdef extern from *:
     """
     #include <pthread.h>
     #include <stdint.h>
     #include <sys/mman.h>
+    #include <time.h>
     #include <unistd.h>
 
     #ifndef MAP_ANONYMOUS
@@ -42,16 +43,31 @@ cdef extern from *:
         return p == MAP_FAILED ? NULL : (char *)p;
     }
 
-    /* Both are advice: a system without them, or a kernel that says no, changes nothing but the speed. */
+    /* Advice: a system without it, or a kernel that says no, changes nothing but the speed. */
     static void fa_want_huge_pages(void *p, size_t n) {
     #ifdef MADV_HUGEPAGE
         (void)madvise(p, n, MADV_HUGEPAGE);
     #endif
     }
-    static void fa_free_to_take(void *p, size_t n) {
-    #ifdef MADV_FREE
-        (void)madvise(p, n, MADV_FREE);
+
+    /* Adjacent mappings are one to the kernel, and it may refuse to split one.  Then the pages go back at least. */
+    static int fa_unmap(void *p, size_t n) {
+        if (!munmap(p, n)) return 1;
+    #ifdef MADV_DONTNEED
+        (void)madvise(p, n, MADV_DONTNEED);
     #endif
+        return 0;
+    }
+
+    #ifdef CLOCK_MONOTONIC_COARSE
+    #define FA_CLOCK CLOCK_MONOTONIC_COARSE
+    #else
+    #define FA_CLOCK CLOCK_MONOTONIC
+    #endif
+    static size_t fa_milliseconds(void) {
+        struct timespec now;
+        clock_gettime(FA_CLOCK, &now);
+        return (size_t)now.tv_sec * 1000 + (size_t)now.tv_nsec / 1000000;
     }
     """
     const size_t FA_LARGEST
@@ -62,13 +78,12 @@ cdef extern from *:
     int fa_log2(size_t) noexcept nogil
     char* fa_map(size_t) noexcept nogil
     void fa_want_huge_pages(void*, size_t) noexcept nogil
-    void fa_free_to_take(void*, size_t) noexcept nogil
-    int munmap(void*, size_t) noexcept nogil
+    bint fa_unmap(void*, size_t) noexcept nogil
+    size_t fa_milliseconds() noexcept nogil
     int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
     long sysconf(int)
     enum:
         _SC_PAGESIZE
-        _SC_PHYS_PAGES
 
 cdef extern from "numpy/arrayobject.h":
     # both steal the reference to the dtype
@@ -88,23 +103,27 @@ cdef enum:
     SMALLEST = 1 << 16     # what malloc recycles well by itself stays with NumPy's own handler
     HUGE = 1 << 21
     SIZES = 31 * 8         # eight sizes for each power of two from SMALLEST to FA_LARGEST
+    STRETCH = 3 * 8        # a request may take a block of so many sizes above its own: of 8 times the bytes
     NUMPY_DOMAIN = 389047  # NumPy's in tracemalloc: np.lib.tracemalloc_domain
 
-cdef struct Block:         # the header; the rest is used while the block is idle only
+cdef struct Block:         # the header
     size_t size            # of the memory behind the header page
-    bint warm              # its pages were not offered to the kernel
-    bint recycled          # it was taken from the idle ones before
-    Block* below           # the stack of its size
+    size_t used            # from the front, by a live result; 0 while the block is idle
+    size_t epoch           # in which it was listed
+    bint listed            # idle, or live with a tail that nobody uses: it is in a stack and in the list by age
+    Block* below           # the stack of its unused bytes
     Block* above
     Block* older           # the list by age
     Block* newer
 
 cdef size_t page = sysconf(_SC_PAGESIZE)
-cdef size_t limit = 0, idle_bytes = 0, idle_blocks = 0, warm_bytes = 0, in_use_bytes = 0, hits = 0, misses = 0
-cdef Block* top[SIZES]
+cdef size_t limit = 0, idle_bytes = 0, idle_blocks = 0, in_use_bytes = 0, hits = 0, misses = 0
+cdef size_t epoch = 0, epoch_began = 0, epoch_length = 5000     # in milliseconds
+cdef size_t peak = 0, peak_before = 0   # the most bytes that were in use at once, in this epoch and in the last one
+cdef Block* idle[SIZES]                 # the tops of the stacks: idle blocks by size ...
+cdef Block* tails[SIZES]                # ... and live blocks by the size of their tails
 cdef Block* newest = NULL
 cdef Block* oldest = NULL
-cdef Block* coldest = NULL   # the oldest block that is warm; all newer ones are warm too
 
 
 # Blocks
@@ -127,6 +146,8 @@ cdef size_t round_up(size_t size) noexcept nogil:
 
 
 cdef inline int stack_of(size_t size) noexcept nogil:
+    if size < SMALLEST:     # a tail
+        return 0
     cdef int e = fa_log2(size)
     return (e - fa_log2(SMALLEST)) * 8 + <int>((size >> (e - 3)) & 7)
 
@@ -140,14 +161,14 @@ cdef Block* map_block(size_t size) noexcept nogil:
         # trim the mapping such that the memory, not the header, starts at a multiple of 2 MB
         front = (-<size_t>(start + page)) & (HUGE - 1)
         if front:
-            munmap(start, front)
+            fa_unmap(start, front)
             start += front
         if spare - front:
-            munmap(start + page + size, spare - front)
+            fa_unmap(start + page + size, spare - front)
         fa_want_huge_pages(start, page + size)
     cdef Block* b = <Block*>start
-    b.size = size
-    b.recycled = False
+    b.size = b.used = size
+    b.listed = False
     return b
 
 
@@ -157,38 +178,40 @@ cdef void unmap(Block* chain) noexcept nogil:
     while chain != NULL:
         b = chain
         chain = b.older
-        munmap(b, page + b.size)
+        fa_unmap(b, page + b.size)
 
 
 # The lists; the caller holds the lock
 
+cdef inline Block** top_for(Block* b) noexcept nogil:
+    return &tails[stack_of(b.size - b.used)] if b.used else &idle[stack_of(b.size)]
+
+
 cdef void link(Block* b) noexcept nogil:
-    global newest, oldest, coldest, idle_bytes, idle_blocks, warm_bytes
-    cdef int k = stack_of(b.size)
-    b.below, b.above = top[k], NULL
+    global newest, oldest, idle_bytes, idle_blocks
+    cdef Block** top = top_for(b)
+    b.below, b.above = top[0], NULL
     if b.below != NULL:
         b.below.above = b
-    top[k] = b
+    top[0] = b
     b.older, b.newer = newest, NULL
     if newest != NULL:
         newest.newer = b
     else:
         oldest = b
     newest = b
-    b.warm = True
-    if coldest == NULL:
-        coldest = b
-    idle_bytes += b.size
-    idle_blocks += 1
-    warm_bytes += b.size
+    b.epoch = epoch
+    b.listed = True
+    idle_bytes += b.size - b.used
+    idle_blocks += b.used == 0
 
 
 cdef void unlink(Block* b) noexcept nogil:
-    global newest, oldest, coldest, idle_bytes, idle_blocks, warm_bytes
+    global newest, oldest, idle_bytes, idle_blocks
     if b.above != NULL:
         b.above.below = b.below
     else:
-        top[stack_of(b.size)] = b.below
+        top_for(b)[0] = b.below
     if b.below != NULL:
         b.below.above = b.above
     if b.newer != NULL:
@@ -199,62 +222,118 @@ cdef void unlink(Block* b) noexcept nogil:
         b.older.newer = b.newer
     else:
         oldest = b.newer
-    if coldest == b:
-        coldest = b.newer
-    if b.warm:
-        warm_bytes -= b.size
-    idle_bytes -= b.size
-    idle_blocks -= 1
+    b.listed = False
+    idle_bytes -= b.size - b.used
+    idle_blocks -= b.used == 0
 
 
-cdef Block* shrink(size_t bound) noexcept nogil:
-    """Take the oldest blocks out until at most `bound` bytes are idle; return them as a chain for `unmap`."""
-    cdef Block* chain = NULL
-    cdef Block* b
-    while idle_bytes > bound:
-        b = oldest
-        unlink(b)
+cdef Block* give_back(Block* b, Block* chain) noexcept nogil:
+    """Cut the tail off a live block now, or put an idle one in front of the chain for `unmap`; return the chain."""
+    unlink(b)
+    if b.used == 0:
         b.older = chain
-        chain = b
+        return b
+    if fa_unmap(<char*>memory_of(b) + b.used, b.size - b.used):
+        b.size = b.used
     return chain
 
 
-cdef void cool() noexcept nogil:
-    # The first write to a page that was offered is slow where pages are not huge (3 to 4 times the time of a write to
-    # 4 MB; 768 MB of huge pages offered at every call cost two threads a fifth), so what is recycled all the time is
-    # not offered: only what a quarter of the limit cannot hold, and never the block that was recycled last.
-    global coldest, warm_bytes
-    cdef Block* b
-    while warm_bytes > limit // 4 and not (coldest == newest and newest.recycled):
-        b = coldest
-        fa_free_to_take(memory_of(b), b.size)
-        b.warm = False
-        warm_bytes -= b.size
-        coldest = b.newer
+cdef Block* best_fit(size_t size) noexcept nogil:
+    """The listed block with the least unused bytes that are at least `size`, else the one with the most."""
+    cdef int first = min(stack_of(round_up(size)), SIZES - 1), k
+    for k in range(first, SIZES):
+        if tails[k] != NULL or idle[k] != NULL:
+            return tails[k] if tails[k] != NULL else idle[k]
+    for k in range(first - 1, -1, -1):
+        if tails[k] != NULL or idle[k] != NULL:
+            return tails[k] if tails[k] != NULL else idle[k]
+    return NULL
 
 
-cdef void release(size_t bound) noexcept nogil:
+cdef Block* shrink(size_t most, Block* chain) noexcept nogil:
+    """Give memory back until at most `most` bytes are idle; return the chain for `unmap`, which may have a start."""
+    while idle_bytes > most:
+        chain = give_back(best_fit(idle_bytes - most), chain)
+    return chain
+
+
+cdef inline size_t bound() noexcept nogil:
+    """The most bytes that idle and live memory may take together: a quarter more than was in use recently.
+
+    Without the quarter a loop that keeps a small result and drops a large one unmaps the large one each time.
+    """
+    cdef size_t recent = max(in_use_bytes, peak, peak_before)
+    return recent + recent // 4
+
+
+cdef inline void tick() noexcept nogil:
+    """Begin a new epoch when it is time: before anything is listed, which has the epoch's number."""
+    global epoch, epoch_began, peak, peak_before
+    cdef size_t now = fa_milliseconds(), passed
+    if now - epoch_began >= epoch_length:
+        passed = (now - epoch_began) // epoch_length
+        epoch += passed
+        epoch_began = now
+        peak_before = peak if passed == 1 else in_use_bytes
+        peak = in_use_bytes
+
+
+cdef inline Block* follow_use(Block* chain) noexcept nogil:
+    """Give back what recent use does not ask for; every call comes here, and nearly always it finds nothing to do."""
+    while oldest != NULL and epoch - oldest.epoch > 1:
+        chain = give_back(oldest, chain)
+    if idle_bytes + in_use_bytes > bound():
+        chain = shrink(bound() - in_use_bytes, chain)
+    return chain
+
+
+cdef void release(size_t most) noexcept nogil:
     fa_lock()
-    cdef Block* chain = shrink(bound)
+    cdef Block* chain = shrink(most, NULL)
     fa_unlock()
     unmap(chain)
 
 
 # The allocator: NumPy calls it from any thread, with or without the GIL, and even after this module's end
 
+cdef inline size_t taken(Block* b, size_t size) noexcept nogil:
+    """The bytes of a block that a request of `size` takes: no huge page is cut, it would not be given back in part."""
+    return size if b.size < HUGE else min(b.size, (size + HUGE - 1) & ~<size_t>(HUGE - 1))
+
+
+cdef Block* larger(size_t size) noexcept nogil:
+    """The smallest idle block that may serve a request of a smaller size and wastes a quarter at most, or NULL."""
+    cdef int k = stack_of(size), above = min(k + STRETCH + 1, SIZES)
+    for k in range(k + 1, above):
+        if idle[k] != NULL and taken(idle[k], size) - size <= size // 4:
+            return idle[k]
+    return NULL
+
+
 cdef void* pool_malloc(void* ctx, size_t size) noexcept nogil:
-    global in_use_bytes, hits, misses
+    global in_use_bytes, peak, peak_before, hits, misses
     if size > FA_LARGEST // 2:
         return NULL
     size = round_up(size)
     fa_lock()
-    cdef Block* b = top[stack_of(size)]
+    tick()
+    in_use_bytes += size
+    cdef Block* b = idle[stack_of(size)]
+    if b == NULL and idle_bytes + in_use_bytes > bound():
+        b = larger(size)
     if b != NULL:
         unlink(b)
-        b.recycled = True
+        b.used = taken(b, size)
+        in_use_bytes += b.used - size
+        if b.size > b.used:
+            link(b)
         hits += 1
-        in_use_bytes += size
+    else:
+        misses += 1
+    peak = max(peak, in_use_bytes)
+    cdef Block* chain = follow_use(NULL)
     fa_unlock()
+    unmap(chain)
     if b != NULL:
         return memory_of(b)
     b = map_block(size)
@@ -262,11 +341,11 @@ cdef void* pool_malloc(void* ctx, size_t size) noexcept nogil:
         release(0)
         b = map_block(size)
         if b == NULL:
+            fa_lock()
+            in_use_bytes -= size
+            peak = peak_before = in_use_bytes   # else what was refused would count as recent use
+            fa_unlock()
             return NULL
-    fa_lock()
-    misses += 1
-    in_use_bytes += size
-    fa_unlock()
     return memory_of(b)
 
 
@@ -276,15 +355,20 @@ cdef void pool_free(void* ctx, void* memory, size_t size) noexcept nogil:
     if memory == NULL:
         return
     cdef Block* b = header(memory)
-    cdef Block* chain = b
+    cdef Block* chain = NULL
     fa_lock()
-    in_use_bytes -= b.size
+    tick()
+    if b.listed:
+        unlink(b)
+    in_use_bytes -= b.used
+    b.used = 0
     if b.size <= limit:
-        chain = shrink(limit - b.size)
+        chain = shrink(limit - b.size, NULL)
         link(b)
-        cool()
     else:
         b.older = NULL
+        chain = b
+    chain = follow_use(chain)
     fa_unlock()
     unmap(chain)
 
@@ -301,7 +385,7 @@ cdef void* pool_calloc(void* ctx, size_t count, size_t size) noexcept nogil:
 cdef void* pool_realloc(void* ctx, void* memory, size_t size) noexcept nogil:
     if memory == NULL:
         return pool_malloc(ctx, size)
-    cdef size_t had = header(memory).size
+    cdef size_t had = header(memory).used
     if size <= FA_LARGEST // 2 and round_up(size) == had:
         return memory
     cdef void* moved = pool_malloc(ctx, size)
@@ -313,7 +397,7 @@ cdef void* pool_realloc(void* ctx, void* memory, size_t size) noexcept nogil:
 
 cdef void after_fork_in_child() noexcept nogil:
     # The child has no use for the parent's idle blocks, and holding them would make the parent copy their pages
-    cdef Block* chain = shrink(0)
+    cdef Block* chain = shrink(0, NULL)
     fa_unlock()
     unmap(chain)
 
@@ -398,33 +482,25 @@ def empty_like(x, dtype=None):
 
 
 def set_buffer_limit(bytes):
-    """Bound the memory of past results that is kept for new ones.
-
-    The bound is for the process and for idle memory only: results that are alive do not count. What is beyond it
-    goes back to the system at once, the oldest first. The default is the smaller of 1 GB (2**30 bytes) and an eighth
-    of the memory.
-
-    Parameters
-    ----------
-    bytes : int
-        The most bytes to keep; 0 turns recycling off.
-    """
-    wanted = index(bytes)
-    if wanted < 0:
-        raise ValueError(f"set_buffer_limit: bytes must be >= 0, got {bytes}")
-    cdef size_t bound = min(wanted, FA_LARGEST)
-    cdef Block* chain
+    """Bound the idle memory; fastact.set_buffer_limit says the rest."""
+    cdef size_t most = min(bytes, FA_LARGEST)
     fa_lock()
-    fa_store(limit, bound)
-    chain = shrink(bound)
-    cool()
+    fa_store(limit, most)
     fa_unlock()
-    unmap(chain)
+    release(most)
 
 
 def get_buffer_limit():
-    """Return the most bytes of past results that are kept for new ones; see `set_buffer_limit`."""
+    """Return the bound of the idle memory in bytes."""
     return fa_load(limit)
+
+
+def set_epoch(milliseconds):
+    """Set the length of an epoch, for tests, which cannot wait for seconds."""
+    global epoch_length
+    fa_lock()
+    epoch_length = milliseconds
+    fa_unlock()
 
 
 def clear_buffers():
@@ -434,23 +510,10 @@ def clear_buffers():
 
 
 def counters():
-    """Return the limit, what is idle and in use, and how often memory was recycled (hits) or was not (misses)."""
+    """The limit, what is idle (tails too) and in use, and how often memory was recycled (hits) or not (misses)."""
     fa_lock()
-    cdef size_t idle = idle_bytes, blocks = idle_blocks, used = in_use_bytes, hit = hits, missed = misses, bound = limit
+    cdef size_t bytes = idle_bytes, blocks = idle_blocks, used = in_use_bytes, recent = max(peak, peak_before)
+    cdef size_t hit = hits, missed = misses, most = limit
     fa_unlock()
-    return dict(limit=bound, idle_bytes=idle, idle_blocks=blocks, in_use_bytes=used, hits=hit, misses=missed)
-
-
-def default_limit():
-    """Return the smaller of 1 GB and an eighth of the memory that this process may use."""
-    cdef object memory = sysconf(_SC_PHYS_PAGES) * <object>page
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path) as file:
-                memory = min(memory, int(file.read()))
-        except (OSError, ValueError):   # no such cgroup, or "max"
-            pass
-    return min(1 << 30, memory // 8)
-
-
-set_buffer_limit(default_limit())
+    return dict(limit=most, idle_bytes=bytes, idle_blocks=blocks, in_use_bytes=used, recent_peak_bytes=recent, hits=hit,
+                misses=missed)

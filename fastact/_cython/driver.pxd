@@ -42,4 +42,5 @@ cdef class Prepared:
 cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,
              Py_ssize_t flags, int threads, void* sums) except -1
 
-cdef int openmp_limit() noexcept nogil
+cdef int processors() noexcept nogil      # that the calling thread may use
+cdef int openmp_limit() noexcept nogil    # threads that the loaded OpenMP runtimes allow it

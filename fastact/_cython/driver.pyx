@@ -2,8 +2,8 @@
 #
 # It knows loops and threads but no formula: a kernel is a C function on one run, Cython's or Numba's alike,
 # so both start their threads equally cheaply and add up in the same order.  What a chunk is, how many threads
-# and whether to stream is decided by the caller; the threads are team.h's.  OpenMP is only asked for its limits,
-# which threadpoolctl sets, and whether the caller is in one of its parallel regions (then a call is serial).
+# and whether to stream is decided by the caller; the threads are team.h's.  OpenMP runtimes are only asked for their
+# limits, which threadpoolctl sets, and whether the caller is in one of their parallel regions (then a call is serial).
 
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
@@ -17,20 +17,6 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    #ifdef _OPENMP
-    #include <omp.h>
-    #define FA_OPENMP 1
-    #else
-    #include <unistd.h>
-    #define FA_OPENMP 0
-    static int omp_get_num_procs(void)
-    {
-        long n = sysconf(_SC_NPROCESSORS_ONLN);
-        return n > 0 ? (int)n : 1;
-    }
-    static int omp_get_max_threads(void) { return omp_get_num_procs(); }
-    static int omp_in_parallel(void) { return 0; }
-    #endif
     /* The x86-64 level of the CPU: everything that the compiler may use when it is given -march. */
     #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
     #define HAS(f) __builtin_cpu_supports(f)
@@ -47,10 +33,13 @@ cdef extern from *:
     #endif
     """
     int fa_cpu_level()
-    int FA_OPENMP
-    int omp_get_max_threads() nogil
-    int omp_get_num_procs() nogil
-    int omp_in_parallel() nogil
+
+cdef extern from "openmp.h":
+    int fa_count_runtimes() nogil
+    int fa_openmp_threads() nogil
+    bint fa_openmp_team() nogil
+    const char* fa_runtime_path(int) nogil
+    int fa_prepare_openmp()
 
 cdef extern from "team.h":
     ctypedef void (*fa_share)(const void* work, int share, int shares) noexcept nogil
@@ -59,6 +48,7 @@ cdef extern from "team.h":
     void fa_gather(fa_team* team, int wanted, int bound) nogil
     void fa_run(const fa_team* team, fa_share run, const void* work) nogil
     void fa_dismiss(const fa_team* team) nogil
+    int fa_processors() nogil
     int fa_prepare()
 
 cdef enum:
@@ -72,8 +62,7 @@ cdef enum:
     SMALL = 1024            # doubles on the stack for a small call's partial sums
 
 
-cdef int processors = omp_get_num_procs()   # asked once: a system call
-if fa_prepare():
+if fa_prepare() or fa_prepare_openmp():
     raise MemoryError("fastact: no memory to watch for forks (pthread_atfork)")
 
 
@@ -395,9 +384,9 @@ cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t
     if prepared.elements >= KEEP_GIL:
         state = PyEval_SaveThread()
     team.helpers = 0
-    if threads > 1 and not omp_in_parallel():
+    if threads > 1 and not fa_openmp_team():
         # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
-        fa_gather(&team, threads - 1, max(processors, threads) - 1)
+        fa_gather(&team, threads - 1, max(fa_processors(), threads) - 1)
     work.job, work.chunks, work.scratch, work.scratch_step = &job, prepared.chunks, scratch, step
     fa_run(&team, <fa_share>run_one, &work)
     if job.partial != NULL and prepared.folds:
@@ -446,21 +435,22 @@ cdef class Bound:
         run(self.prepared, self.kernel, self.y, self.dy, self.x, 0, self.flags, self.threads, NULL)
 
 
+cdef int processors() noexcept nogil:
+    return fa_processors()
+
+
 cdef int openmp_limit() noexcept nogil:
-    """What OpenMP allows the calling thread; 0 where nobody limited it."""
-    cdef int limit = omp_get_max_threads()
-    return limit if limit < omp_get_num_procs() else 0
+    return fa_openmp_threads()
 
 
 def openmp_threads():
-    """What OpenMP allows the calling thread (1 where fastact was built without it)."""
-    return omp_get_max_threads()
+    """What the loaded OpenMP runtimes allow the calling thread; a number beyond any machine's where there is none."""
+    return fa_openmp_threads()
 
 
-def openmp_processors():
-    """What OpenMP would allow if nobody had limited it."""
-    return omp_get_num_procs()
+def openmp_runtimes():
+    """The files of the OpenMP runtimes that are loaded."""
+    return [fa_runtime_path(i).decode(errors="replace") for i in range(fa_count_runtimes())]
 
 
-OPENMP = bool(FA_OPENMP)
 CPU_LEVEL = ("generic", "v2", "v3", "v4")[fa_cpu_level()]

@@ -11,7 +11,9 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport intptr_t
 
-from fastact._cython.driver cimport EACH, GROUP, Kernel, Prepared, RUNNING, SLOPES, openmp_limit, run
+from fastact._cython.driver cimport (
+    EACH, GROUP, Kernel, Prepared, RUNNING, SLOPES, openmp_limit, processors, run,
+)
 from fastact._cython.buffers cimport new_array
 
 import os
@@ -19,7 +21,7 @@ from threading import Lock
 
 import numpy as np
 
-from fastact import _backends, _dispatch, _layout, _settings
+from fastact import _backends, _built, _cpu, _dispatch, _layout, _settings
 from fastact._operations import OPERATIONS
 
 cnp.import_array()
@@ -39,13 +41,25 @@ cdef extern from *:
     #define fa_lock_slot(i) ((void)0)
     #define fa_unlock_slot(i) ((void)0)
     #endif
+    #include <time.h>
+    #ifndef CLOCK_MONOTONIC_COARSE
+    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+    #endif
+    static double fa_seconds(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return now.tv_sec + 1e-9 * now.tv_nsec;
+    }
     #define fa_get(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
     #define fa_set(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
     """
     void fa_lock_slot(size_t) noexcept
     void fa_unlock_slot(size_t) noexcept
+    double fa_seconds() noexcept
     int fa_get(int) noexcept
     void fa_set(int, int) noexcept
+    Kernel fa_get_kernel "fa_get"(Kernel) noexcept
+    void fa_set_kernel "fa_set"(Kernel, Kernel) noexcept
 
 cdef enum:
     MAX_OPS = 64
@@ -66,8 +80,7 @@ cdef struct Slot:
     int ndim, typenum, axis, summed
     Py_ssize_t[MAX_NDIM] shape
     PyObject* plan                  # a reference of the slot's own; NULL: empty
-cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]
-cdef int[BACKENDS] known            # whether they are up to date
+cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]; NULL: not looked up yet
 cdef int default_row = UNKNOWN      # of the process's default backend
 cdef int contexts = False           # whether use_backend or threads was ever used: then the context has to be asked
 cdef object changing = Lock()       # held where one of these or `generation` is written, and for nothing slow
@@ -86,27 +99,36 @@ cdef Py_ssize_t direct = _layout.SEGMENT    # elements that one kernel call take
 cdef Py_ssize_t generation = 0      # of the settings
 cdef Py_ssize_t stream_bytes = _dispatch.STREAM_BYTES
 cdef Py_ssize_t stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
-cdef int process_threads = _settings.process_threads()
+cdef int MOST_THREADS = _settings.MOST_THREADS
+cdef int set_threads = 0            # the process's explicit bound; 0: none
+cdef int openmp_variables = 0       # what OpenMP's variables say, for a call without an explicit bound
+cdef int oversubscription = 0       # see _settings.oversubscribed
+cdef int quota = 0                  # processors that the control groups' quotas amount to; 0: no quota
+cdef double quota_read = -1e9       # when
 cdef Py_ssize_t bytes_per_thread = _dispatch.BYTES_PER_THREAD
 cdef Py_ssize_t bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
 
 
 def settings_changed(bint context=False):
     """The backend, its level or a threshold was changed: look them up again."""
-    global contexts, default_row, generation, process_threads
+    global contexts, default_row, generation, set_threads, openmp_variables, oversubscription
     global stream_bytes, stream_bytes_per_thread, bytes_per_thread, bytes_per_summing_thread
-    cdef int bound = _settings.process_threads()
+    cdef int bound = min(_settings.explicit_threads() or 0, MOST_THREADS), row, number
     with changing:
         generation += 1
         fa_set(default_row, UNKNOWN)
         for row in range(BACKENDS):
-            fa_set(known[row], False)
+            for number in range(MAX_OPS):
+                fa_set_kernel(kernels[row][number][0], NULL)
+                fa_set_kernel(kernels[row][number][1], NULL)
         if context:
             fa_set(contexts, True)
         # Words that a call reads one by one: one that overlaps a change sees the old or the new.
         stream_bytes = _dispatch.STREAM_BYTES
         stream_bytes_per_thread = _dispatch.STREAM_BYTES_PER_THREAD
-        process_threads = bound
+        set_threads = bound
+        openmp_variables = _settings.openmp_variables
+        oversubscription = _settings.oversubscription
         bytes_per_thread = _dispatch.BYTES_PER_THREAD
         bytes_per_summing_thread = _dispatch.BYTES_PER_SUMMING_THREAD
 
@@ -120,12 +142,13 @@ def forked():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forked)
+settings_changed()
 _settings.on_change.append(settings_changed)
-_backends.on_change.append(settings_changed)
+_built.on_change.append(settings_changed)
 
 
 cdef int row_of(object backend) except? UNKNOWN:
-    """The row of `kernels` for a `backend=` argument, filled; OTHER where the Python text has to look."""
+    """The row of `kernels` for a `backend=` argument; OTHER where the Python text has to look."""
     cdef int row
     cdef Py_ssize_t asked = generation
     cdef bint is_default = False
@@ -140,8 +163,6 @@ cdef int row_of(object backend) except? UNKNOWN:
     elif type(backend) is not str:
         return OTHER
     row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
-    if row != OTHER and not fa_get(known[row]):
-        fill(row)
     if is_default:
         with changing:
             if asked == generation:     # else somebody changed it meanwhile: look again the next time
@@ -149,21 +170,23 @@ cdef int row_of(object backend) except? UNKNOWN:
     return row
 
 
-cdef int fill(int row) except -1:
-    """Look a backend's kernels up."""
+cdef Kernel kernel_of(int row, int op, bint is_double) except NULL:
+    """A backend's kernel, looked up at its first use: for Numba that is when it is compiled."""
+    cdef Kernel kernel = fa_get_kernel(kernels[row][op][is_double])
     cdef Py_ssize_t asked = generation
+    if kernel != NULL:
+        return kernel
     backend = "cython" if row == CYTHON else "numba"
     _backends.require(backend)
-    addresses = [[_backends.kernel_address(backend, op.kernel, np.dtype(t)) for t in (np.float32, np.float64)]
-                 for op in OPS]
+    dtype = np.dtype(np.float64 if is_double else np.float32)
+    kernel = <Kernel><intptr_t>_backends.kernel_address(backend, OPS[op].kernel, dtype)
     with changing:
-        for number, pair in enumerate(addresses):
-            for bits in range(2):
-                kernels[row][number][bits] = <Kernel><intptr_t>pair[bits]
-        fa_set(known[row], asked == generation)
-    return 0
+        if asked == generation:     # else somebody changed the level meanwhile: look again the next time
+            fa_set_kernel(kernels[row][op][is_double], kernel)
+    return kernel
 
 
+cdef double QUOTA_SECONDS = _cpu.QUOTA_SECONDS
 cdef object context_backend = _settings._context_backend.get
 
 
@@ -189,11 +212,19 @@ cdef inline bint apart(cnp.ndarray one, object other):
 
 
 cdef int thread_bound(object n_threads) except -1:
-    """As _settings.thread_bound."""
+    """As _settings.thread_bound, in 0.05 us."""
+    global quota, quota_read
     if fa_get(contexts):
         return _settings.thread_bound(n_threads)
-    cdef int bound = process_threads if n_threads is None else n_threads, limit = openmp_limit()
-    return min(bound, limit) if limit else bound
+    cdef int bound = set_threads if n_threads is None else n_threads, most = processors()
+    if fa_seconds() - quota_read > QUOTA_SECONDS:
+        quota = _cpu.quota()
+        quota_read = fa_seconds()
+    if quota:
+        most = min(most, quota)
+    if bound:
+        return min(bound, max(most, oversubscription))
+    return max(1, min(most, openmp_variables, openmp_limit()))
 
 
 cdef Prepared plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
@@ -274,7 +305,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     cdef double* wide
     cdef float* rounded
     cdef Py_ssize_t channels, k
-    if n_threads is not None and (type(n_threads) is not int or not 1 <= n_threads <= 4096):
+    if n_threads is not None and (type(n_threads) is not int or not 1 <= n_threads <= MOST_THREADS):
         return fallback
     if type(x_) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>x_):
         return fallback
@@ -320,6 +351,7 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
     row = row_of(backend)
     if row == OTHER:
         return fallback
+    kernel = kernel_of(row, op, typenum == cnp.NPY_DOUBLE)
     if dalpha_out is not None:
         # Shape and dtype as dalpha's, and apart from everything.
         if type(dalpha_out) is not np_ndarray or not PyArray_ISCARRAY(<cnp.ndarray>dalpha_out):
@@ -350,7 +382,6 @@ cdef object common(int op, object dy_, object x_, object alpha, object channel_a
             result = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), typenum, 0)
         else:
             result = new_array(x, cnp.PyArray_DescrFromType(typenum))
-    kernel = kernels[row][op][typenum == cnp.NPY_DOUBLE]
     cdef intptr_t y = <intptr_t>cnp.PyArray_DATA(result) if result is not None else 0
     cdef intptr_t g = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if has_dy else 0
     cdef intptr_t s = <intptr_t>cnp.PyArray_DATA(x)

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "exact.h"
+
 #if defined(__GNUC__) || defined(__clang__)
 #define FA_INLINE static inline __attribute__((always_inline))
 #define FA_UNROLL _Pragma("GCC unroll 16")

@@ -9,6 +9,8 @@
 #ifndef FASTACT_TEAM_H
 #define FASTACT_TEAM_H
 
+#include "exact.h"
+
 typedef void (*fa_share)(const void *work, int share, int shares);
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -276,7 +278,29 @@ static int fa_prepare(void)
     return pthread_atfork(NULL, NULL, fa_in_child);
 }
 
+/* The processors that the calling thread may use.  Asked once in a tick of the coarse clock (4 ms or less): the system
+   call takes 0.3 us, the smallest work that two threads share 3 us. */
+static int fa_processors(void)
+{
+#ifdef __linux__
+    static __thread struct timespec asked;
+    static __thread int found;
+    struct timespec now;
+    cpu_set_t set;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (!found || now.tv_nsec != asked.tv_nsec || now.tv_sec != asked.tv_sec) {
+        asked = now;
+        found = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    }
+    return found > 0 ? found : 1;
+#else
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+#endif
+}
+
 #else       /* no POSIX threads: everybody works alone */
+static int fa_processors(void) { return 1; }
 struct fa_team { int helpers; };
 static void fa_gather(struct fa_team *team, int wanted, int bound) { team->helpers = 0; }
 static void fa_run(const struct fa_team *team, fa_share run, const void *work) { run(work, 0, 1); }

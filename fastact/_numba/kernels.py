@@ -8,10 +8,12 @@ object, exception or thread in here.  Numba's cache does not look at simd.py, so
 
 from __future__ import annotations
 
+import logging
+import threading
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.resources import files
 
 import numpy as np
 from numba import cfunc, config, from_dtype, njit, types
@@ -64,14 +66,17 @@ apart = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **{**FL
 
 # What an operation computes and reads.  COPY and ADD are the memory limit that the benchmarks compare with.
 KERNELS = ("relu", "relu_backward", "prelu", "prelu_backward", "copy", "add")
-# np.intp, here and below: Numba compiles a function again for each plain integer that it is called with.
+# np.intp and np.bool_, here and below: Numba compiles a function again for each plain constant that it is called with.
 RELU, RELU_BACKWARD, PRELU, PRELU_BACKWARD, COPY, ADD, DALPHA = OPS = tuple(np.arange(len(KERNELS) + 1, dtype=np.intp))
 
+ZERO = np.intp(0)
+ORDINARY, STREAMING = np.bool_(False), np.bool_(True)  # stores
 RUNNING = 1  # flags of a kernel: alpha runs along the row
 STREAM = 2  # use streaming stores (the result is larger than the caches and not in place)
 EACH = 4  # acc is not added to: dalpha, in the computing type, gets its single terms
 FENCE = 8  # make what was streamed visible to the other threads: this is the last run of several
 AGAIN = 32  # an elementwise run of rows that begins anywhere: acc has the three numbers of `Rows`
+SLOW = 1.0  # seconds of compilation after which a message is logged
 WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
 TINY = 2.0**-149  # the least float32 above 0
 BLOCK = 1024  # elements that are added up in 16 lanes; 4 or 8 KB of each operand stay in L1
@@ -218,7 +223,7 @@ def tail(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, i: int, al
 # The slope of a run's first row, how many there are before they begin again (0: enough), and how much of the first row
 # lies before the run.
 Rows = tuple[int, int, int]
-ONCE = (np.intp(0), np.intp(0), np.intp(0))
+ONCE = (ZERO, ZERO, ZERO)
 
 
 @part
@@ -236,7 +241,7 @@ def constant(op: int, a: Pointer, row: int) -> Vector:
 @part
 def after(rows: Rows, row: int) -> int:
     """The row whose slope follows."""
-    return row + 1 if row + 1 != rows[1] else np.intp(0)
+    return row + 1 if row + 1 != rows[1] else ZERO
 
 
 @part
@@ -317,13 +322,13 @@ def sweep_aligned(
     """One of the loops above; to stream whole vectors, lo must be aligned."""
     if reads_alpha(op) and flags & RUNNING:
         if flags & STREAM:
-            sweep_running(op, True, y, dy, x, a, lo, hi, m)
+            sweep_running(op, STREAMING, y, dy, x, a, lo, hi, m)
         else:
-            sweep_running(op, False, y, dy, x, a, lo, hi, m)
+            sweep_running(op, ORDINARY, y, dy, x, a, lo, hi, m)
     elif flags & STREAM:
-        sweep_rows(op, True, y, dy, x, a, lo, hi, m, rows)
+        sweep_rows(op, STREAMING, y, dy, x, a, lo, hi, m, rows)
     else:
-        sweep_rows(op, False, y, dy, x, a, lo, hi, m, rows)
+        sweep_rows(op, ORDINARY, y, dy, x, a, lo, hi, m, rows)
 
 
 @part
@@ -351,9 +356,9 @@ def sweep(
     if head and (flags & STREAM or hi - lo >= WORTH_ALIGNING):
         alpha = alpha_at(op, flags, a, lo, head, m, rows)
         if flags & STREAM:
-            tail(op, True, y, dy, x, lo, alpha, head)
+            tail(op, STREAMING, y, dy, x, lo, alpha, head)
         else:
-            tail(op, False, y, dy, x, lo, alpha, head)
+            tail(op, ORDINARY, y, dy, x, lo, alpha, head)
         lo += head
     sweep_aligned(op, flags, y, dy, x, a, lo, hi, m, rows)
 
@@ -369,7 +374,39 @@ def rows_of(op: int, flags: int, acc: Pointer) -> Rows:
 @part
 def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
     """An elementwise operation on a run."""
-    sweep(op, flags, y, dy, x, a, np.intp(0), n, m, rows_of(op, flags, acc))
+    sweep(op, flags, y, dy, x, a, ZERO, n, m, rows_of(op, flags, acc))
+    if flags & FENCE:
+        fence()
+
+
+@part
+def plain(op: int, streams: bool, y: Pointer, dy: Pointer, x: Pointer, n: int) -> None:
+    """`sweep` for an operation without alpha."""
+    step = lanes(y)
+    none = splat(x, 0)
+    i = ZERO
+    head = min(n, (step - unaligned(y, i)) % step)
+    if head and (streams or n >= WORTH_ALIGNING):
+        tail(op, streams, y, dy, x, i, none, head)
+        i += head
+    while i + step <= n:
+        whole(op, streams, y, dy, x, i, none)
+        i += step
+    if i < n:
+        tail(op, streams, y, dy, x, i, none, n - i)
+
+
+@part
+def plain_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, n: int) -> None:
+    """An elementwise operation without alpha on a run.
+
+    It is what map_run comes to for such an operation, apart for Numba's sake: relu's first call takes half the time,
+    because the functions that know of alpha need not be compiled.
+    """
+    if flags & STREAM:
+        plain(op, STREAMING, y, dy, x, n)
+    else:
+        plain(op, ORDINARY, y, dy, x, n)
     if flags & FENCE:
         fence()
 
@@ -378,9 +415,11 @@ def map_run(op: int, flags: int, y: Pointer, dy: Pointer, x: Pointer, a: Pointer
 
 
 @apart
-def sweep_dx(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int) -> None:
+def sweep_dx(
+    flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, lo: int, hi: int, m: int, rows: Rows
+) -> None:
     """Elements lo .. hi of dx."""
-    sweep(PRELU_BACKWARD, flags, dx, dy, x, a, lo, hi, m, ONCE)
+    sweep(PRELU_BACKWARD, flags, dx, dy, x, a, lo, hi, m, rows)
 
 
 @apart
@@ -401,7 +440,7 @@ def follow(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, done: i
     hi = aligned(flags, dx, hi, n)
     if hi <= done:
         return done
-    sweep_dx(flags, dx, dy, x, a, done, hi, m)
+    sweep_dx(flags, dx, dy, x, a, done, hi, m, ONCE)
     return hi
 
 
@@ -433,7 +472,7 @@ def terms_part(total: Vector, dy: Pointer, x: Pointer, i: int, at_: int, n: int)
     v = scratch(GROUP)
     store(g, 0, load_wide_part(dy, i, at_, n))
     store(v, 0, load_wide_part(x, i, at_, n))
-    return prelu_backward_sum(total, g, v, 0)
+    return prelu_backward_sum(total, g, v, ZERO)
 
 
 # What is done about dx in the loop of a sum: nothing, an ordinary or a streaming store.
@@ -486,21 +525,21 @@ def sum_rows(
     pending = scratch(40)
     total = zeros()
     alpha = splat(x, 0)
-    row = end = i = np.intp(0)
+    row = end = i = ZERO
     if how == STREAMED:
-        i = -unaligned(dx, 0)
+        i = -unaligned(dx, ZERO)
     elif n >= WORTH_ALIGNING:
-        i = -unaligned(x, 0)
+        i = -unaligned(x, ZERO)
     if i:
         shift = -i
         i = min(i + GROUP, n)
-        total = terms_part(total, dy, x, np.intp(0), shift, i)
+        total = terms_part(total, dy, x, ZERO, shift, i)
         if how != ALONE:
-            sweep_dx(flags, dx, dy, x, a, np.intp(0), i, m)
+            sweep_dx(flags, dx, dy, x, a, ZERO, i, m, ONCE)
     while end < n:
         block = (end + GROUP - 1) & -GROUP
         end += m
-        count = 0
+        count = ZERO
         if how != ALONE:
             alpha = splat(a, get(a, row))
         while True:
@@ -520,9 +559,9 @@ def sum_rows(
                     dx_rows(how, dx, dy, x, i, alpha, next_alpha, stop - i)
                 i += GROUP
             elif i < stop:
-                total = terms_part(total, dy, x, i, np.intp(0), n - i)
+                total = terms_part(total, dy, x, i, ZERO, n - i)
                 if how != ALONE:
-                    sweep_dx(flags, dx, dy, x, a, i, n, m)
+                    sweep_dx(flags, dx, dy, x, a, i, n, m, ONCE)
                 i = n
             if stop == end:
                 break
@@ -554,14 +593,14 @@ def sum_running(how: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc:
     ahead = (FETCH_AHEAD_STREAMED if how == STREAMED else FETCH_AHEAD) * lanes(x)
     if m > 4 * GROUP and TILE * m <= BLOCK:
         ahead = TILE * m  # the next periods, where the processor does not look by itself
-    i = np.intp(0)
+    i = ZERO
     while i < n:
         stop = i + m
         if n - i > m:
             periods = (n - i) // m
             stop = i + (periods if m == 4 * GROUP else min(TILE, periods)) * m
         width = min(m, n - i)
-        phase = np.intp(0)
+        phase = ZERO
         while registers() >= 4 and phase + 4 * GROUP <= width:
             # Four groups in registers over all periods: storing acc each time costs as much as all the rest.
             total, second = load_wide(acc, phase), load_wide(acc, phase + GROUP)
@@ -595,7 +634,7 @@ def sum_running(how: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc:
                 if j + GROUP <= n:
                     total = prelu_backward_share(total, zeros(), dy, x, j, k)[0]
                 else:
-                    total = terms_part(total, dy, x, j, np.intp(0), k)
+                    total = terms_part(total, dy, x, j, ZERO, k)
                 dx_group(how, dx, dy, x, j, a, phase, k)
                 j += m
             store(acc, phase, total)
@@ -610,12 +649,12 @@ def sum_aligned(
 
     acc then goes on past its end for what lies before that, as a does.
     """
-    head = (lanes(x) - unaligned(dx if how == STREAMED else x, 0)) % lanes(x)
+    head = (lanes(x) - unaligned(dx if how == STREAMED else x, ZERO)) % lanes(x)
     if how == STORED and (m % GROUP or n < WORTH_ALIGNING or n <= m):
-        head = np.intp(0)
+        head = ZERO
     if head:
-        store(acc, m, terms_part(load_wide(acc, 0), dy, x, np.intp(0), np.intp(0), head))
-        sweep_dx(flags, dx, dy, x, a, np.intp(0), head, m)
+        store(acc, m, terms_part(load_wide(acc, 0), dy, x, ZERO, ZERO, head))
+        sweep_dx(flags, dx, dy, x, a, ZERO, head, m, ONCE)
     sum_running(how, at(dx, head), at(dy, head), at(x, head), at(a, head), at(acc, head), n - head, m)
     for k in range(head):
         put(acc, k, get(acc, m + k))
@@ -629,11 +668,11 @@ def sum_streamed(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, a
     unchanged.
     """
     ahead = FETCH_AHEAD_STREAMED * lanes(x)
-    head = min(n, (lanes(x) - unaligned(dx, 0)) % lanes(x))
+    head = min(n, (lanes(x) - unaligned(dx, ZERO)) % lanes(x))
     i = phase = head
     if head:
-        store(acc, 0, terms_part(load_wide(acc, 0), dy, x, np.intp(0), np.intp(0), head))
-        sweep_dx(flags, dx, dy, x, a, np.intp(0), head, m)
+        store(acc, 0, terms_part(load_wide(acc, 0), dy, x, ZERO, ZERO, head))
+        sweep_dx(flags, dx, dy, x, a, ZERO, head, m, ONCE)
     while i + GROUP <= n:
         last = i + min(n - i, m - phase) - GROUP
         while i <= last:
@@ -652,18 +691,18 @@ def sum_streamed(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, a
         if phase >= m:
             phase -= m
     if i < n:
-        sweep_dx(flags, dx, dy, x, a, i, n, m)
+        sweep_dx(flags, dx, dy, x, a, i, n, m, ONCE)
     while i < n:
         k = min(n - i, m - phase)
-        store(acc, phase, terms_part(load_wide(acc, phase), dy, x, i, np.intp(0), k))
+        store(acc, phase, terms_part(load_wide(acc, phase), dy, x, i, ZERO, k))
         i += k
-        phase = np.intp(0)
+        phase = ZERO
 
 
 @part
 def each_term(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, dalpha: Pointer, n: int, m: int) -> None:
     """Every alpha has one term: dalpha is as elementwise as dx.  The first of a block, for dx may be in place."""
-    done = made = stop = np.intp(0)
+    done = made = stop = ZERO
     while stop < n:
         stop = min(n, stop + BLOCK)
         hi = aligned(flags, dalpha, stop, n)
@@ -674,53 +713,61 @@ def each_term(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, dalp
             done = follow(flags, dx, dy, x, a, done, made, n, m)
 
 
-@part
-def backward_run(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, acc: Pointer, n: int, m: int) -> None:
-    """Write dx (unless null) and acc += sums of terms (unless null): per row, or per phase of a running alpha.
-
-    One pass over memory: dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.
-    """
-    if simd.address(acc) == 0 or flags & AGAIN:
-        sweep(PRELU_BACKWARD, flags, dx, dy, x, a, np.intp(0), n, m, rows_of(PRELU_BACKWARD, flags, acc))
-    elif flags & EACH:
-        each_term(flags, dx, dy, x, a, like(acc, x), n, m)
-    elif simd.address(dx) == 0:
-        if flags & RUNNING:
-            sum_running(ALONE, dx, dy, x, a, acc, n, m)
-        else:
-            sum_rows(ALONE, flags, dx, dy, x, a, acc, n, m)
-    elif flags & STREAM:
-        if flags & RUNNING and m == 4 * GROUP and n > 2 * m:
-            sum_aligned(STREAMED, flags, dx, dy, x, a, acc, n, m)
-        elif flags & RUNNING:
-            sum_streamed(flags, dx, dy, x, a, acc, n, m)
-        else:
-            sum_rows(STREAMED, flags, dx, dy, x, a, acc, n, m)
-    elif flags & RUNNING:
-        sum_aligned(STORED, flags, dx, dy, x, a, acc, n, m)
-    else:
-        sum_rows(STORED, flags, dx, dy, x, a, acc, n, m)
-    if flags & FENCE:
-        fence()
-
-
 # ---- what the driver calls: plain C functions ------------------------------------------------------------------------
 
 
 def _digest() -> int:
     """What both files say.  Numba's cache looks at this file's time and size only, and not at simd.py at all."""
-    return zlib.crc32(b"".join(Path(file).read_bytes() for file in (__file__, simd.__file__)))
+    folder = files(__package__)  # which may be a zip archive
+    return zlib.crc32(b"".join((folder / name).read_bytes() for name in ("kernels.py", "simd.py")))
 
 
 def _kernel(op: np.integer, digest: int) -> Callable:
     """The C function of `op`; Numba takes the two integers for constants, and for a part of its cache's key."""
+    if op == PRELU_BACKWARD:
+        return _backward_kernel(digest)
 
     def run(y, dy, x, a, acc, n, m, flags):
         digest  # noqa: B018 (read here, so that it is in the closure and the key)
-        if op == PRELU_BACKWARD:
-            backward_run(flags, y, dy, x, a, acc, n, m)
-        else:
+        if op == PRELU:
             map_run(op, flags, y, dy, x, a, acc, n, m)
+        else:
+            plain_run(op, flags, y, dy, x, n)
+
+    return run
+
+
+def _backward_kernel(digest: int) -> Callable:
+    """PReLU's backward: write dx (unless null) and acc += sums of terms (unless null), per row or phase of alpha.
+
+    One pass over memory: dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.
+    These lines are not a function that `run` calls: Numba would compile all that they contain twice (1 s of 7).
+    """
+
+    def run(dx, dy, x, a, acc, n, m, flags):
+        digest  # noqa: B018 (as above)
+        if simd.address(acc) == 0 or flags & AGAIN:
+            sweep_dx(flags, dx, dy, x, a, ZERO, n, m, rows_of(PRELU_BACKWARD, flags, acc))
+        elif flags & EACH:
+            each_term(flags, dx, dy, x, a, like(acc, x), n, m)
+        elif simd.address(dx) == 0:
+            if flags & RUNNING:
+                sum_running(ALONE, dx, dy, x, a, acc, n, m)
+            else:
+                sum_rows(ALONE, flags, dx, dy, x, a, acc, n, m)
+        elif flags & STREAM:
+            if flags & RUNNING and m == 4 * GROUP and n > 2 * m:
+                sum_aligned(STREAMED, flags, dx, dy, x, a, acc, n, m)
+            elif flags & RUNNING:
+                sum_streamed(flags, dx, dy, x, a, acc, n, m)
+            else:
+                sum_rows(STREAMED, flags, dx, dy, x, a, acc, n, m)
+        elif flags & RUNNING:
+            sum_aligned(STORED, flags, dx, dy, x, a, acc, n, m)
+        else:
+            sum_rows(STORED, flags, dx, dy, x, a, acc, n, m)
+        if flags & FENCE:
+            fence()
 
     return run
 
@@ -753,8 +800,35 @@ def address(kernel: str, dtype: np.dtype) -> int:
     key = kernel, np.dtype(dtype)
     with _backends.forks.lock:
         if key not in _compiled:
-            _compiled[key] = _compile(OPS[KERNELS.index(kernel)], key[1])
+            with _told_if_slow(kernel, key[1]):
+                _compiled[key] = _compile(OPS[KERNELS.index(kernel)], key[1])
         return _compiled[key].address
+
+
+@contextmanager
+def _told_if_slow(kernel: str, dtype: np.dtype) -> Iterator[None]:
+    """Log what is going on after a second of compilation: nobody expects a first call to take long."""
+    folder = cache_folder()
+
+    def tell() -> None:
+        kept = (
+            f"once; it is cached in {folder}" if folder else "in every process, for no cache folder can be written to"
+        )
+        logging.getLogger("fastact").warning(
+            "fastact is compiling %s for %s with Numba, which takes some seconds, %s. "
+            "fastact.warmup() does it ahead of time; the Cython backend needs no compilation.", kernel, dtype, kept
+        )  # fmt: skip
+
+    timer = threading.Timer(SLOW, tell)
+    timer.daemon = True
+    with suppress(RuntimeError):  # no thread can be had: no message
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()  # no fork may come while it holds a lock
 
 
 def cache_folder() -> str | None:

@@ -1,0 +1,185 @@
+"""Which compiled modules are there, why one is missing, which SIMD level is in use, where a kernel's code is.
+
+Every module is optional.  driver and buffers are imported here if they are there, the fast path by _front, the public
+text by the package; the kernels of a level are imported when they are asked for, and never on a CPU without the level.
+setup.py writes a report into the folder of the modules: the compiler's words for each module that it could not build.
+FASTACT_SIMD caps the level.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+# From the least to the most, and the instructions by which people know them.
+LEVELS = {"generic": "no particular instructions", "v2": "SSE4.2", "v3": "AVX2", "v4": "AVX-512"}
+KINDS = ("f32", "f64", "int")  # the modules of a level
+CORE = ("driver", "buffers", "front")
+REPORT = "build.json"  # beside the core's modules
+_PACKAGE = "fastact._cython"
+on_change: list[Callable[[], None]] = []  # told when the level changes
+_failed: dict[str, str] = {}  # modules that are there and do not import
+
+
+def _is_built(name: str) -> bool:
+    """Whether there is a compiled file for this module; nothing is imported."""
+    *folders, last = name.split(".")[1:]
+    spec = PathFinder.find_spec(last, [str(Path(__file__).parent.joinpath(*folders))])
+    return spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
+
+
+def optional(name: str) -> ModuleType | None:
+    """A module of the core, or None where it was not built or does not work here."""
+    full = f"{_PACKAGE}.{name}"
+    try:
+        return importlib.import_module(full)
+    except Exception as error:  # whatever it is: a module is optional, and its error is kept for missing_modules()
+        if _is_built(full):
+            _failed[full] = f"{type(error).__name__}: {error}"
+        return None
+
+
+driver = optional("driver")
+buffers = optional("buffers")
+
+
+CPU_LEVEL: str = driver.CPU_LEVEL if driver is not None else "generic"
+
+
+def _kernels(level: str) -> tuple[str, ...]:
+    return tuple(f"{_PACKAGE}.{level}.{kind}" for kind in KINDS)
+
+
+def missing_modules() -> dict[str, str]:
+    """The compiled modules that are not there or do not import, and why."""
+    known = [level for level in LEVELS if level == "generic" or any(map(_is_built, _kernels(level)))]
+    kernels = (name for level in known for name in _kernels(level))
+    reasons = {}
+    for name in (*(f"{_PACKAGE}.{name}" for name in (*CORE, "ops")), *kernels, *_report()):
+        if name in _failed:
+            reasons[name] = f"it does not import: {_failed[name]}"
+        elif not _is_built(name):
+            reasons[name] = _report().get(name) or _no_report()
+    return reasons
+
+
+@cache
+def _report() -> dict[str, str]:
+    """What setup.py could not build, and the compiler's words."""
+    import json  # 2 ms, and only where something is missing
+
+    try:
+        return json.loads((Path(__file__).parent / "_cython" / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no report is written where everything was built
+        return {}
+
+
+def _no_report() -> str:
+    folder = Path(__file__).parent.parent
+    if (folder / "setup.py").exists():
+        return f"{folder} is a checkout that was not built (in full): run `pip install -e .` there, with a C compiler"
+    return "it was not built, and the build has left no reason"
+
+
+@cache
+def built_levels() -> tuple[str, ...]:
+    """The SIMD levels whose modules are all there."""
+    return tuple(level for level in LEVELS if driver and all(map(_is_built, _kernels(level))))
+
+
+@cache
+def levels() -> tuple[str, ...]:
+    """The SIMD levels that can be used here: built, and within what the CPU has."""
+    return tuple(level for level in built_levels() if _rank(level) <= _rank(CPU_LEVEL))
+
+
+def _rank(level: str) -> int:
+    return list(LEVELS).index(level)
+
+
+def why_no_cython() -> str:
+    """Why there is no Cython variant, naming the modules that it lacks; "" where it is there."""
+    if levels():
+        for name in _kernels(level()):
+            optional(name.removeprefix(f"{_PACKAGE}."))
+    missing = missing_modules()
+    needed = [f"{_PACKAGE}.{name}" for name in CORE]
+    needed += _kernels(level()) if levels() else _kernels("generic")
+    lacking = [name for name in needed if name in missing]
+    if not lacking:
+        return ""
+    reasons = dict.fromkeys(missing[name] for name in lacking)
+    names = ", ".join(name.removeprefix(f"{_PACKAGE}.") for name in lacking)
+    return (
+        f"these compiled modules of {_PACKAGE} are missing: {names} ({'; '.join(reasons)}); "
+        "an install where a C compiler works builds them, and `python -m fastact` lists what is missing"
+    )
+
+
+def _first_level() -> str | None:
+    """The best level, or FASTACT_SIMD's."""
+    wanted = os.environ.get("FASTACT_SIMD")
+    if not wanted:
+        return levels()[-1] if levels() else None
+    known = ", ".join(f"{name} ({instructions})" for name, instructions in LEVELS.items())
+    if wanted not in LEVELS:
+        raise ValueError(f"the environment variable FASTACT_SIMD must be one of {known}; it is {wanted!r}")
+    if wanted not in levels():
+        why = f"above this CPU's {CPU_LEVEL}" if wanted in built_levels() else "not built"
+        raise ValueError(
+            f"the environment variable FASTACT_SIMD asks for {wanted!r} ({LEVELS[wanted]}), which is {why}; "
+            f"levels that can be used here: {', '.join(levels()) or 'none'}"
+        )
+    return wanted
+
+
+_level = _first_level()
+
+
+def level() -> str | None:
+    """The SIMD level in use (None without kernels)."""
+    return _level
+
+
+@contextmanager
+def use_level(name: str) -> Iterator[None]:
+    """Switch the SIMD level of the whole process, for tests and benchmarks."""
+    global _level
+    if name not in levels():
+        raise ValueError(f"the SIMD level {name!r} cannot be used here; there are {levels()}")
+    before, _level = _level, name
+    _tell()
+    try:
+        yield
+    finally:
+        _level = before
+        _tell()
+
+
+def _tell() -> None:
+    for listener in on_change:
+        listener()
+
+
+def kernel_address(kernel: str, dtype: np.dtype) -> int:
+    """The C address of a kernel of the level in use (see kernels.pxi for its arguments)."""
+    kind = "int" if dtype.kind == "i" else f"f{8 * dtype.itemsize}"
+    addresses = importlib.import_module(f"{_PACKAGE}.{_level}.{kind}").ADDRESSES
+    return addresses[dtype.name if kind == "int" else kernel]
+
+
+def refuse_foreign_level(package: str) -> None:
+    """Raise ImportError if this CPU lacks the level that a package of kernels was compiled for: one would crash."""
+    level = package.rpartition(".")[2]
+    if _rank(level) > _rank(CPU_LEVEL):
+        raise ImportError(
+            f"{package} holds kernels for CPUs with {LEVELS[level]} (level {level}), and this CPU has {CPU_LEVEL}: "
+            "do not import it directly, fastact chooses the right kernels itself",
+            name=package,
+        )

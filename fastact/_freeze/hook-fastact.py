@@ -1,0 +1,17 @@
+"""For PyInstaller: the modules that no bytecode names, because compiled modules import them or their names are made."""
+
+from pathlib import Path
+
+_package = Path(__file__).parent.parent
+_files = [path for pattern in ("*.py", "*.so", "*.pyd") for path in _package.rglob(pattern)]
+hiddenimports = sorted(
+    {
+        ".".join((_package.name, *path.relative_to(_package).parent.parts, path.name.split(".")[0])).removesuffix(
+            ".__init__"
+        )
+        for path in _files
+        if path.parent != Path(__file__).parent
+    }
+)
+# Numba's cache is keyed by what these files say.
+datas = [(str(_package / "_numba" / name), "fastact/_numba") for name in ("kernels.py", "simd.py")]

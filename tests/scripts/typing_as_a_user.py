@@ -1,0 +1,28 @@
+"""What mypy --strict must accept: the calls of a user who has type hints (checked by .ci/run, never executed)."""
+
+from typing import assert_type
+
+import numpy as np
+
+import fastact
+
+x = np.ones((2, 3), np.float32)
+dx, dalpha = fastact.prelu_backward(x, x, 0.25)
+print(dx.shape, dalpha.shape)
+none, dalpha = fastact.prelu_backward(dy=x, x=x, need_dx=False)
+assert_type(none, None)
+dx, none = fastact.prelu_backward(x, x, [0.25], need_dalpha=False)
+assert_type(none, None)
+y: np.ndarray = fastact.relu(x, out=x, n_threads=1)
+fastact.relu_backward(dy=x, x=x)
+with fastact.threads(1), fastact.use_backend("numpy"):
+    fastact.leaky_relu([1.0, -1.0], 0.2)
+
+
+@fastact.threads(1)
+def decorated(a: np.ndarray) -> np.ndarray:
+    """Keep its types."""
+    return fastact.relu(a)
+
+
+assert_type(decorated(x), np.ndarray)

@@ -1,0 +1,357 @@
+"""Builds of which a part fails, installs of both kinds, and flags from outside.
+
+Whatever fails, the install goes through, what was built serves, and show_config() has the compiler's words.  A copy of
+the checkout is really installed, in environments of their own.  Most builds run a compiler that is a shell script: it
+refuses some modules, and for the others hands out what was built here, so that a build takes seconds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from copies import ROOT, build, copy_to
+
+import fastact
+from fastact import _built
+
+PACKAGE = Path(fastact.__file__).parent
+needs_cython = pytest.mark.skipif("cython" not in fastact.available_backends(), reason="nothing was compiled here")
+REPORT = """
+import json, sys, warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import numpy as np, fastact
+    x = np.array([-1.0, 2.0], np.float32)
+    for _ in range(2):
+        assert fastact.relu(x).tolist() == [0, 2]
+        assert fastact.relu(np.array([-1, 2])).tolist() == [0, 2]
+print(json.dumps(fastact.config() | {"file": fastact.__file__, "warnings": [str(w.message) for w in caught]}))
+"""
+
+
+def environment(folder: Path) -> Path:
+    """A virtual environment with everything that this one has installed, but not the package itself; its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    command = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    # A path in a .pth file is searched, but the .pth files that lie there (an editable install's) are not read.
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def install(python: Path, source: Path, *options: str, **variables: str) -> subprocess.CompletedProcess:
+    """`pip install` of a copy into an environment."""
+    command = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", str(python), "install"]
+    command += ["--no-deps", "--no-build-isolation", *options, str(source)]
+    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+
+
+def run(python: Path, code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Run code in a folder."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("FASTACT_", "PYTHONPATH"))} | variables
+    return subprocess.run([str(python), "-c", code], env=env, cwd=folder, capture_output=True, text=True)
+
+
+def config_of(python: Path, folder: Path, **variables: str) -> dict:
+    """What config() says there."""
+    done = run(python, REPORT, folder, **variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module", params=["editable", "plain"])
+def without_compiler(request, tmp_path_factory):
+    """(Python, clone): the package installed where there is no C compiler.  The clone is called as the package is."""
+    clone = copy_to(tmp_path_factory.mktemp("above") / "fastact")
+    python = environment(tmp_path_factory.mktemp("env") / "env")
+    done = install(python, clone, *(["-e"] if request.param == "editable" else []), CC="no-such-compiler")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not list(clone.rglob("*.so"))
+    return python, clone
+
+
+def test_numba_serves_and_the_config_says_what_is_missing(without_compiler):
+    python, clone = without_compiler
+    config = config_of(python, clone.parent.parent)
+    assert config["backend"] == "numba"
+    assert config["backends"]["numba"] == "available"
+    for name in ("driver", "buffers", "front", "generic.f32", "generic.f64", "generic.int"):
+        assert "no-such-compiler" in config["missing_modules"][f"fastact._cython.{name}"]
+        assert name in config["backends"]["cython"]
+    assert "no-such-compiler" in config["backends"]["cython"]
+
+
+def test_every_folder_is_good_to_run_in(without_compiler, tmp_path):
+    """Above the clone too, where a folder of the package's name lies in the way."""
+    python, clone = without_compiler
+    for folder in (clone.parent, clone.parent.parent, tmp_path):
+        assert Path(config_of(python, folder)["file"]).name == "__init__.py"
+    (clone.parent / "script.py").write_text("import fastact; print(*fastact.relu([-1.0, 2.0]))")
+    done = subprocess.run([python, "script.py"], cwd=clone.parent, capture_output=True, text=True)
+    assert done.stdout.split() == ["0.0", "2.0"], done.stderr
+
+
+def test_asking_for_cython_names_the_cause(without_compiler, tmp_path):
+    python, _ = without_compiler
+    for code, variables in (
+        ("import fastact; fastact.relu([1.0], backend='cython')", {}),
+        ("import fastact; fastact.relu([1.0])", {"FASTACT_BACKEND": "cython"}),
+    ):
+        done = run(python, code, tmp_path, **variables)
+        assert done.returncode != 0
+        assert "RuntimeError: the backend 'cython' is not available" in done.stderr
+        assert "no-such-compiler" in done.stderr
+
+
+def test_a_checkout_that_was_not_built_says_so(tmp_path):
+    """Imported from a clone's own folder, with nothing built there."""
+    clone = copy_to(tmp_path / "clone")
+    config = config_of(Path(sys.executable), clone, PYTHONPATH=str(clone))
+    assert str(clone) in config["file"]
+    assert "pip install -e ." in config["backends"]["cython"]
+
+
+COMPILER = """#!/bin/sh
+# Refuses what has a word of $REFUSED in its command, with the words of a real compiler; else gives what $BUILT has.
+for word in $REFUSED; do
+    case " $* " in *"$word"*)
+        echo "source.c:1:10: fatal error: $SAID" >&2
+        echo "compilation terminated." >&2
+        exit 1;;
+    esac
+done
+while [ $# -gt 1 ]; do
+    case "$1" in -o) out=$2;; esac
+    shift
+done
+case "$out" in *.so) cp "$BUILT/${out##*/fastact/}" "$out";; *) : > "$out";; esac
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy with the C files of this checkout, where it has some."""
+    folder = copy_to(tmp_path_factory.mktemp("partial") / "fastact", keep_c=True)
+    compiler = folder.parent / "cc"
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    return folder
+
+
+def partial(clone: Path, refused: str, said: str = "omp.h: No such file or directory", **variables: str):
+    """The build of a copy by the script above."""
+    env = (
+        os.environ
+        | {"CC": str(clone.parent / "cc"), "BUILT": str(PACKAGE), "REFUSED": refused, "SAID": said}
+        | variables
+    )
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+    return subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True)
+
+
+BEST = _built.levels()[-1] if _built.levels() else "generic"
+PARTS = {
+    "nothing": ("", "cython"),
+    "driver": ("driver", "numba"),
+    "fast path": ("front", "numba"),
+    "buffers": ("buffers", "numba"),
+    "public text": ("fastact/ops.c", "cython"),
+    "one kind of kernels": (f"{BEST}/f64", "numba"),
+    "the CPU's level": (f"-march=x86-64-{BEST}", "numba"),
+    "all kernels": ("f32 f64", "numba"),
+}
+
+
+@needs_cython
+@pytest.mark.skipif(BEST == "generic", reason="this CPU has no levels")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_fails(clone, part):
+    """The others are built; Cython serves only if it is whole and its level is this CPU's."""
+    refused, backend = PARTS[part]
+    said = "bad value for the -march= switch" if "march" in refused else "omp.h: No such file or directory"
+    done = partial(clone, refused, said)
+    assert done.returncode == 0, done.stderr[-3000:]
+    config = config_of(Path(sys.executable), clone, PYTHONPATH=str(clone))
+    assert str(clone) in config["file"]
+    assert config["backend"] == backend
+    assert bool(config["missing_modules"]) == bool(refused)
+    for reason in config["missing_modules"].values():  # the fast path is built without the driver, and misses it
+        assert said in reason or "does not import: ModuleNotFoundError" in reason
+    for word in refused.split():
+        parts = [*Path(word).with_suffix("").parts[-2:]] if "march" not in word else [BEST, "f32"]
+        assert any(all(p in name for p in parts) for name in config["missing_modules"]), word
+    assert [name for name, state in config["backends"].items() if state == "available"]
+    whole_but_slow = part in ("one kind of kernels", "the CPU's level")
+    assert (config["backends"]["cython"] == "available") == (backend == "cython" or whole_but_slow)
+    assert len(config["warnings"]) == whole_but_slow, config["warnings"]
+    if whole_but_slow:
+        assert BEST in config["warnings"][0]
+        assert BEST not in config["simd"]["built"]
+
+
+@needs_cython
+@pytest.mark.parametrize("module", ["ops", "driver", "front", f"{BEST}/f32"])
+def test_a_module_that_does_not_load(clone, module):
+    """A truncated file, a library that is not there: as if it had not been built, and the reason is kept."""
+    assert partial(clone, "").returncode == 0
+    (file,) = (clone / "fastact" / "_cython").glob(f"{module}.*.so")
+    file.write_bytes(file.read_bytes()[:100])  # cut further down, it ends the process in the loader
+    config = config_of(Path(sys.executable), clone, PYTHONPATH=str(clone))
+    assert config["backend"] == ("cython" if module == "ops" else "numba")
+    name = f"fastact._cython.{module.replace('/', '.')}"
+    assert "ImportError" in config["missing_modules"][name] or "file too short" in config["missing_modules"][name]
+
+
+def test_words_of_a_command_that_are_left_out():
+    """With the option that they belong to; a linker's words are its own."""
+    names: dict = {"__name__": "setup", "__file__": str(ROOT / "setup.py")}
+    source = (ROOT / "setup.py").read_text().split("\nNOT_POSSIBLE")[0]
+    exec(compile(source, "setup.py", "exec"), names)
+    command = ["cc", "-O2", "-Xlinker", "-O1", "-Xclang", "-ffast-math", "-pipe", "-Ofast", "-fPIC", "-Xclang", "-g"]
+    assert names["without_flags"](command) == ["cc", "-Xlinker", "-O1", "-pipe", "-fPIC", "-Xclang", "-g"]
+
+
+@needs_cython
+def test_the_reason_of_a_failed_link(clone):
+    """The linker says it before the compiler says that there was an error."""
+    linker = clone.parent / "ld"
+    linker.write_text(
+        "#!/bin/sh\necho '/usr/bin/ld: cannot find -lnothere' >&2\necho 'collect2: error: exit 1' >&2\nexit 1\n"
+    )
+    linker.chmod(0o755)
+    assert partial(clone, "", LDSHARED=str(linker)).returncode == 0
+    report = json.loads((clone / "fastact/_cython/build.json").read_text())
+    assert all("cannot find -lnothere" in reason for reason in report.values())
+
+
+@needs_cython
+def test_what_an_earlier_build_left_is_taken_away(clone):
+    """A module that now fails must not be served from an older build, whose tables may be others."""
+    assert partial(clone, "").returncode == 0
+    assert list(clone.glob("fastact/_cython/driver*.so"))
+    assert partial(clone, "driver").returncode == 0
+    assert not list(clone.glob("fastact/_cython/driver*.so"))
+    assert partial(clone, "").returncode == 0
+    assert not (clone / "fastact/_cython/build.json").exists()
+
+
+@needs_cython
+def test_the_switch_turns_a_failed_module_into_a_failed_build(clone):
+    assert partial(clone, "v2/int", FASTACT_REQUIRE_EXTENSIONS="1").returncode != 0
+    assert partial(clone, "v2/int", FASTACT_REQUIRE_EXTENSIONS="0").returncode == 0
+    assert partial(clone, "", FASTACT_REQUIRE_EXTENSIONS="1").returncode == 0
+
+
+def test_no_cython_to_build_with(tmp_path):
+    """The build's own tools may be missing as well (--no-build-isolation)."""
+    clone = copy_to(tmp_path / "clone")
+    (clone / "Cython.py").write_text("raise ImportError('no Cython here')")
+    done = subprocess.run(
+        [sys.executable, "-P", "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=clone,
+        env=os.environ | {"PYTHONPATH": str(clone)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    config = config_of(Path(sys.executable), clone, PYTHONPATH=str(clone))
+    assert "no Cython here" in config["backends"]["cython"]
+
+
+HOSTILE = (
+    "-Ofast -ffast-math -funsafe-math-optimizations -ffinite-math-only -fassociative-math -fno-signed-zeros "
+    "-freciprocal-math -fsingle-precision-constant -march=native -mfma -mavx2 -mfpmath=387 -ffp-contract=fast "
+    "-frounding-math -fexcess-precision=fast -fcx-limited-range"
+)
+BITS = """
+import ctypes, hashlib, numpy as np
+control = ctypes.create_string_buffer(64)
+libm = ctypes.CDLL("libm.so.6")
+def mode():
+    libm.fegetenv(control)
+    return control.raw[:2] + control.raw[28:30]
+before = mode()
+import fastact
+from helpers import sums_of
+fastact.relu([1.0]); fastact.relu([1])
+x = np.concatenate([np.linspace(-1, 1, 4001), [np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-310, -1e-310]])
+digest = hashlib.sha256()
+for dtype in ("f4", "f8"):
+    a = x.astype(dtype)
+    for dy in (a, a[::-1].copy()):
+        for result in (fastact.relu(a), fastact.prelu(a, 0.3), *fastact.prelu_backward(dy, a, 0.3)[:1]):
+            digest.update(np.where(np.isnan(result), 0, result).tobytes())
+print(mode() == before, digest.hexdigest(), sums_of("cython"))
+"""
+
+
+@needs_cython
+def test_flags_from_outside_change_nothing(tmp_path):
+    """Neither a bit of a result nor the process's floating-point mode, at compiling or at linking."""
+    folder = copy_to(tmp_path / "copy", levels=("generic",))
+    build(folder, CFLAGS=HOSTILE, LDFLAGS="-Ofast -ffast-math")
+    path = {"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT / "tests"))), "FASTACT_SIMD": "generic"}
+    ours, theirs = (
+        run(
+            Path(sys.executable),
+            BITS,
+            tmp_path,
+            **path | {"PYTHONPATH": path["PYTHONPATH"].replace(str(folder), where)},
+        )
+        for where in (str(PACKAGE.parent), str(folder))
+    )
+    assert theirs.stdout.startswith("True "), theirs.stdout[:80] + theirs.stderr
+    assert theirs.stdout == ours.stdout
+
+
+@needs_cython
+@pytest.mark.parametrize("flag", ["-ffast-math", "-mfpmath=387"])
+def test_a_flag_that_gets_through_ends_the_build(flag):
+    """exact.h refuses it, whoever smuggles it in."""
+    command = ["gcc", flag, "-fsyntax-only", "-x", "c", str(PACKAGE / "_cython" / "exact.h")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "changes results" in done.stderr
+
+
+CALLS = """
+import sys, numpy as np, fastact
+rng = np.random.default_rng(7)
+cases = [((3, 40, 9, 9), 1), ((700, 5), 1), ((90, 300), 0), ((400001,), None), ((6, 50, 7), -1)]
+for k, (shape, axis) in enumerate(cases):
+    x, dy = rng.normal(size=(2, *shape)).astype("f4" if k % 2 else "f8")
+    alpha = 0.25 if axis is None else rng.uniform(0.05, 0.6, shape[axis]).astype(x.dtype)
+    for view in (np.s_[...], np.s_[1:, ::2] if x.ndim > 1 else np.s_[::2]):
+        a = alpha if axis is None else alpha[: x[view].shape[axis]]
+        dx, dalpha = fastact.prelu_backward(dy[view], x[view], a, channel_axis=axis or 0, n_threads=2)
+        sys.stdout.buffer.write(dx.tobytes() + dalpha.tobytes())
+"""
+
+
+@pytest.mark.skipif("cython" not in fastact.available_backends(), reason="nothing compiled to compare with")
+def test_the_python_driver_gives_the_same_bits(without_compiler, tmp_path):
+    python, _ = without_compiler
+    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    compiled = subprocess.run([sys.executable, "-c", CALLS], env=env, capture_output=True, check=True)
+    del env["PYTHONPATH"]
+    plain = subprocess.run([python, "-c", CALLS], env=env, cwd=tmp_path, capture_output=True, check=True)
+    assert len(plain.stdout) > 1_000_000
+    assert np.array_equal(np.frombuffer(plain.stdout, np.uint8), np.frombuffer(compiled.stdout, np.uint8))
+
+
+def test_doctests_run_uncompiled(without_compiler, tmp_path):
+    code = (
+        "import doctest, fastact, sys; names = [n for n in dir(fastact) if n.endswith('relu') or 'backward' in n];"
+        "runner = doctest.DocTestRunner(); "
+        "[runner.run(t) for n in names for t in doctest.DocTestFinder().find(getattr(fastact, n), n)];"
+        "print(runner.tries); sys.exit(runner.failures)"
+    )
+    done = run(without_compiler[0], code, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-1]) > 15

@@ -1,0 +1,360 @@
+"""The package among other people's tools and machines: what imports, reloads, freezes or introspects it, what it leaves
+alone in a process, and how it reads the limits that a system sets.
+
+Most of it is asked in a fresh interpreter, because an import happens once.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from helpers import clean_environment, output_of, python
+
+import fastact
+from fastact import _built, _cpu
+
+PACKAGE = Path(fastact.__file__).parent
+
+# ---- tools that look at packages ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", fastact.__all__)
+def test_type_hints_resolve(name):
+    """Every public function and class has an annotation for each parameter, and each can be evaluated."""
+    public = getattr(fastact, name)
+    function = public.__init__ if inspect.isclass(public) else public
+    hints = typing.get_type_hints(function)
+    assert set(inspect.signature(function).parameters) - {"self"} <= set(hints)
+    assert "return" in hints or inspect.isclass(public)
+
+
+def test_every_module_can_be_imported_and_prints_nothing():
+    """As by documentation tools, which import all that they find, `__main__` included."""
+    code = """
+import importlib, pkgutil, fastact
+for module in pkgutil.walk_packages(fastact.__path__, "fastact."):
+    importlib.import_module(module.name)
+    print(module.name) if module.name.startswith("fastact._numba.k") else None
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["fastact._numba.kernels"]
+    assert not done.stderr
+
+
+@pytest.mark.skipif("cython" not in fastact.available_backends(), reason="the Cython variant was not built")
+def test_kernels_above_the_cpus_level_refuse_to_be_imported():
+    """With a sentence, before a module of theirs is met: its first instruction could end the process."""
+    code = """
+import importlib
+from fastact import _built
+_built.CPU_LEVEL = "generic"
+for level in list(_built.LEVELS)[1:]:
+    try:
+        importlib.import_module(f"fastact._cython.{level}.f32")
+    except ImportError as error:
+        print(error)
+"""
+    lines = output_of(code).splitlines()
+    assert len(lines) == len(_built.LEVELS) - 1
+    for level, line in zip(list(_built.LEVELS)[1:], lines, strict=True):
+        assert f"level {level}" in line
+        assert _built.LEVELS[level] in line
+
+
+def test_reloading():
+    """Of the package and of every module that is Python; settings and results stay right."""
+    code = """
+import importlib, sys, numpy as np, fastact
+fastact.set_num_threads(1)
+for name in [n for n in sys.modules if n.split(".")[0] == "fastact" and sys.modules[n].__file__.endswith(".py")]:
+    importlib.reload(sys.modules[name])
+importlib.reload(fastact)
+x = np.linspace(-1, 1, 300_000, dtype=np.float32)
+for backend in fastact.available_backends():
+    with fastact.use_backend(backend), fastact.threads(2):
+        assert (fastact.relu(x) == np.maximum(x, 0)).all()
+        assert fastact.prelu_backward(x, x)[1].shape == ()
+print("right")
+"""
+    assert output_of(code) == "right"
+
+
+def test_imported_again_after_it_was_thrown_out():
+    """As test runners and notebooks do: it works, or says what to do."""
+    code = """
+import sys, numpy as np, fastact
+for name in [n for n in sys.modules if n.split(".")[0] == "fastact"]:
+    del sys.modules[name]
+import fastact
+print(*fastact.relu(np.array([-1.0, 2.0])))
+"""
+    assert output_of(code) == "0.0 2.0"
+
+
+@pytest.mark.parametrize("flags", [["-OO"], ["-W", "error"], ["-I"], ["-X", "dev"], ["-b", "-b"]], ids=" ".join)
+def test_interpreters_flags(flags, tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import fastact; print(fastact.relu([-1.0, 2.0]))"
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code], env=clean_environment(), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["[0.", "2.]"], "")
+
+
+def test_lazy_import():
+    """importlib.util.LazyLoader, which defers what a package does until its first use."""
+    code = """
+import importlib.util, sys
+spec = importlib.util.find_spec("fastact")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+fastact = sys.modules["fastact"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fastact)
+print(*fastact.relu([-1.0, 2.0]))
+"""
+    assert output_of(code) == "0.0 2.0"
+
+
+def test_doctest_collection_and_pydoc(tmp_path):
+    """pytest --doctest-modules on the installed package, and pydoc of every public name."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--doctest-modules",
+        "--pyargs",
+        "fastact",
+    ]
+    command += ["-c", "/dev/null", "--rootdir", str(tmp_path)]
+    done = subprocess.run(command, env=clean_environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert re.search(r"\d+ passed", done.stdout)
+    for name in fastact.__all__:
+        done = python("", "-m", "pydoc", f"fastact.{name}")
+        assert name in done.stdout
+        assert "more" not in re.findall(r"\w+", done.stdout.splitlines()[2]), "the hidden parameter shows"
+
+
+def test_from_a_zip_archive(tmp_path):
+    """No compiled module can be loaded from one: Numba or NumPy serves."""
+    import shutil
+
+    archive = shutil.make_archive(str(tmp_path / "package"), "zip", PACKAGE.parent, "fastact")
+    code = f"""
+import sys; sys.path.insert(0, {archive!r})
+import fastact
+assert ".zip" in fastact.__file__, fastact.__file__
+print(*fastact.relu([-1.0, 2.0]), *fastact.prelu([-1.0, 2.0], backend="numpy"), fastact.config()["version"])
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["0.0", "2.0", "-0.25", "2.0", fastact.__version__], done.stderr
+
+
+def test_pyinstaller_is_told_what_cannot_be_seen():
+    """Modules that are imported by name, or by a compiled module, are in no bytecode: the hook has all of them."""
+    hook = PACKAGE / "_freeze" / "hook-fastact.py"
+    names = {"__file__": str(hook)}
+    exec(compile(hook.read_text(), hook, "exec"), names)  # as PyInstaller runs it
+    hidden = set(names["hiddenimports"])
+    for module in pkgutil.walk_packages(fastact.__path__, "fastact."):
+        if "_freeze" not in module.name:
+            assert module.name in hidden, module.name
+
+
+# ---- what an import leaves alone ------------------------------------------------------------------
+
+STATE = """
+import ctypes, faulthandler, gc, locale, os, resource, signal, sys, threading, warnings
+import numpy
+libm = ctypes.CDLL(None)
+def state():
+    control = ctypes.create_string_buffer(64)
+    libm.fegetenv(control)
+    return {
+        "affinity": os.sched_getaffinity(0),
+        "signals blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        "signal handlers": [signal.getsignal(s) for s in signal.valid_signals()],
+        "floating point": control.raw[:2] + control.raw[28:32],
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "threads": len(os.listdir("/proc/self/task")),
+        "limits": [resource.getrlimit(getattr(resource, n)) for n in dir(resource) if n.startswith("RLIMIT_")],
+        "locale": locale.setlocale(locale.LC_ALL),
+        "recursion": sys.getrecursionlimit(),
+        "switching": sys.getswitchinterval(),
+        "collector": (gc.isenabled(), gc.get_threshold()),
+        "warnings": list(warnings.filters),
+        "numpy": (numpy.geterr(), numpy.get_printoptions()),
+        "niceness": os.nice(0),
+        "mask": os.umask(os.umask(0)),
+        "excepthook": sys.excepthook is sys.__excepthook__,
+    }
+before = state()
+import fastact
+after = state()
+print({key: (before[key], after[key]) for key in before if before[key] != after[key]})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"},
+        {"GOMP_CPU_AFFINITY": "0"},
+        {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "active", "OMP_DISPLAY_ENV": "true"},
+        {"FASTACT_NUM_THREADS": "1", "FASTACT_BUFFER_LIMIT": "0", "FASTACT_BACKEND": "numpy"},
+        {"FASTACT_SIMD": "generic"} if fastact.config()["simd"]["built"] else {},
+        {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "malloc"},
+    ],
+    ids=lambda v: ",".join(v) or "none",
+)
+def test_an_import_changes_nothing_about_the_process(variables):
+    done = python(STATE, **variables)
+    assert done.stdout.strip() == "{}", done.stdout + done.stderr
+    assert not done.stderr
+
+
+def test_an_import_is_quick():
+    """Beyond NumPy: 15 ms were asked for; 9 ms is what it takes on an idle core, so three times that is a fault."""
+    code = """
+import time, numpy
+start = time.process_time()
+import fastact
+print(time.process_time() - start)
+"""
+    assert min(float(output_of(code)) for _ in range(5)) < 0.030
+
+
+# ---- limits that a system sets --------------------------------------------------------------------
+
+
+def system(tmp_path, groups, mounts, files):
+    """A root folder with these files of /proc and control groups."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("\n".join(groups) + "\n")
+    (tmp_path / "proc/self/mountinfo").write_text("\n".join(mounts) + "\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+V2 = "30 23 0:26 {} {} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+V1 = "31 23 0:27 {} {} rw,nosuid - cgroup cgroup rw,{}"
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "files", "quota", "memory"),
+    [
+        pytest.param([], [], {}, 0, 8 * GIB, id="no control groups"),
+        pytest.param(
+            ["0::/a/b"],
+            [V2.format("/", "/sys/fs/cgroup")],
+            {"sys/fs/cgroup/a/b/cpu.max": "max 100000", "sys/fs/cgroup/a/b/memory.max": "max"},
+            0,
+            8 * GIB,
+            id="version 2 without limits",
+        ),
+        pytest.param(
+            ["0::/a/b"],
+            [V2.format("/", "/sys/fs/cgroup")],
+            {"sys/fs/cgroup/a/b/cpu.max": "150000 100000", "sys/fs/cgroup/a/b/memory.max": str(GIB)},
+            2,
+            GIB,
+            id="version 2, its own group",
+        ),
+        pytest.param(
+            ["0::/a/b/c"],
+            [V2.format("/", "/sys/fs/cgroup")],
+            {
+                "sys/fs/cgroup/a/cpu.max": "300000 100000",
+                "sys/fs/cgroup/a/b/cpu.max": "max 100000",
+                "sys/fs/cgroup/a/b/c/cpu.max": "500000 100000",
+                "sys/fs/cgroup/a/memory.max": str(2 * GIB),
+                "sys/fs/cgroup/a/b/c/memory.max": str(4 * GIB),
+            },
+            3,
+            2 * GIB,
+            id="version 2, an ancestor's is the least",
+        ),
+        pytest.param(
+            ["12:cpu,cpuacct:/job/1", "4:memory:/job/1", "1:name=systemd:/", "0::/"],
+            [
+                V1.format("/", "/sys/fs/cgroup/cpu,cpuacct", "cpu,cpuacct"),
+                V1.format("/", "/sys/fs/cgroup/memory", "memory"),
+            ],
+            {
+                "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us": "50000",
+                "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu,cpuacct/job/1/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu,cpuacct/job/1/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/memory/job/memory.limit_in_bytes": str(3 * GIB),
+                "sys/fs/cgroup/memory/job/1/memory.limit_in_bytes": "9223372036854771712",
+            },
+            1,
+            3 * GIB,
+            id="version 1, an ancestor's",
+        ),
+        pytest.param(
+            ["4:cpu:/docker/abc", "0::/docker/abc"],
+            [V1.format("/docker/abc", "/sys/fs/cgroup/cpu", "cpu"), V2.format("/docker/abc", "/sys/fs/cgroup/unified")],
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "400000",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/unified/memory.max": str(GIB),
+            },
+            4,
+            GIB,
+            id="a container that sees its own part, both versions",
+        ),
+        pytest.param(
+            ["0::/../../host/name"],
+            [V2.format("/", "/mnt/strange\\040place")],
+            {"mnt/strange place/cpu.max": "200000 100000"},
+            2,
+            8 * GIB,
+            id="a path outside of its namespace, a mount point with a blank",
+        ),
+        pytest.param(
+            ["", "nonsense", "0::/a:b"],
+            ["35 23 0:26 / /mnt rw - tmpfs  rw", "", "short - line", V2.format("/", "/sys/fs/cgroup")],
+            {"sys/fs/cgroup/a:b/cpu.max": "100000 100000"},
+            1,
+            8 * GIB,
+            id="an empty source, lines of other forms, a colon in the path",
+        ),
+        pytest.param(
+            ["0::/a"],
+            [V2.format("/", "/sys/fs/cgroup")],
+            {"sys/fs/cgroup/a/cpu.max": "nonsense", "sys/fs/cgroup/a/memory.max": ""},
+            0,
+            8 * GIB,
+            id="files that say nothing",
+        ),
+    ],
+)
+def test_control_groups(tmp_path, groups, mounts, files, quota, memory):
+    root = system(tmp_path, groups, mounts, files)
+    assert _cpu.read_quota(root) == quota
+    assert _cpu.read_memory(8 * GIB, root) == memory
+
+
+def test_a_quota_bounds_the_processors(monkeypatch):
+    monkeypatch.setattr(_cpu, "read_quota", lambda: 1)
+    monkeypatch.setattr(_cpu, "_quota", (float("-inf"), 0))
+    assert _cpu.processors() == 1
+    monkeypatch.setattr(_cpu, "read_quota", lambda: 1000)
+    assert _cpu.processors() == 1, "it is read once a second"
+    monkeypatch.setattr(_cpu, "_quota", (float("-inf"), 0))
+    assert _cpu.processors() > 1 or _cpu.processors() == len(importlib.import_module("os").sched_getaffinity(0))
