@@ -3,9 +3,9 @@
 Rooms: `workloads` and `models` (what is timed, as data), `contestants` (who is timed; `textbook` has the loops that
 people write first), `cases` (which of them a run has), `timing` (taking turns), `heats` (everybody who does the same
 work, checked and timed in turns), `bench_operations` (the test), `rows` (the figures of one contestant in one heat),
-`views` (tables of them), `report` (progress, the terminal), `plots` and `page` (--report), `compare` (two saved runs),
-`options` and `conftest`.  `fastact._operations.OPERATIONS` drives it: a new operation is checked and timed
-without a line here.
+`views` (tables of them), `report` (progress, the terminal), `others` (who else was at work), `plots` and `page`
+(--report), `compare` (saved runs), `options` and `conftest`.  `fastact._operations.OPERATIONS` drives it: a new
+operation is checked and timed without a line here.
 
 The package's required figures are ratios: `races` says who takes turns with whom on what, `figures` measures all of
 them (`python -m bench.figures`), `bench_fresh`, `bench_small`, `bench_threads` and `bench_streaming` a few in every

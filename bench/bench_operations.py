@@ -5,13 +5,14 @@ must equal the reference bit for bit and its dalpha lie within the contract's bo
 The rounds of the heat go through pytest-benchmark, the figures to its extra_info.  Untimed, the call is made once.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from .cases import Case, threads_of
+from .cases import Case
 from .checks import check_result
-from .heats import Clock, Heats, Out
+from .heats import Clock, Heats, Out, prepared
 from .report import Report
 from .rows import Row
 from .workloads import expected
@@ -32,14 +33,15 @@ def test_operation(benchmark: Any, case: Case, report: Report, heats: Heats) -> 
         raise Out(f"{case.contestant.label}: {row.reason}")
     if not row.times:
         pytest.skip("too small to have a memory limit")
-    benchmark.pedantic(CLOCK.replay(row.times), rounds=len(row.times))
+    with prepared(case, row.heat.limit) if benchmark.cprofile else nullcontext() as call:
+        if call:  # what is profiled is a call after the first one
+            call()
+        benchmark.pedantic(CLOCK.replay(row.times, call), rounds=len(row.times))
     benchmark.extra_info.update(row.figures(report.baseline))
 
 
 def once(benchmark: Any, case: Case) -> None:
     """Make the call, and hold its result against the reference."""
-    contestant, out = case.contestant, case.outputs() if case.form == "out" else None
-    with contestant.session(threads_of(case.threads), case.dtype):
-        result = benchmark.pedantic(contestant.prepare(case.task(), out))
-        wanted = expected(case.operation, case.workload, case.dtype)
-        check_result(contestant.arrays(case.task(), result), wanted, contestant.exact)
+    with prepared(case) as call:
+        results = case.contestant.arrays(case.task(), benchmark.pedantic(call))
+        check_result(results, expected(case.operation, case.workload, case.dtype), case.contestant.exact)

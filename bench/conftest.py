@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,9 +23,11 @@ from .contestants import CONTESTANTS
 from .heats import Heats
 from .options import effort, everything, selection_of, timed
 from .races import Race, variants
-from .report import Report
 from .timing import SHORT, plan, take_turns
 from .workloads import expected_of
+
+if TYPE_CHECKING:
+    from .report import Report
 
 DISPLAY_OPTIONS = ("compare", "columns", "histogram", "cprofile", "verbose")  # --benchmark-...
 STABLE_FACTS = ("version", "numpy", "backends", "simd", "threads", "caches")
@@ -47,16 +49,30 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if benchmark and not everything(config.option) else None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cases in timing order again, where a plugin has shuffled them."""
+    places = [place for place, item in enumerate(items) if _case(item)]
+    ordered = sorted((items[place] for place in places), key=lambda item: item.callspec.indices["case"])
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """A timed run gets its report once the cases are known."""
-    cases = {}
-    for item in session.items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if isinstance(parameters.get("case"), Case):
-            cases[item.nodeid] = parameters["case"]
-    if timed(session.config.option):
-        session.config.pluginmanager.register(Report(session.config, cases), "fastact-report")
-        session.config.fastact_heats = Heats(cases.values(), effort(session.config.option))
+    if not timed(session.config.option):
+        return
+    from .report import Report  # rich comes with [bench] only, and this file is read before bench/ can be left out
+
+    cases = {item.nodeid: case for item in session.items if (case := _case(item))}
+    session.config.pluginmanager.register(Report(session.config, cases), "fastact-report")
+    session.config.fastact_heats = Heats(cases.values(), effort(session.config.option))
+
+
+def _case(item: pytest.Item) -> Case | None:
+    """The case that an item times."""
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    return case if isinstance(case, Case) else None
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +82,13 @@ def heats(pytestconfig: pytest.Config) -> Heats | None:
 
 
 @pytest.fixture(scope="session")
-def report(pytestconfig: pytest.Config) -> Report | None:
+def report(pytestconfig: pytest.Config) -> "Report | None":
     """Where the figures go."""
     return pytestconfig.pluginmanager.get_plugin("fastact-report")
 
 
 @pytest.fixture
-def compete(benchmark: Any, report: Report | None) -> Callable[[Race], None]:
+def compete(benchmark: Any, report: "Report | None") -> Callable[[Race], None]:
     """Check every contestant's result; then time the first one for the record, and all of them in turns."""
 
     def run(race: Race) -> None:
@@ -100,12 +116,14 @@ def compete(benchmark: Any, report: Report | None) -> Callable[[Race], None]:
     return run
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_group_stats(config: pytest.Config) -> list | None:
     """Nothing for pytest-benchmark to show, unless its own display is asked for."""
     asked = any(getattr(config.option, f"benchmark_{name}") for name in DISPLAY_OPTIONS)
     return None if asked else []
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """What the times depend on, and nothing that changes from run to run: a comparison warns of any difference."""
     facts = json.loads(json.dumps(fastact.config()))  # as a saved run gives it back
@@ -115,6 +133,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["cpu"] = {key: value for key, value in machine_info["cpu"].items() if not key.startswith("hz_actual")}
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     """A case is an object of ours, and so is a race: save a case's parts and a race's name."""
     for benchmark in output_json["benchmarks"]:

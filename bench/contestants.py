@@ -6,6 +6,7 @@ stays out and NumPy falls back to the reference's expression.  Peers are importe
 warnings are not ours, and each is set to the same number of threads; fastact's results must be exact.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,8 +42,14 @@ class Contestant:
 
     def missing(self) -> str:
         """Why it cannot take part, or an empty string."""
-        absent = [module for module in self.modules if find_spec(module) is None]
-        return f"{', '.join(absent)} not installed" if absent else ""
+        if absent := [module for module in self.modules if find_spec(module) is None]:
+            return f"{', '.join(absent)} not installed"
+        most = self.most_threads()
+        return f"it was started with {most} threads at most" if most < fastact.get_num_threads() else ""
+
+    def most_threads(self) -> float:
+        """How many threads it can be set to: everybody has the same number, or stays out."""
+        return math.inf
 
     def method(self, op: Operation) -> Callable[[Task, Outputs], Call] | None:
         """What prepares the operation, or None."""
@@ -202,14 +209,14 @@ class Fastact(Contestant):
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
         # The process-wide settings: unlike the `with` forms they leave a call as quick as it is by default.
+        before = fastact.get_backend(), fastact.get_num_threads()
         fastact.set_backend(self.backend)
-        if threads != fastact.get_num_threads():
-            fastact.set_num_threads(threads)
+        fastact.set_num_threads(threads)
         try:
             yield
-        finally:
-            fastact.set_backend(None)
-            fastact.set_num_threads(None)
+        finally:  # not None: the user's choice of a backend or of a number of threads holds for the next one too
+            fastact.set_backend(before[0])
+            fastact.set_num_threads(before[1])
 
     def call(self, task: Task, out: Outputs) -> Call:
         op = task.op
@@ -350,18 +357,18 @@ class OneDNN(Torch):
 
 
 class Jax(Contestant):
-    """Jitted expressions and their vjp; XLA's thread pool is sized at start-up, so all threads only."""
+    """Jitted expressions and their vjp; XLA's thread pool is sized at start-up, so the run's number of threads only."""
 
     name = "jax"
     modules = ("jax",)
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
-        everything = threads == "all" and fastact.get_num_threads() == available_cpus()
-        return super().can(op, workload, dtype, form, threads) and everything
+        return super().can(op, workload, dtype, form, threads) and threads == "all"
 
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
         with super().session(threads, dtype):
+            os.environ["PJRT_NPROC"] = str(threads)  # read once, when the first array is made
             import jax
 
             with jax.enable_x64(dtype == "float64"):
@@ -479,6 +486,11 @@ class NumExpr(Contestant):
     modules = ("numexpr",)
     out = ("relu", "relu_backward", "leaky_relu", "leaky_relu_backward", "prelu")
 
+    def most_threads(self) -> float:
+        import numexpr
+
+        return numexpr.MAX_THREADS
+
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         return super().can(op, workload, dtype, form, threads) and not op.summed
 
@@ -531,13 +543,18 @@ class TextbookNumba(Contestant):
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         return super().can(op, workload, dtype, form, threads) and (not op.alpha or workload.alpha != "full")
 
+    def most_threads(self) -> float:
+        import numba
+
+        return numba.config.NUMBA_NUM_THREADS
+
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
         with super().session(threads, dtype):
             import numba
 
             before = numba.get_num_threads()
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            numba.set_num_threads(threads)
             try:
                 yield
             finally:
@@ -557,6 +574,9 @@ class TextbookCython(TextbookNumba):
 
     def __init__(self) -> None:
         self.threads = 1
+
+    def most_threads(self) -> float:
+        return math.inf
 
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
@@ -584,11 +604,6 @@ class MemoryLimit(Contestant):
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         return True  # without a method: heats.py has its loops
-
-
-def available_cpus() -> int:
-    """The CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 LIMIT = MemoryLimit.name

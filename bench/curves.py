@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib import pyplot as plt
+from matplotlib import style
 from rich.progress import track
 
 import fastact
@@ -73,6 +74,7 @@ def streaming_points(quick: bool) -> Iterator[Point]:
                     yield "streaming", race.threads, name, nbytes // 4, turns.ratio(ratio.name, *ratio.baselines)
 
 
+@style.context("default")  # whatever the user's matplotlibrc says
 def plot(points: list[Point], name: str, path: Path) -> None:
     """One plot, a panel for each number of threads."""
     ours = [point for point in points if point[0] == name]

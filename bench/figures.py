@@ -7,7 +7,6 @@ with a summary: the worst and the geometric mean of each kind.  A miss is marked
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,9 @@ from rich.progress import track
 
 import fastact
 
-from .contestants import available_cpus
+from .others import Others
 from .races import MB, ROWS, Line, variants
-from .report import BUSY, line_tables
+from .report import line_tables
 from .timing import FULL, QUICK
 
 IMPORT = 0.060  # seconds beyond NumPy
@@ -129,8 +128,7 @@ def main() -> None:
         parser.error(f"unknown row {', '.join(unknown)}: choose from {', '.join(MEASURED)}")
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     progress = Console(stderr=True)
-    if os.getloadavg()[0] > BUSY * available_cpus():
-        progress.print("The machine is busy: distrust the times.")
+    others = Others()
     found: dict[str, list[Line]] = {}
     for row in options.rows or MEASURED:
         found[row] = list(track(MEASURED[row](options.quick), row, total=None, console=progress, transient=True))
@@ -138,6 +136,7 @@ def main() -> None:
         if options.json:  # after each row: a run may be ended early
             saved = {row: [asdict(line) for line in lines] for row, lines in found.items()}
             options.json.write_text(json.dumps({"config": fastact.config(), "rows": saved}, indent=1))
+    progress.print(*others.note(), sep="\n")
 
 
 if __name__ == "__main__":

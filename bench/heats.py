@@ -6,8 +6,8 @@ heat runs it, the others read their rounds.  pytest-benchmark times on a clock t
 its statistics, files and comparisons are those of the rounds.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastact import _limit
 
 from .cases import Case, threads_of
 from .checks import check_result, ulp_error
-from .contestants import CONTESTANTS, LIMIT
+from .contestants import CONTESTANTS, LIMIT, Call
 from .races import limits
 from .timing import LEAST, Effort, TurnFailed, Turns, take_turns
 from .workloads import Task, expected
@@ -48,14 +48,31 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def replay(self, times: Iterable[float]) -> Callable[[], None]:
-        """A function each of whose calls takes one of these times."""
+    def replay(self, times: Iterable[float], then: Call | None = None) -> Callable[[], None]:
+        """A function each of whose calls takes one of these times; after them it makes the call that took them."""
         left = iter(times)
 
         def call() -> None:
-            self.now += next(left)
+            seconds = next(left, None)
+            if seconds is None:
+                then()
+            else:
+                self.now += seconds
 
         return call
+
+
+@contextmanager
+def prepared(case: Case, limit: str = "") -> Iterator[Call]:
+    """A case's call within its session; the limit's is the bound of this name."""
+    task, out, threads = case.task(), case.outputs() if case.form == "out" else None, threads_of(case.threads)
+    if case.competitor == LIMIT:
+        bounds, kept = _bounds(task, out, threads)
+        yield bounds[limit]
+        del kept  # so far it had to live
+        return
+    with case.contestant.session(threads, case.dtype):
+        yield case.contestant.prepare(task, out)
 
 
 def run_heat(cases: list[Case], effort: Effort) -> Heat:

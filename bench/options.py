@@ -2,8 +2,9 @@
 
 They are registered by the root conftest: pytest reads a folder's own conftest too late to know `--shape`
 before it takes `8,64,56,56` for a file.  Faulty options end as a usage error before anything is collected; an unknown
-name is answered with the known ones.  To ask for a shape, a report or a quick run is to ask for times, so these
-imply `--benchmark-only`; everything else about timed and untimed runs follows from pytest-benchmark's own options.
+name is answered with the known ones.  To ask for a shape, a number of threads, a report or a quick run is to ask for
+times, so these imply `--benchmark-only`; everything else about timed and untimed runs follows from pytest-benchmark's
+own options.
 """
 
 import argparse
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_benchmark.logger import PytestBenchmarkWarning
+
+import fastact
+from fastact import _cpu
 
 from .cases import KNOWN, QUICK, Selection
 from .contestants import CONTESTANTS, LIMIT
@@ -27,48 +30,107 @@ from .workloads import ALPHA_FORMS, PARTS, Workload
 DTYPES = ("float32", "float64", "int32")
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Register them."""
+NEEDED = (
+    "the benchmarks need pytest-benchmark's plugin (pip install -e '.[bench]'; "
+    "where plugins are not loaded by themselves: -p pytest_benchmark.plugin)"
+)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a folder's name is missing")
+    return Path(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """Read 8,64,56,56 (also 8x64x56x56)."""
+    try:
+        sizes = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or math.prod(sizes) > 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape: write positive sizes, such as 8,64,56,56")
+    return sizes
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--quick": {"action": "store_true", "help": "four workloads, new results, few rounds: under a minute"},
+    "--full": {"action": "store_true", "help": "every operation and dtype, one thread too, more rounds"},
+    "--contestant": {"metavar": "NAME,...", "help": "only these: " + ", ".join(CONTESTANTS)},
+    "--workload": {"metavar": "NAME,...", "help": "only these workloads, models or parts of the comparison"},
+    "--baseline": {"metavar": "NAME", "help": "whom to give ratios to (default: numpy, or the first chosen)"},
+    "--report": {
+        "type": _folder,
+        "metavar": "DIR",
+        "help": "write a page with tables and plots there (with =: pytest takes another word for a path)",
+    },
+    "--threads": {"type": int, "metavar": "N", "help": "time everybody with N threads (default: fastact's bound)"},
+    "--shape": {"type": _shape, "metavar": "N,C,H,W", "help": "time this shape of x instead of the workloads"},
+    "--dtype": {"choices": DTYPES, "help": "time this dtype only (default: float32; with --full: all)"},
+    "--channel-axis": {"type": int, "metavar": "AXIS", "help": "where --shape has its channels (default: 1)"},
+    "--alpha": {"choices": ALPHA_FORMS, "help": "the form of alpha for --shape (default: channel)"},
+}
+
+
+def has_benchmark(manager: pytest.PytestPluginManager) -> bool:
+    """Whether pytest-benchmark's plugin is loaded, under whatever name: the hooks that it has declared tell."""
+    hook = getattr(manager.hook, "pytest_benchmark_group_stats", None)
+    return hook is not None and hook.has_spec()
+
+
+def add_options(parser: pytest.Parser, has_benchmark: bool) -> None:
+    """Register them; without pytest-benchmark also the one of its options that the documents name."""
     group = parser.getgroup("fastact benchmarks")
-    group.addoption("--quick", action="store_true", help="four workloads, new results, few rounds: under a minute")
-    group.addoption("--full", action="store_true", help="every operation and dtype, one thread too, more rounds")
-    group.addoption("--contestant", metavar="NAME,...", help="only these: " + ", ".join(CONTESTANTS))
-    group.addoption("--workload", metavar="NAME,...", help="only these workloads, models or parts of the comparison")
-    group.addoption("--baseline", metavar="NAME", help="whom to give ratios to (default: numpy, or the first chosen)")
-    group.addoption(
-        "--report",
-        type=_folder,
-        metavar="DIR",
-        help="write a page with tables and plots there (with =: pytest takes another word for a path)",
-    )
-    group.addoption("--shape", type=_shape, metavar="N,C,H,W", help="time this shape of x instead of the workloads")
-    group.addoption("--dtype", choices=DTYPES, help="time this dtype only (default: float32; with --full: all)")
-    group.addoption("--channel-axis", type=int, metavar="AXIS", help="where --shape has its channels (default: 1)")
-    group.addoption("--alpha", choices=ALPHA_FORMS, help="the form of alpha for --shape (default: channel)")
+    for name, keywords in OPTIONS.items():
+        group.addoption(name, **keywords)
+    if not has_benchmark:
+        group.addoption("--benchmark-only", action="store_true", help=argparse.SUPPRESS)
 
 
 def settle_options(config: pytest.Config) -> None:
     """Check them together, and decide whether this run is timed."""
     option = config.option
+    if not has_benchmark(config.pluginmanager):
+        if asked := [name for name in (*OPTIONS, "--benchmark-only") if config.getoption(name) not in (None, False)]:
+            raise pytest.UsageError(f"{', '.join(asked)}: {NEEDED}")
+        return
     if option.quick and option.full:
         raise pytest.UsageError("--quick and --full exclude each other")
-    if (option.shape is not None or option.report or option.quick) and not option.benchmark_disable:
+    asked = option.shape is not None or option.threads is not None or option.report or option.quick
+    if asked and not option.benchmark_disable:
         option.benchmark_only = True
+    _set_threads(option.threads)
     chosen = selection_of(option).contestants
     option.baseline = _baseline(option.baseline, chosen)
-    if option.report and timed(option):
-        _check_folder(option.report)
-    if not timed(option):
+    if timed(option):
+        if config.getoption("dist", "no") != "no":
+            raise pytest.UsageError("times are wrong where tests run beside each other: leave out -n and --dist")
+        if option.report:
+            _check_folder(option.report)
+        option.benchmark_save_data = True  # bench.compare needs every round
+    else:
         option.benchmark_disable = True
+        option.report = None
     # pytest-benchmark's warnings (another machine in a comparison, no saved run) are no reason to stop: while
     # pytest is being configured, which is when a saved run is loaded, and later.
+    from pytest_benchmark.logger import PytestBenchmarkWarning
+
     warnings.filterwarnings("default", category=PytestBenchmarkWarning)
     config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")
 
 
+def _set_threads(number: int | None) -> None:
+    """The package's own bound: header, tables, saved runs and all contestants take the number from there."""
+    if number is None:
+        return
+    if not 1 <= number <= _cpu.processors():
+        raise pytest.UsageError(f"--threads {number}: this process may use 1 to {_cpu.processors()} threads")
+    fastact.set_num_threads(number)
+
+
 def timed(option: Any) -> bool:
     """Whether benchmarks are timed, or run once as a smoke test."""
-    return option.benchmark_only or option.benchmark_enable
+    return option.benchmark_only or getattr(option, "benchmark_enable", False)  # not there without the plugin
 
 
 def effort(option: Any) -> Effort:
@@ -162,20 +224,3 @@ def _names(text: str) -> list[str]:
 def _check_names(what: str, names: list[str], found: Iterable[str], known: Iterable[str]) -> None:
     if unknown := [name for name in names if name not in found]:
         raise pytest.UsageError(f"unknown {what} {', '.join(map(repr, unknown))}: known are {', '.join(known)}")
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("a folder's name is missing")
-    return Path(text)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    """Read 8,64,56,56 (also 8x64x56x56)."""
-    try:
-        sizes = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1 or math.prod(sizes) > 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a shape: write positive sizes, such as 8,64,56,56")
-    return sizes

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.figure import Figure
 
 import fastact
@@ -20,7 +21,7 @@ import fastact
 from .contestants import CONTESTANTS
 from .plots import plots
 from .rows import Row
-from .views import Line, Table
+from .views import Line, Table, legend
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1180px; padding: 0 1em; color: #222 }
@@ -37,13 +38,13 @@ nav a { margin-right: 1.2em }
 READING = """Everybody in one heat gets the same arrays, the same number of threads and the same kind of results
 (fresh for all, or given for all), takes turns with the others while nobody's idle threads spin, and is checked
 against the reference before. Fresh results are made as each contestant makes them; fastact's large ones take the
-memory of those that are gone. Conversions to oneDNN's and other layouts are not timed. Times are medians over the
-rounds; +- is half the distance between the quartiles. "limit" is a copy (one input) or an add (two inputs) of the
-same traffic in the package's own vector code, the best of ordinary and streaming stores and of one and all threads,
-less the call itself; a share of 100 % is as fast as memory, or the cache that holds the arrays, allows. In bold is
-whom nobody beats by more than 3 %. The machine may be shared: read ratios, not times."""
+memory of those that are gone. Conversions to oneDNN's and other layouts are not timed. The limit is reached in the
+package's own vector code, the best of ordinary and streaming stores and of one and all threads, less the call itself;
+a share of 100 % is as fast as memory, or the cache that holds the arrays, allows. The machine may be shared: read
+ratios, not times."""
 
 
+@style.context("default")  # whatever the user's matplotlibrc says
 def write_report(folder: Path, rows: list[Row], tables: list[Table], notes: list[str], baseline: str) -> Path:
     """Write index.html and the plots; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def _page(figures: list[str], tables: list[Table], notes: list[str], baseline: s
         "<nav>"
         + "<a href=#plots>Plots</a>" * bool(figures)
         + "<a href=#tables>Tables</a><a href=#machine>Machine</a></nav>",
-        f"<p>{html.escape(READING)} Ratios are to {html.escape(baseline)}.</p>",
+        *(f"<p>{html.escape(text)}</p>" for text in (READING, *legend(tables, baseline))),
         *(f"<p><strong>{html.escape(note)}</strong></p>" for note in notes),
         *(["<h2 id=plots>Plots</h2>", *figures] if figures else []),
         "<h2 id=tables>Tables</h2>",
@@ -105,7 +106,7 @@ def _line(line: Line, columns: int) -> str:
 
 
 def _markdown(tables: list[Table], notes: list[str], baseline: str) -> str:
-    parts = [f"# ReLU and PReLU on this CPU, forward and backward\n\n{READING} Ratios are to {baseline}.", *notes]
+    parts = ["# ReLU and PReLU on this CPU, forward and backward", READING, *legend(tables, baseline), *notes]
     machine = "\n".join(f"| {key} | {text} |" for key, text in facts())
     parts += ["\n".join(_markdown_table(table)) for table in tables] + [f"## Machine\n\n| | |\n|---|---|\n{machine}"]
     return "\n\n".join(parts) + "\n"
@@ -116,7 +117,7 @@ def _markdown_table(table: Table) -> Iterator[str]:
     yield f"| | {' | '.join(table.columns)} |"
     yield "|---|" + "---:|" * len(table.columns)
     for line in table.lines:
-        cells = [f"**{cell.text}**" if cell.best else cell.text for cell in line.cells]
+        cells = [f"**{cell.text}** \\*" if cell.best else cell.text for cell in line.cells]
         yield f"| {' | '.join([line.label, *cells] if cells else [f'**{line.label}**'] + [''] * len(table.columns))} |"
 
 

@@ -21,7 +21,7 @@ from .cases import MAIN, PRELU, threads_of
 from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .rows import Row
-from .views import FEW, PASSES, figures, model_seconds
+from .views import FEW, PASSES, array_text, figures, model_totals, threads_text
 from .workloads import ACCURACY, SCALING
 
 COLOURS = {  # the first are thick
@@ -134,7 +134,7 @@ def share_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
             panel.set_visible(False)
         operation, dtype, threads = kind
         figure.suptitle(
-            f"{operation}: share of the memory limit, {dtype}, {threads_of(threads)} threads, fresh results"
+            f"{operation}: share of the memory limit, {dtype}, {threads_text(threads_of(threads))}, fresh results"
         )
         suffix = "" if (dtype, threads) == ("float32", "all") else f"_{dtype}_{threads}"
         yield f"share_{operation}{suffix}", f"{operation}: 100 % is a copy or an add of the same traffic.", figure
@@ -142,7 +142,7 @@ def share_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
 
 def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     """Bars: milliseconds of PReLU in whole models."""
-    found = model_seconds(rows)
+    found = model_totals(rows)
     models = [model for model in MODELS if any(name == model.name for _, name, _ in found)]
     if not models:
         return
@@ -152,13 +152,15 @@ def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     for line, title in zip(panels.T, PASSES, strict=True):
         for panel, model in zip(line, models, strict=True):
             values = {
-                name: 1e3 * found[title, model.name, name] for name in COLOURS if (title, model.name, name) in found
+                name: 1e3 * found[title, model.name, name].seconds
+                for name in COLOURS
+                if (title, model.name, name) in found
             }
             _bars(panel, values)
             panel.set_xscale("log")
             panel.margins(x=0.3)
             panel.set_title(f"{model.name}, {model.count} layers, {title}: ms per {model.unit}", fontsize=8.5)
-    figure.suptitle("What whole models spend in PReLU, batch 1, float32")
+    figure.suptitle(f"What whole models spend in PReLU, batch 1, {rows[0].case.dtype}")
     yield "models", "Sums over the models' real layers, each timed by itself; the axes are logarithmic.", figure
 
 
@@ -172,16 +174,14 @@ def size_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
         line = [(math.prod(r.case.workload.shape), r.seconds) for r in rows if r.case.competitor == name]
         panel.plot([n for n, _ in line], [1e9 * seconds / n for n, seconds in line], marker=".", **_style(name))
     sizes = [math.prod(row.case.workload.shape) for row in rows]
-    arrays = rows[0].heat.nbytes / (math.prod(rows[0].case.workload.shape) * 4)
-    for level, nbytes in _cpu.caches().items():  # where inputs and result together fill it
-        if nbytes and min(sizes) < nbytes / 4 / arrays < max(sizes):
-            panel.axvline(nbytes / 4 / arrays, color="0.75", lw=0.8, zorder=0)
-            panel.text(
-                nbytes / 4 / arrays, 0.99, f" {level}", color="0.5", va="top", transform=panel.get_xaxis_transform()
-            )
+    for level, nbytes in _cpu.caches().items():
+        filled = nbytes * sizes[0] / rows[0].heat.nbytes  # so many elements of inputs and result together
+        if min(sizes) < filled < max(sizes):
+            panel.axvline(filled, color="0.75", lw=0.8, zorder=0)
+            panel.text(filled, 0.99, f" {level}", color="0.5", va="top", transform=panel.get_xaxis_transform())
     panel.set(xscale="log", yscale="log", xlabel="elements", ylabel="ns per element")
     panel.grid(alpha=0.25)
-    panel.set_title(f"{operation}: {rows[0].case.dtype}, 16 channels, {threads_of(rows[0].case.threads)} threads")
+    panel.set_title(f"{operation}: {rows[0].case.dtype}, 16 channels, {threads_text(threads_of(rows[0].case.threads))}")
     _legend(figure)
     yield f"sizes_{operation}", f"{operation}: time per element; grey lines are where all arrays fill a cache.", figure
 
@@ -236,9 +236,8 @@ def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
                 line = sorted(times.items())
                 panel.plot([n for n, _ in line], [times[1] / t for _, t in line], marker="o", ms=4, **_style(name))
         panel.plot(numbers, numbers, color="0.8", lw=0.8, ls=":", zorder=0)
-        panel.set(
-            title=f"{operation}, {workload.origin.removeprefix('thread scaling, ')}", xlabel="threads", xticks=numbers
-        )
+        size = next((array_text(row) for row in rows if row.case.workload == workload), workload.name)
+        panel.set(title=f"{operation}, {size}", xlabel="threads", xticks=numbers)
         panel.grid(alpha=0.25)
     for panel in panels[::2]:
         panel.set_ylabel("speed-up over one thread")

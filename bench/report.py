@@ -7,7 +7,6 @@ of the lines that miss their target.
 
 import io
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,17 +20,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .cases import Case, absent
-from .contestants import LIMIT, available_cpus
+from .contestants import LIMIT
+from .others import Others
 from .races import Line
 from .rows import Row
-from .views import Table, duration, views
+from .views import Table, duration, legend, views
 
 WIDTH, LABEL = 100, 17  # of the tables and of their first column
-LEGEND = """
-GB/s counts every array of x's size once. +-: half the distance between the quartiles. limit: the
-share of this machine's own memory limit, a copy (one input) or an add (two) of the same traffic in
-the same heat. x {}: speed-up over the baseline in the same heat. *: nobody beats it by 3 %."""
-BUSY = 0.5  # of the cores at work for others before the run spoils its times
 
 
 class Report:
@@ -48,7 +43,7 @@ class Report:
         self.lines: list[Line] = []  # of the races
         self.start = time.perf_counter()
         self.first = 0.0  # when the first group was done: it has imported and compiled for all others
-        self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        self.others = Others()
 
     def add(self, row: Row) -> None:
         """Keep a finished case."""
@@ -107,7 +102,7 @@ class Report:
         for table in tables:
             console.print(*_shown(table), sep="\n")
         if self.rows:
-            console.print(LEGEND.format(self.baseline), markup=False)
+            console.print("", *legend(tables, self.baseline), sep="\n", markup=False)
         if self.lines:
             title = "Races: ratios of times, contestants taking turns; those over their target"
             console.print("", *line_tables(title, self.lines, misses_only=True), sep="\n")
@@ -132,8 +127,7 @@ class Report:
         left = sum(self.pending.values())
         if left and self.rows:
             yield f"The run ended early: {left} of {len(self.cases)} cases are missing."
-        if self.load > BUSY * available_cpus():
-            yield f"The machine was busy when the run began (load {self.load:.1f}): distrust the times."
+        yield from self.others.note()
         for row in self.rows:
             if row.reason:
                 yield f"failed: {row.case.contestant.label} in {row.case.heat}: {row.reason}"

@@ -14,6 +14,7 @@ from typing import Any
 from .cases import Case, threads_of
 from .contestants import LIMIT
 from .heats import Heat
+from .timing import CLEAR, ROUNDS, far_apart
 
 CLOSE = 1.03  # times of the fastest within which somebody wins as well: the noise
 
@@ -47,6 +48,11 @@ class Row:
         return (third - first) / 2 / self.seconds
 
     @property
+    def sure(self) -> bool:
+        """Whether there is enough to claim something."""
+        return len(self.times) > ROUNDS[0] and self.spread <= CLEAR
+
+    @property
     def error(self) -> float | None:
         """Of dalpha, in ulp, where it was asked for."""
         return self.heat.errors.get(self.case.competitor)
@@ -56,6 +62,13 @@ class Row:
         others = self.heat.times.get(name)
         return statistics.median(b / a for a, b in zip(self.times, others, strict=True)) if others else None
 
+    def torn(self, name: str) -> bool:
+        """Whether the medians of the times say something else than the median of the rounds' ratios."""
+        others = self.heat.times.get(name)
+        if not others:
+            return False
+        return far_apart(statistics.median(others) / self.seconds, self.speedup(name))
+
     @property
     def share(self) -> float | None:
         """Of the memory limit."""
@@ -63,11 +76,15 @@ class Row:
 
     @cached_property
     def won(self) -> bool:
-        """Whether nobody but the limit is faster beyond the noise, neither round by round nor by the medians."""
+        """Whether it is sure that nobody but the limit is faster, neither round by round nor by the medians."""
         others = {name: times for name, times in self.heat.times.items() if name != LIMIT}
-        return self.case.competitor in others and all(
-            min(self.speedup(name), statistics.median(times) / self.seconds) >= 1 / CLOSE
-            for name, times in others.items()
+        return (
+            self.sure
+            and self.case.competitor in others
+            and all(
+                min(self.speedup(name), statistics.median(times) / self.seconds) >= 1 / CLOSE
+                for name, times in others.items()
+            )
         )
 
     @property

@@ -9,8 +9,10 @@ channels), one slope for all as a line.  `textbook.pyx`, the same loops, is buil
 
 import importlib.util
 import sys
+import sysconfig
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -131,20 +133,36 @@ def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **ke
 @lru_cache
 def compiled() -> ModuleType:
     """textbook.pyx as a module, built beside the checkout's other builds."""
+    source = Path(__file__).with_name("textbook.pyx")
+    folder = source.parents[1] / "build" / "textbook"  # not in a shared folder for temporary files: it is imported
+    path = folder / f"textbook{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if path.exists() and path.stat().st_mtime > source.stat().st_mtime:
+        return _load(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a checkout that cannot be written to
+        folder = None
+    with TemporaryDirectory(dir=folder) as work:  # two processes may build at the same time
+        built = _build(source, work)
+        return _load(built.replace(path) if folder else built)
+
+
+def _build(source: Path, folder: str) -> Path:
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    source = Path(__file__).with_name("textbook.pyx")
-    folder = source.parents[1] / "build" / "textbook"  # not in a shared folder for temporary files: it is imported
     openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
     extension = Extension("textbook", [str(source)], extra_compile_args=["-O3", *openmp], extra_link_args=openmp)
-    built = Distribution(
-        {"ext_modules": cythonize([extension], build_dir=str(folder), quiet=True, language_level=3)}
+    command = Distribution(
+        {"ext_modules": cythonize([extension], build_dir=folder, quiet=True, language_level=3)}
     ).get_command_obj("build_ext")
-    built.build_lib, built.build_temp = str(folder), str(folder)
-    built.ensure_finalized()
-    built.run()
-    path = Path(built.get_ext_fullpath("textbook"))
+    command.build_lib = command.build_temp = folder
+    command.ensure_finalized()
+    command.run()
+    return Path(command.get_ext_fullpath("textbook"))
+
+
+def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("textbook", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

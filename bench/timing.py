@@ -2,14 +2,14 @@
 
 The first call compiles, allocates and starts thread pools, so it is never timed; what follows it estimates one call
 and fixes how often a round repeats it.  The contestants alternate, and a ratio is the median of the rounds' ratios,
-so that a machine that drifts slows down both sides of it.  `plan` is for a test of pytest-benchmark's own that times a
+so that a machine that drifts slows down both sides of it.  Where the rounds disagree among themselves, more of them
+follow, within a bound.  `plan` is for a test of pytest-benchmark's own that times a
 single call.
 """
 
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from timeit import Timer
@@ -19,12 +19,15 @@ BUDGET = 0.1  # seconds of timing per case
 ROUND = 0.5e-3  # a round repeats a shorter call until it lasts about this long
 ROUNDS = (3, 150)  # the least and the most; the median needs no more
 LEAST = 4.0  # a loop that takes less than this many empty calls says nothing about memory
+FAR = 1.5  # a median of more than so many minima is no typical time
+CLEAR = 0.10  # what two figures for the same time may differ by before a reader is told
 TICK = 0.005  # seconds; the kernel books a running thread's time every 4 ms where it ticks 250 times a second
 # Untimed calls before a turn's timed ones, by the length of a call in seconds: after somebody else's streaming stores
 # arrays of 4 to 16 MB take three calls to be back in their cache, and what takes long passes through it anyway.
 WARMING = ((0.005, 3), (0.05, 1))
-# Seconds of calls before a turn of several threads: a kernel that packs threads on few virtual processors, as this
-# machine's does, leaves one that was woken behind its waker for up to 8 ms, and nobody's steady state is that.
+# Seconds of calls before a turn of several threads, and before an estimate that may have met sleeping ones: a kernel
+# that packs threads on few virtual processors, as this machine's does, leaves one that was woken behind its waker for
+# up to 8 ms, and nobody's steady state is that.
 AWAKE = 0.01
 
 
@@ -50,10 +53,11 @@ class Effort:
     budget: float  # seconds; then it ends, after `rounds` of them
     rounds: int
     longest: float  # seconds after which three rounds are enough
+    patience: float = 0.0  # seconds within which rounds that disagree are followed by more
 
 
-FULL = Effort(0.4, 9, 8.0)
-SHORT = Effort(0.05, 5, 10.0)
+FULL = Effort(0.4, 9, 8.0, 4.0)
+SHORT = Effort(0.05, 5, 10.0, 2.0)
 QUICK = Effort(0.02, 3, 1.0)
 
 
@@ -106,18 +110,44 @@ def take_turns(
     start, order = time.perf_counter(), list(calls)
     for done in range(ROUNDS[1]):
         spent = time.perf_counter() - start
-        if done >= (effort.rounds if spent < effort.longest else ROUNDS[0]) and spent > effort.budget:
+        enough = done >= (effort.rounds if spent < effort.longest else ROUNDS[0]) and spent > effort.budget
+        if enough and (spent > effort.patience or not any(map(disagree, times.values()))):
             break
         for name in order:
-            iterations = max(1, round(ROUND / once[name]))
             if resting:
                 rest()
             with _turn_of(name), session(name):
                 untimed = next((least for seconds, least in WARMING if once[name] < seconds), 0)
-                timers[name].timeit(max(untimed, math.ceil(AWAKE / once[name])) if resting and untimed else untimed)
+                if resting and untimed:
+                    once[name] = _awaken(timers[name], untimed)
+                else:
+                    timers[name].timeit(untimed)
+                iterations = max(1, round(ROUND / once[name]))
                 times[name].append(timers[name].timeit(iterations) / iterations)
         order.reverse()  # nobody always comes after the same one
     return Turns(times)
+
+
+def low(times: Sequence[float]) -> float:
+    """A low quantile: where rounds are of two kinds, as where a second thread is late now and then, the quick kind."""
+    return statistics.quantiles(times, n=5, method="inclusive")[0] if len(times) > 1 else times[0]
+
+
+def two_kinds(times: Sequence[float]) -> bool:
+    """Whether the median is far from the minimum."""
+    return statistics.median(times) > FAR * min(times)
+
+
+def disagree(times: Sequence[float]) -> bool:
+    """Whether rounds are of two kinds, or the second half of them says something else than the first."""
+    half = len(times) // 2
+    first, second = (statistics.median(part) for part in (times[:half], times[half:]))
+    return two_kinds(times) or far_apart(first, second)
+
+
+def far_apart(a: float, b: float) -> bool:
+    """Whether two figures for the same thing differ by more than a reader expects."""
+    return max(a, b) > (1 + CLEAR) * min(a, b)
 
 
 @contextmanager
@@ -141,12 +171,24 @@ def estimate(call: Callable[[], object] | Timer) -> float:
     """Seconds that a call takes, roughly, after a first one."""
     _elapsed(call, 1)
     once = _elapsed(call, 1)
+    if ROUND <= once < WARMING[-1][0]:
+        # It may have been waiting for its threads to wake: that takes milliseconds, and the call perhaps microseconds.
+        _awaken(call)
+        once = _elapsed(call, 1)
     if once < ROUND:
         repeats = 2
         while (total := _elapsed(call, repeats)) < ROUND:
             repeats *= 2
         once = total / repeats
     return once
+
+
+def _awaken(call: Callable[[], object] | Timer, least: int = 1) -> float:
+    """Make at least so many calls, for as long as threads need to wake; seconds that the last ones took each."""
+    spent, repeats = 0.0, least
+    while (spent := spent + (total := _elapsed(call, repeats))) < AWAKE:
+        repeats *= 2
+    return total / repeats
 
 
 def plan(call: Callable[[], object], budget: float = BUDGET) -> tuple[int, int]:

@@ -6,15 +6,20 @@ calls, and a summary of the workloads.  A view takes the run's rows and yields t
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from statistics import geometric_mean
 from typing import NamedTuple
+
+import numpy as np
 
 from .cases import FORMS, MAIN, PRELU, scaling_threads, threads_of
 from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .rows import CLOSE, Row
+from .timing import CLEAR, FAR, ROUNDS, two_kinds
 from .workloads import ACCURACY, SCALING, SIGNS, SIZES
 
+UNEVEN, TORN = "~", "?"  # marks behind a time whose rounds are of two kinds, and behind a ratio that is in doubt
 SMALL = 1024  # elements: where the cost of a call counts
 FEW = 64
 
@@ -73,9 +78,37 @@ def threads_text(number: int) -> str:
     return f"{number} thread" if number == 1 else f"{number} threads"
 
 
+def array_text(row: Row) -> str:
+    """The size of x."""
+    return f"{math.prod(row.case.workload.shape) * np.dtype(row.case.dtype).itemsize / 1e6:.2g} MB an array"
+
+
 def kind_text(operation: str, dtype: str, threads: str) -> str:
     """What the heats of one table have in common."""
     return f"{operation}, {dtype}, {threads_text(threads_of(threads))}"
+
+
+def legend(tables: list[Table], baseline: str) -> Iterator[str]:
+    """How to read the tables; a mark that none of them has is left out."""
+    columns = {column for table in tables for column in table.columns}
+    cells = [cell for table in tables for line in table.lines for cell in line.cells]
+    if "+-" in columns:
+        yield (
+            "n: rounds. Times are medians over the rounds, ratios are medians of the rounds' own ratios: the two need "
+            "not agree. +-: half the distance between the quartiles. GB/s counts every array of x's size once. "
+            "limit: the share of this machine's own memory limit, a copy (one input) or an add (two) of the same "
+            f"traffic in the same comparison group. x {_short(baseline)}: speed-up over {baseline} in the same "
+            "comparison group."
+        )
+    if any(cell.text.endswith(TORN) for cell in cells):
+        yield f"{TORN}: the quotient of the two median times differs from this ratio by more than {CLEAR:.0%}."
+    if any(cell.text.endswith(UNEVEN) for cell in cells):
+        yield f"{UNEVEN}: the median is more than {FAR:g} times the minimum, so it is no typical time."
+    if any(cell.best for cell in cells):
+        yield (
+            f"*: nobody but the limit is faster by more than {CLOSE - 1:.0%}. It needs more than {ROUNDS[0]} rounds "
+            f"and a spread (+-) of {CLEAR:.0%} at most."
+        )
 
 
 # ---- views ----
@@ -98,7 +131,9 @@ def views(rows: Iterable[Row], baseline: str) -> Iterator[Table]:
 def workload_tables(rows: list[Row], baseline: str) -> Iterator[Table]:
     """For each operation, dtype and number of threads: the contestants under each workload."""
     forms = [form for form in FORMS if any(row.case.form == form for row in rows)]
-    columns = tuple(name for form in forms for name in (_heading(form), "+-", "GB/s", "limit", f"x {_short(baseline)}"))
+    columns = tuple(
+        name for form in forms for name in (_heading(form), "+-", "n", "GB/s", "limit", f"x {_short(baseline)}")
+    )
     for kind in dict.fromkeys(row.case.kind for row in rows):
         lines = []
         for workload in dict.fromkeys(row.case.workload for row in rows if row.case.kind == kind):
@@ -140,20 +175,24 @@ def summary(rows: list[Row], baseline: str) -> Iterator[Table]:
             yield Table(title, columns, tuple(lines))
 
 
-def model_seconds(rows: list[Row]) -> dict[tuple[str, str, str], float]:
-    """(pass, model, contestant) -> seconds in PReLU, for the contestants that did every layer."""
-    times = {(row.case.operation, row.case.workload, row.case.competitor): row.seconds for row in rows}
+class Total(NamedTuple):
+    """What a contestant spends in the layers of a model."""
+
+    seconds: float
+    sure: bool  # of every layer
+    uneven: bool  # of any layer
+
+
+def model_totals(rows: list[Row]) -> dict[tuple[str, str, str], Total]:
+    """(pass, model, contestant) -> time in PReLU, for the contestants that did every layer."""
+    cells = {(row.case.operation, row.case.workload, row.case.competitor): row for row in rows}
     found = {}
-    for title, operations in PASSES.items():
-        for model in MODELS:
-            for name in CONTESTANTS:
-                parts = [
-                    (count, times.get((operation, layer, name)))
-                    for operation in operations
-                    for count, layer in model.layers
-                ]
-                if all(seconds for _, seconds in parts):
-                    found[title, model.name, name] = sum(count * seconds for count, seconds in parts)
+    for (title, operations), model, name in product(PASSES.items(), MODELS, CONTESTANTS):
+        parts = [(count, cells.get((op, layer, name))) for op in operations for count, layer in model.layers]
+        if all(row for _, row in parts):
+            seconds = sum(count * row.seconds for count, row in parts)
+            uneven = any(two_kinds(row.times) for _, row in parts)
+            found[title, model.name, name] = Total(seconds, all(row.sure for _, row in parts), uneven)
     return found
 
 
@@ -162,25 +201,26 @@ PASSES = {"forward": ("prelu",), "forward + backward": PRELU}
 
 def model_tables(rows: list[Row]) -> Iterator[Table]:
     """Milliseconds of PReLU per image, or what else a model is fed."""
-    found = model_seconds(rows)
+    found = model_totals(rows)
     models = [model for model in MODELS if any(name == model.name for _, name, _ in found)]
     for title in PASSES if models else ():
-        best = {
-            m.name: min(
-                (s for (t, model, name), s in found.items() if (t, model) == (title, m.name) and name != LIMIT),
-                default=0,
-            )
-            for m in models
-        }
         lines = []
         for name in CONTESTANTS:
-            seconds = [found.get((title, model.name, name)) for model in models]
-            if any(seconds):
-                lines.append(_line(name, tuple(
-                    Cell(figures(1e3 * s), name != LIMIT and s <= best[m.name] * CLOSE) if s else Cell("-")
-                    for m, s in zip(models, seconds, strict=True))))  # fmt: skip
+            cells = []
+            for model in models:
+                others = [found[key].seconds for key in found if key[:2] == (title, model.name) and key[2] != LIMIT]
+                cells.append(_model_cell(found.get((title, model.name, name)), min(others, default=0), name))
+            if any(cell.text != "-" for cell in cells):
+                lines.append(_line(name, tuple(cells)))
         columns = tuple(f"{m.name} ({m.count}), {m.unit}" for m in models)
-        yield Table(f"Whole models: ms of PReLU, {title}", columns, tuple(lines))
+        yield Table(f"Whole models, {rows[0].case.dtype}: ms of PReLU, {title}", columns, tuple(lines))
+
+
+def _model_cell(total: Total | None, best: float, name: str) -> Cell:
+    if total is None:
+        return Cell("-")
+    won = name != LIMIT and total.sure and total.seconds <= best * CLOSE
+    return Cell(figures(1e3 * total.seconds) + UNEVEN * total.uneven, won)
 
 
 def sweep_tables(rows: list[Row], title: str, workloads: tuple, figure: Callable[[Row], str]) -> Iterator[Table]:
@@ -213,7 +253,9 @@ def scaling_tables(rows: list[Row]) -> Iterator[Table]:
             ]
             if lines:
                 columns = tuple(threads_text(threads_of(number)) for number in numbers)
-                yield Table(f"{operation}, {workload.origin}: time by threads", columns, tuple(lines))
+                row = next(iter(cells.values()))
+                title = f"{operation}, {row.case.dtype}, {array_text(row)}: time by threads"
+                yield Table(title, columns, tuple(lines))
 
 
 def accuracy_tables(rows: list[Row]) -> Iterator[Table]:
@@ -228,7 +270,7 @@ def accuracy_tables(rows: list[Row]) -> Iterator[Table]:
             lines.append(_line(name, tuple(cells)))
     if lines:
         columns = tuple(f"{workload.name} {dtype}" for workload, dtype in keys)
-        title = "Error of dalpha in ulp, 401,408 terms (0.5: the exact sum, rounded once)"
+        title = "Error of dalpha in ulp, 401,408 terms (marked: at most 0.5, the exact sum rounded once)"
         yield Table(title, columns, tuple(lines))
 
 
@@ -243,7 +285,8 @@ def small_tables(rows: list[Row]) -> Iterator[Table]:
         if any((name, operation) in cells for operation in operations)
     ]
     if lines:
-        yield Table(f"Cost of a small call: {FEW} elements, 16 channels", tuple(operations), tuple(lines))
+        title = f"Cost of a small call: {FEW} elements, 16 channels, {rows[0].case.dtype}"
+        yield Table(title, tuple(operations), tuple(lines))
 
 
 # ---- cells ----
@@ -260,20 +303,21 @@ def _line(name: str, cells: tuple[Cell, ...]) -> Line:
 
 def _cells(row: Row | None, baseline: str) -> tuple[Cell, ...]:
     if row is None:
-        return (Cell(),) * 5
+        return (Cell(),) * 6
     if row.reason:
-        return (Cell("failed"), *(Cell(),) * 4)
+        return (Cell("failed"), *(Cell(),) * 5)
     return (
-        Cell(duration(row.seconds), row.won),
+        _figure(row, _time),
         Cell(percent(row.spread)),
+        Cell(str(len(row.times))),
         Cell(f"{row.rate:.1f}"),
-        Cell("" if row.case.competitor == LIMIT else percent(row.share)),
-        Cell(ratio(row.speedup(baseline))),
+        Cell("" if row.case.competitor == LIMIT else percent(row.share) + TORN * row.torn(LIMIT)),
+        Cell(ratio(row.speedup(baseline)) + TORN * row.torn(baseline)),
     )
 
 
 def _figure(row: Row | None, text: Callable[[Row], str]) -> Cell:
-    return Cell("-") if row is None else Cell(text(row), row.won)
+    return Cell("-") if row is None else Cell(text(row) + UNEVEN * two_kinds(row.times), row.won)
 
 
 def _time(row: Row) -> str:

@@ -88,8 +88,8 @@ SIGNS = tuple(
     for name, offset in (("minus_1", -1.0), ("0", 0.0), ("plus_1", 1.0))
 )
 SCALING = (
-    Workload("scaling_memory", (8, 64, 112, 112), 1, "channel", "thread scaling, 25 MB an array", "threads"),
-    Workload("scaling_cache", (1, 64, 56, 56), 1, "channel", "thread scaling, 0.8 MB an array", "threads"),
+    Workload("scaling_memory", (8, 64, 112, 112), 1, "channel", "thread scaling: from memory", "threads"),
+    Workload("scaling_cache", (1, 64, 56, 56), 1, "channel", "thread scaling: in cache", "threads"),
 )
 ACCURACY = (
     Workload("16_sums", (8, 16, 56, 56), 1, "channel", "error of dalpha", "accuracy"),

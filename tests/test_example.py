@@ -15,7 +15,7 @@ import pytest
 import fastact
 
 pytest.importorskip("sklearn")
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_digits.py"
 HIDDEN = [64, 64]
@@ -64,6 +64,14 @@ def test_plot_is_a_png(trained):
     content = plot.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(content) > 20_000
+
+
+def test_plot_is_drawn_with_matplotlibs_own_defaults(example, trained, tmp_path):
+    """Whatever a user's matplotlibrc says."""
+    runs, plot = trained
+    with matplotlib.rc_context({"text.usetex": True, "savefig.dpi": 30, "font.size": 40}):
+        example.save_plot(runs, tmp_path / "odd.png")
+    assert (tmp_path / "odd.png").read_bytes() == plot.read_bytes()
 
 
 def test_prints_a_row_each(example, tmp_path, capsys):
