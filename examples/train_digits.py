@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -204,6 +205,7 @@ def print_results(runs):
         print(f"{f'layer {i}':14}{slopes.mean():8.3f}{slopes.min():8.3f}{slopes.max():8.3f}")
 
 
+@style.context("default")  # whatever the user's matplotlibrc says
 def save_plot(runs, path):
     """Save the curves of both activations and the histogram of the learned slopes as a PNG."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
