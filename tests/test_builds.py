@@ -334,6 +334,7 @@ for k, (shape, axis) in enumerate(cases):
 """
 
 
+@pytest.mark.parametrize("without_compiler", ["plain"], indirect=True)
 @pytest.mark.skipif("cython" not in fastact.available_backends(), reason="nothing compiled to compare with")
 def test_the_python_driver_gives_the_same_bits(without_compiler, tmp_path):
     python, _ = without_compiler
@@ -345,6 +346,7 @@ def test_the_python_driver_gives_the_same_bits(without_compiler, tmp_path):
     assert np.array_equal(np.frombuffer(plain.stdout, np.uint8), np.frombuffer(compiled.stdout, np.uint8))
 
 
+@pytest.mark.parametrize("without_compiler", ["plain"], indirect=True)
 def test_doctests_run_uncompiled(without_compiler, tmp_path):
     code = (
         "import doctest, fastact, sys; names = [n for n in dir(fastact) if n.endswith('relu') or 'backward' in n];"
