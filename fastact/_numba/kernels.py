@@ -435,16 +435,6 @@ def aligned(flags: int, y: Pointer, hi: int, n: int) -> int:
 
 
 @part
-def follow(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, done: int, hi: int, n: int, m: int) -> int:
-    """Write dx from `done` as far as it may go now; where it stopped."""
-    hi = aligned(flags, dx, hi, n)
-    if hi <= done:
-        return done
-    sweep_dx(flags, dx, dy, x, a, done, hi, m, ONCE)
-    return hi
-
-
-@part
 def push(pending: Pointer, count: int, total: float) -> None:
     """Blocks are added in pairs, pairs of pairs ...: pending[d] holds the sum of 2**d of the `count` before this."""
     d = 0
@@ -710,7 +700,10 @@ def each_term(flags: int, dx: Pointer, dy: Pointer, x: Pointer, a: Pointer, dalp
             sweep_dalpha(flags, dalpha, dy, x, made, hi)
             made = hi
         if simd.address(dx) != 0:
-            done = follow(flags, dx, dy, x, a, done, made, n, m)
+            hi = aligned(flags, dx, made, n)
+            if hi > done:
+                sweep_dx(flags, dx, dy, x, a, done, hi, m, ONCE)
+                done = hi
 
 
 # ---- what the driver calls: plain C functions ------------------------------------------------------------------------
