@@ -2,7 +2,7 @@
 
 address: the Cython variant is built in a copy with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests run
 there with recycled memory off, so that an overrun meets no idle block.  thread: kernels, driver with its teams,
-recycled memory and front door are built with ThreadSanitizer and driven by soak.py's threads.  Numba's code is not
+recycled memory and fast path are built with ThreadSanitizer and driven by soak.py's threads.  Numba's code is not
 instrumented and stays out of that run; nothing is suppressed.
 """
 

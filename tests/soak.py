@@ -64,7 +64,7 @@ def main(seconds, backends):
             with fastact.threads(dice.choice((1, 2, 4))), fastact.use_backend(dice.choice(backends)):
                 if call(*known[k], backend=backend, n_threads=n) != want[k]:
                     wrong.append((known[k][0].name, backend, n))
-            for _ in range(20):  # more shapes than the front door has slots
+            for _ in range(20):  # more shapes than the fast path has slots
                 x = np.full(dice.randrange(1, 700), -1.0, np.float32).reshape(1, -1, 1)
                 y = fastact.prelu(x, np.full(x.size, 0.5, np.float32))
                 if not (y == -0.5).all():

@@ -85,7 +85,7 @@ def test_every_length_at_every_misalignment(dtype, streamed, policy):
     more = {}
     if streamed:
         policy(stream_bytes=1, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1)
-        more["n_threads"] = np.int64(1)  # the front door leaves it to the Python text, which streams short rows too
+        more["n_threads"] = np.int64(1)  # the fast path leaves it to the Python text, which streams short rows too
     most = max(LENGTHS)
     pages = {
         (name, at_end): between_guards(np.zeros(most, dtype), at_end)

@@ -572,7 +572,7 @@ def test_the_default_slopes():
 
 
 def test_plans_are_not_mixed_up():
-    """The front door finds plans by a number made of shape and axis: some of these pairs share their place."""
+    """The fast path finds plans by a number made of shape and axis: some of these pairs share their place."""
     alpha = np.linspace(0.1, 0.7, 7, dtype=np.float32)
     for n in range(1, 701):
         x = np.full((2, n, 7, 7), -1.0, np.float32)

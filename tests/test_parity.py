@@ -106,7 +106,7 @@ def test_nothing_is_written_outside_of_out(name, variant, dtype):
 
 
 class Sub(np.ndarray):
-    """No exact ndarray: such operands do not take the compiled front door."""
+    """No exact ndarray: such operands do not take the compiled fast path."""
 
 
 def through_the_python_text(ops):
@@ -114,7 +114,7 @@ def through_the_python_text(ops):
 
 
 def test_the_short_way_and_the_long_way_have_the_same_bits(name, compiled, dtype):
-    """The compiled front door against the Python text, sums included."""
+    """The compiled fast path against the Python text, sums included."""
     for case in cases_for(name, CASES + LARGE[::4]):
         ops = operands(name, case.shape, case.alpha, dtype)
         forms = [ops["alpha"], float(ops["alpha"].flat[0])] if getattr(ops.get("alpha"), "size", 0) == 1 else [None]

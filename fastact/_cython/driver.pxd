@@ -1,4 +1,4 @@
-# What the front door shares with the driver: a kernel's signature, a plan as C reads it, and `run`.
+# What the fast path shares with the driver: a kernel's signature, a plan as C reads it, and `run`.
 
 from libc.stdint cimport intptr_t
 

@@ -1,4 +1,4 @@
-# The front door of the compiled package: the common call in a few branches, everything else to the Python text.
+# The fast path of the compiled package: the common call in a few branches, everything else to the Python text.
 #
 # The common call: exact ndarrays, C-contiguous, float32 or float64, one dtype and shape, alpha a float, an array of
 # one element, a 1-D array or one of x's shape.  It looks the plan up, takes the result from one allocation and runs;
@@ -228,7 +228,7 @@ cdef int thread_bound(object n_threads) except -1:
 
 
 cdef Prepared plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
-    """The plan for contiguous operands (axis -1: one alpha or none; FULL), or None where it is not for this door."""
+    """The plan for contiguous operands (axis -1: one alpha or none; FULL), or None where it is not for the fast path."""
     cdef int ndim = cnp.PyArray_NDIM(x), d
     cdef size_t mixed = 2 * axis + summed + 131 * typenum
     cdef Slot* slot
