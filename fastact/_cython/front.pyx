@@ -228,7 +228,7 @@ cdef int thread_bound(object n_threads) except -1:
 
 
 cdef Prepared plan_for(cnp.ndarray x, int typenum, int axis, bint summed):
-    """The plan for contiguous operands (axis -1: one alpha or none; FULL), or None where it is not for the fast path."""
+    """The plan for contiguous operands (axis -1: one alpha or none; FULL), or None where it is not for this path."""
     cdef int ndim = cnp.PyArray_NDIM(x), d
     cdef size_t mixed = 2 * axis + summed + 131 * typenum
     cdef Slot* slot
