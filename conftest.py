@@ -58,6 +58,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"fastact backends: {backends}",
         f"cpu: {facts['cpu']}, {caches}",
     ]
+    if facts["threads"]["driver"] != "compiled":
+        lines.append(f"fastact's driver: {facts['threads']['driver']}")
     lines += [f"fastact lacks {name}: {why}" for name, why in facts["missing_modules"].items()]
     return lines if has_benchmark(config.pluginmanager) else [*lines, f"bench/ is left out: {NEEDED}"]
 

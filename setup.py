@@ -1,31 +1,38 @@
 """The extension modules of the Cython variant and their flags; everything else is in pyproject.toml.
 
-kernels.pxi is compiled once per SIMD level and computing type.  Two extensions built from one .pyx would
-share one generated C file, so each gets a .pyx of one line, written here.
+fastact/_tables.py has the SIMD levels, the types and the numbers that C shares; it is read by its path, because the
+package cannot be imported before it is built.  What C and Cython need of it is written into the build folder, and so
+are the sources of the kernels: _kernels.py once for each level and type (two extensions made from one file would share
+one generated C file), with declarations for Cython made of its annotations.
 
 Every module is optional: whatever fails, for whatever reason, the install succeeds without it, and a report beside the
 modules (fastact/_cython/build.json) keeps the compiler's words, which fastact.show_config() shows.  With
 FASTACT_REQUIRE_EXTENSIONS=1 a module that fails is a build that fails, for those who make wheels.
 """
 
+import ast
 import json
 import os
 import platform
 import re
+import runpy
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+TABLES = SimpleNamespace(**runpy.run_path("fastact/_tables.py"))
 CYTHON = Path("fastact/_cython")
-REPORT = CYTHON / "build.json"  # as fastact/_built.py reads it
-GENERATED = Path("build/pyx")
+DRIVER_HEADERS = ("team.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h")
+GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
-X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+MACHINE = platform.machine().lower().replace("amd64", "x86_64")
+LEVELS = {name: level for name, level in TABLES.LEVELS.items() if level.machine in ("", MACHINE)}
 
 # -fno-trapping-math: without it GCC keeps a branch in `x > 0 ? x : a * x`, 12 times slower on random signs.
 # -ffp-contract=off: GCC 12 fuses even intrinsics into FMA at v3, and float64 sums would differ between levels.
@@ -35,13 +42,10 @@ LINK_FLAGS = ["-fno-fast-math"]
 FLAGS = ["-O3", *LINK_FLAGS, "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden"]
 if not any(word.startswith("-g") for word in os.environ.get("CFLAGS", "").split()):
     FLAGS.append("-g0")
-LEVELS = {"generic": ["-DFASTACT_GENERIC"]}
-if X86_64:
-    LEVELS |= {
-        "v2": ["-march=x86-64-v2"],
-        "v3": ["-march=x86-64-v3"],
-        "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
-    }
+# Kernels are inlined into one function.  Left to GCC, prelu_backward in 16 rows of 132 took 1.05 of the instructions.
+# Not under a sanitizer, where one module then takes 11 s to compile, and 5 s without.
+SANITIZED = "-fsanitize" in os.environ.get("CFLAGS", "")
+INLINED = [] if SANITIZED else ["-DCYTHON_INLINE=inline __attribute__((always_inline))"]
 # Flags from outside (CFLAGS, a distribution's defaults) that are left out: they change results, the process's
 # floating-point mode or what a level means.  exact.h refuses what gets through.
 LEFT_OUT = (
@@ -49,39 +53,127 @@ LEFT_OUT = (
     r"|trapping-math|rounding-math|math-errno|honor-\w+|approx-func|float-store|single-precision-constant|fp-.*"
     r"|excess-precision=.*|denormal-fp-math.*|cx-\w+)"
     + r"|-m(no-)?(arch=.*|cpu=.*|fpmath=.*|daz-ftz|pc(32|64|80)|recip.*|fma.*|avx.*|s?sse.*|f16c|bmi.*|popcnt"
-    r"|3dnow.*|amx.*|apx.*|80387|hard-float|soft-float|fancy-math-387)" * X86_64
+    r"|3dnow.*|amx.*|apx.*|80387|hard-float|soft-float|fancy-math-387)" * (MACHINE == "x86_64")
 )
 
+# ---- what is written into the build folder ---------------------------------------------------------------------------
 
-def kernels(text: str, kind: str, level: str, *macros: str) -> Extension:
-    """One module of kernels, from a .pyx of one line."""
-    source = GENERATED / level / f"{kind}.pyx"
-    source.parent.mkdir(parents=True, exist_ok=True)
-    if not source.exists() or source.read_text() != f'include "{text}"\n':  # a new date would compile it again
-        source.write_text(f'include "{text}"\n')
+# The annotations of the kernels' text, in C.
+ANNOTATIONS = {
+    "In": "const T*", "Out": "T*", "Sums": "double*", "InnerLoop": "InnerLoop*", "IntegersIn": "const integer*",
+    "IntegersOut": "integer*", "int": "Py_ssize_t", "bool": "bint", "float": "double", "None": "void",
+}  # fmt: skip
+
+
+def write(path: Path, *lines: str) -> str:
+    """Write a file, unless it says that already (a new date would compile it again); its path."""
+    text = "\n".join(lines) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    return str(path)
+
+
+def write_tables() -> None:
+    """tables.h and tables.pxi: the numbers, the kernels, the processor's levels and struct inner_loop."""
+    numbers = {name: n for name, n in vars(TABLES).items() if name.isupper() and isinstance(n, int)}
+    for number, kernel in enumerate(TABLES.KERNELS):
+        if numbers.setdefault(kernel.upper(), number) != number:
+            raise ValueError(f"a kernel cannot have the name of the number {kernel.upper()}")
+    fields = {name: kind.replace("T", "void") for name, kind in TABLES.INNER_LOOP.items()}
+    levels = [
+        f'LEVEL("{name}", 1{"".join(f" && HAS({json.dumps(feature)})" for feature in level.features)})'
+        for name, level in LEVELS.items()
+        if level.machine
+    ]
+    write(
+        GENERATED / "tables.h",
+        "/* Written by setup.py from fastact/_tables.py. */",
+        "#ifndef FASTACT_TABLES_H\n#define FASTACT_TABLES_H\n#include <stddef.h>",
+        f"enum {{ {', '.join(f'{name} = {n}' for name, n in numbers.items())} }};",
+        f"struct inner_loop {{ {' '.join(f'{kind}{name};' for name, kind in fields.items())} }};".replace(
+            "bool ", "ptrdiff_t "
+        ),
+        f"#define FA_LEVELS(LEVEL, HAS) {' '.join(levels)}",
+        "#endif",
+    )
+    for declared, pointers in (("tables.pxi", "void"), ("kernel_tables.pxi", "T")):
+        fields = {name: kind.replace("T", pointers) for name, kind in TABLES.INNER_LOOP.items()}
+        write(
+            GENERATED / declared,
+            "# Written by setup.py from fastact/_tables.py.",
+            'cdef extern from "tables.h" nogil:',
+            f"    enum: {', '.join(numbers)}",
+            '    ctypedef struct InnerLoop "struct inner_loop":',
+            *(
+                f"        {kind}{name}".replace("ptrdiff_t", "Py_ssize_t").replace("bool", "bint")
+                for name, kind in fields.items()
+            ),
+        )
+
+
+def declarations(text: str) -> list[str]:
+    """A declaration in C types for each function of a text that Cython compiles, from its annotations."""
+
+    def in_c(annotation: ast.expr) -> str:
+        return re.sub(r"\w+", lambda word: ANNOTATIONS.get(word[0], word[0]), ast.unparse(annotation))
+
+    tree = ast.parse(text)
+    names = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    apart = ast.literal_eval(names["OUT_OF_LINE"]) if "OUT_OF_LINE" in names else ()
+    return [
+        f"cdef {'' if f.name in apart else 'inline '}{in_c(f.returns)} {f.name}("
+        f"{', '.join(f'{in_c(a.annotation)} {a.arg}' for a in f.args.args)}) noexcept nogil"
+        for f in tree.body
+        if isinstance(f, ast.FunctionDef)
+    ]
+
+
+def kernels(text: str, kind: str, level: str, head: list[str], entries: dict[str, str], *macros: str) -> Extension:
+    """One module of kernels: a text, an entry for each kernel, and the addresses of the entries."""
+    source = Path(text).read_text(encoding="utf-8")
+    folder = GENERATED / "fastact/_cython" / level
+    names = ", ".join(f'"{name}": cython.cast(cython.Py_ssize_t, cython.address(kernel_{name}))' for name in entries)
+    functions = [f"def kernel_{name}(loop):\n    {call}" for name, call in entries.items()]
+    file = write(
+        folder / f"{kind}.py",
+        "# cython: infer_types=True",
+        source,
+        "import cython",
+        *functions,
+        f"ADDRESSES = {{{names}}}",
+        "LEVEL = FA_LEVEL.decode()",
+    )
+    write(
+        folder / f"{kind}.pxd",
+        *head,
+        *declarations(source),
+        *(f"cdef void kernel_{name}(InnerLoop* loop) noexcept nogil" for name in entries),
+    )
     return Extension(
         f"fastact._cython.{level}.{kind}",
-        [str(source)],
-        include_dirs=[str(CYTHON)],
-        depends=[str(CYTHON / text), str(CYTHON / "simd.h"), str(CYTHON / "exact.h")],
-        extra_compile_args=[*FLAGS, *LEVELS[level], *macros],
+        [file],
+        include_dirs=[str(CYTHON / level), str(CYTHON), str(GENERATED)],
+        depends=[str(CYTHON / level / "level.h"), *(str(CYTHON / name) for name in ("simd.h", "words.pxi", "exact.h"))],
+        extra_compile_args=[*FLAGS, *LEVELS[level].flags, f'-DFA_LEVEL="{level}"', *macros, *INLINED],
         extra_link_args=LINK_FLAGS,
     )
 
 
+# ---- the modules -----------------------------------------------------------------------------------------------------
+
+
 def core(name: str, source: str, *headers: str, numpy: bool = False) -> Extension:
     """A module of the core: the driver with its threads, the recycled memory, the fast path, the public text."""
-    options = {}
+    options = {"include_dirs": [str(CYTHON), str(GENERATED)]}
     if numpy:
         from numpy import get_include
 
-        options["include_dirs"] = [str(CYTHON), get_include()]
+        options["include_dirs"].append(get_include())
         options["define_macros"] = [
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
             ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
         ]
-    else:
-        options["include_dirs"] = [str(CYTHON)]
     depends = [str(CYTHON / header) for header in headers]
     return Extension(name, [source], depends=depends, extra_compile_args=FLAGS, extra_link_args=LINK_FLAGS, **options)
 
@@ -90,19 +182,35 @@ def extensions() -> list[Extension]:
     """Every module of the build, as C."""
     from Cython.Build import cythonize
 
+    write_tables()
     found = [
-        core("fastact._cython.driver", "fastact/_cython/driver.pyx", "team.h", "openmp.h", "exact.h"),
-        core("fastact._cython.buffers", "fastact/_cython/buffers.pyx", numpy=True),
+        core("fastact._cython.policy", "fastact/_policy.py"),
+        core("fastact._cython.plan", "fastact/_plan.py"),
+        core("fastact._cython.driver", "fastact/_cython/driver.pyx", *DRIVER_HEADERS, numpy=True),
+        core("fastact._cython.buffers", "fastact/_cython/buffers.pyx", "posix.h", numpy=True),
         core("fastact._cython.front", "fastact/_cython/front.pyx", numpy=True),
         core("fastact._cython.ops", "fastact/ops.py"),
     ]
+    floats = ['include "words.pxi"', 'include "kernel_tables.pxi"']
+    integers = [
+        'include "tables.pxi"',
+        f"from libc.stdint cimport {', '.join(TABLES.INTEGERS.values())}",
+        'cdef extern from "level.h" nogil:\n    const char* FA_LEVEL',
+        "ctypedef fused integer:",
+        *(f"    {c}" for c in TABLES.INTEGERS.values()),
+    ]
+    runs = {kernel: f"{TABLES.FAMILIES[reads]}({kernel.upper()}, loop)" for kernel, reads in TABLES.KERNELS.items()}
+    relus = {
+        name: f'relu(cython.cast("{c}*", loop.y), cython.cast("const {c}*", loop.x), loop.n)'
+        for name, c in TABLES.INTEGERS.items()
+    }
     for level in LEVELS:
-        found.append(kernels("kernels.pxi", "f32", level, "-DFASTACT_BITS=32"))
-        found.append(kernels("kernels.pxi", "f64", level, "-DFASTACT_BITS=64"))
-        found.append(kernels("integers.pxi", "int", level))
+        for c, kind in TABLES.TYPES.values():
+            found.append(kernels("fastact/_kernels.py", kind, level, floats, runs, f"-DFASTACT_{c.upper()}"))
+        found.append(kernels("fastact/_integers.py", TABLES.INTEGER_MODULE, level, integers, relus))
     return cythonize(
         found,
-        include_path=[str(CYTHON)],
+        include_path=[str(CYTHON), str(GENERATED)],
         build_dir="build",
         compiler_directives={
             "language_level": 3,
@@ -131,7 +239,7 @@ class BuildWhatCanBeBuilt(build_ext):
             extension.optional = not REQUIRED
         self.failed: dict[str, str] = {}
         super().run()
-        report = (Path() if self.inplace else Path(self.build_lib)) / REPORT
+        report = (Path() if self.inplace else Path(self.build_lib)) / CYTHON / TABLES.BUILD_REPORT
         report.unlink(missing_ok=True)
         if self.failed:
             report.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +321,6 @@ except Exception as error:  # no Cython, no NumPy, no memory: the package works 
     if REQUIRED:
         raise
     NOT_POSSIBLE = f"{type(error).__name__}: {error}"
-    modules = [Extension(f"fastact._cython.{name}", []) for name in ("driver", "buffers", "front")]
+    modules = [Extension(f"fastact._cython.{name}", []) for name in TABLES.CORE]
 
 setup(cmdclass={"build_ext": BuildWhatCanBeBuilt}, ext_modules=modules)

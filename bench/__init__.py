@@ -4,7 +4,7 @@ Rooms: `workloads` and `models` (what is timed, as data), `contestants` (who is 
 people write first), `cases` (which of them a run has), `timing` (taking turns), `heats` (everybody who does the same
 work, checked and timed in turns), `bench_operations` (the test), `rows` (the figures of one contestant in one heat),
 `views` (tables of them), `report` (progress, the terminal), `others` (who else was at work), `plots` and `page`
-(--report), `compare` (saved runs), `options` and `conftest`.  `fastact._operations.OPERATIONS` drives it: a new
+(--report), `compare` (saved runs), `options` and `conftest`.  `fastact._tables.OPERATIONS` drives it: a new
 operation is checked and timed without a line here.
 
 The package's required figures are ratios: `races` says who takes turns with whom on what, `figures` measures all of

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 import fastact
-from fastact._operations import OPERATIONS
+from fastact._tables import OPERATIONS
 
 from .contestants import CONTESTANTS, LIMIT, Contestant
 from .models import LAYERS
 from .workloads import ACCURACY, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, make_task
 
-MAIN = ("relu", "relu_backward", "prelu", "prelu_backward")
+MAIN = tuple(op.name for op in OPERATIONS.values() if op.alpha != "number")  # leaky_relu has prelu's kernels
 PRELU = ("prelu", "prelu_backward")
 FORMS = ("fresh", "out")  # a new result, or out=
 QUICK = ("arcface_r50_stem", "arcface_r50_stage3", "convtasnet_h512", "gtcrn_stream")

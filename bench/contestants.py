@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 import fastact
-from fastact._operations import OPERATIONS, Operation
+from fastact import reference
+from fastact._tables import OPERATIONS, Operation
 
 from .workloads import Task, Workload
 
@@ -89,7 +90,7 @@ class NumPy(Contestant):
 
     def spelled_as_reference(self, task: Task, out: Outputs) -> Call:
         operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
-        return partial(task.op.reference, *operands)
+        return partial(getattr(reference, task.op.reference), *operands)
 
     def relu(self, task: Task, out: Outputs) -> Call:
         return partial(np.maximum, task.x, 0, out=out and out[0])

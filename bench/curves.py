@@ -17,7 +17,7 @@ from rich.progress import track
 
 import fastact
 from fastact import _cpu
-from fastact._operations import OPERATIONS
+from fastact._tables import OPERATIONS
 
 from .cases import MAIN
 from .contestants import CONTESTANTS

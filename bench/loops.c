@@ -4,7 +4,7 @@
  *     ./loops 49 256          rows of 49 floats (or periods, for the loops of running slopes), 256 KB in all three arrays
  *
  * Prints nanoseconds for 16 floats and the ratio to an add of the same arrays, medians of 41 turns.  Evidence for
- * docs/performance.md; the kernels themselves are fastact/_cython/kernels.pxi.  Needs AVX-512.
+ * docs/performance.md; the kernels themselves are fastact/_kernels.py.  Needs AVX-512.
  */
 #include <immintrin.h>
 #include <stdio.h>

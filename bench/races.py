@@ -17,7 +17,7 @@ import numpy as np
 
 import fastact
 from fastact import _cpu, _limit
-from fastact._operations import OPERATIONS, Operation
+from fastact._tables import OPERATIONS, Operation
 
 from .cases import FORMS, MAIN
 from .contestants import CONTESTANTS, Call, Outputs

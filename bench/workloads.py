@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fastact._operations import OPERATIONS, Operation
+from fastact import reference
+from fastact._tables import OPERATIONS, Operation
 
 ALPHA_FORMS = ("shared", "channel", "full")
 PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy")
@@ -152,10 +153,14 @@ def expected(operation: str, workload: Workload, dtype: str) -> tuple[np.ndarray
 def expected_of(task: Task) -> tuple[np.ndarray, ...]:
     """What the reference says: the elementwise result; for a sum also dalpha (float64) and its sum of magnitudes."""
     operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
-    result = task.op.reference(*operands)
+    result = getattr(reference, task.op.reference)(*operands)
     if not task.op.summed:
         return (result,)
-    magnitudes = task.op.dalpha(-np.abs(task.dy), task.x, task.broadcast)
+    magnitudes = getattr(reference, task.op.dalpha)(-np.abs(task.dy), task.x, task.broadcast)
     return tuple(
-        [result] + [total.reshape(task.alpha.shape) for total in (task.op.dalpha(*operands), np.abs(magnitudes))]
+        [result]
+        + [
+            total.reshape(task.alpha.shape)
+            for total in (getattr(reference, task.op.dalpha)(*operands), np.abs(magnitudes))
+        ]
     )

@@ -1,8 +1,9 @@
 """ReLU and PReLU on a CPU, forward and backward: exact, at the speed of memory, in two compared variants.
 
 The public names, and nothing else.  Importing fastact imports NumPy and the small compiled core only: Numba
-comes with its first use.  The architecture is in the folder: ops (public functions), reference (contract),
-_arguments and _layout (any array to plain loops), _dispatch (policy), _cython and _numba (kernels).
+comes with its first use.  The architecture is in the folder: ops (public functions), reference (contract), _tables
+(operations, levels, shared numbers), _arguments and _plan (any array to plain loops), _policy (threads, streaming),
+_kernels (formulas and loops, compiled by _cython and _numba).
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._operations import Operation
+from ._tables import TYPES, Operation
 
 
 class Call(NamedTuple):
@@ -91,13 +91,12 @@ def _is_buffer(value: Any) -> bool:
 
 def computing_dtype(array: np.ndarray, name: str, keep_integers: bool) -> np.dtype:
     """The dtype that a computation on this array is made in."""
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind in "biu":
-        return array.dtype.newbyteorder("=") if keep_integers else np.dtype(np.float64)
-    if kind == "f" and size in (4, 8) and array.dtype.char != "g":
+    if array.dtype.kind in "biu" and not keep_integers:
+        return np.dtype(np.float64)
+    if array.dtype.kind in "biu" or array.dtype.name in TYPES:
         return array.dtype.newbyteorder("=")
-    hint = f" Pass {name}.astype(np.float32)." if kind == "f" and size == 2 else ""
-    allowed = "float32, float64, an integer or bool"
+    hint = f" Pass {name}.astype(np.float32)." if array.dtype == np.float16 else ""
+    allowed = f"{', '.join(TYPES)}, an integer or bool"
     raise TypeError(f"{name} has dtype {array.dtype}, which is not supported: it must be {allowed}.{hint}")
 
 

@@ -1,74 +1,24 @@
 """Which backends are there, why one is missing, and where a kernel's machine code is.
 
-A backend is a way to get the C address of a kernel (Cython's modules, one for each SIMD level and type, or
-Numba's cfuncs); the "numpy" backend is the reference itself.  Numba is imported at its first use only.
+A backend is a way to get the C address of a kernel: Cython's modules, one for each SIMD level and type, or Numba's
+cfuncs.  The "numpy" backend is the reference itself.  Numba is imported at its first use only.
 """
 
 import importlib
 import importlib.util
-import logging  # noqa: F401 (see _Forks)
 import os
-import sys
-import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 
 import numpy as np
 
 from . import _built
-from ._built import CPU_LEVEL, LEVELS, driver, levels
+from ._built import CPU_LEVEL, PACKAGE, levels
+from ._forks import forks
+from ._tables import CORE, INTEGER_MODULE, INTEGERS, KERNELS, LEVELS, TYPES
 
 NAMES = ("cython", "numba", "numpy")
-
-if driver is not None:
-    execute, Bound = driver.execute, driver.Bound
-else:
-    from ._driver import Bound, execute  # noqa: F401
-
-
-def openmp_threads() -> int:
-    """What the loaded OpenMP runtimes allow this Python thread; a number beyond any machine's without them."""
-    return driver.openmp_threads() if driver is not None else sys.maxsize
-
-
-class _Forks(threading.local):
-    """A lock around the import of Numba and its compilations, which a fork waits for.
-
-    Else the child would wait for ever for a lock of a thread that it does not have: ours, an import's, the compiler's.
-    `wanted` is of the forking thread: two may fork at once.  An exception in a signal handler can end the wait, and the
-    fork goes on without: so a lock is released only where it is held, and a child that does not hold it has a new one.
-    logging must be imported before us.  Hooks run in the reverse order of their registration, so ours then runs before
-    logging's.  The other way round the fork holds logging's lock while it waits for Numba's import, which needs it.
-    """
-
-    lock = threading.RLock()
-    wanted: tuple = ()
-
-    def before(self) -> None:
-        """Wait for whoever imports or compiles."""
-        compiler = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
-        self.wanted = (self.lock, compiler) if compiler else (self.lock,)  # the user's own @njit may be compiling
-        for lock in self.wanted:
-            lock.acquire()
-
-    def in_parent(self) -> None:
-        """Let them go on."""
-        for lock in reversed(self.wanted):
-            with suppress(RuntimeError):
-                lock.release()
-
-    def in_child(self) -> None:
-        """The same; nobody else is left."""
-        self.in_parent()
-        _Forks.lock = threading.RLock()
-
-
-forks = _Forks()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)
-
 
 _missing: dict[str, str] = {}
 
@@ -87,7 +37,7 @@ def missing(backend: str) -> str:
 def _look_for(backend: str) -> tuple[str, bool]:
     """Why a backend cannot be used, and whether that stays so."""
     if backend == "cython":
-        return _built.why_no_cython(), True
+        return _why_no_cython(), True
     if backend == "numba":
         if importlib.util.find_spec("numba") is None:
             return "the package numba is not installed", True
@@ -99,6 +49,26 @@ def _look_for(backend: str) -> tuple[str, bool]:
         if importlib.import_module("numba").config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set", True
     return "", True
+
+
+def _why_no_cython() -> str:
+    """Why there is no Cython variant, naming the modules that it lacks; "" where it is there."""
+    level = _built.level() if levels() else "generic"
+    needed = [f"{PACKAGE}.{name}" for name in CORE]
+    for name in _built.kernel_modules(level):
+        needed.append(name)
+        if levels():
+            _built.optional(name.removeprefix(f"{PACKAGE}."))
+    missing = _built.missing_modules()
+    lacking = [name for name in needed if name in missing]
+    if not lacking:
+        return ""
+    reasons = dict.fromkeys(missing[name] for name in lacking)
+    names = ", ".join(name.removeprefix(f"{PACKAGE}.") for name in lacking)
+    return (
+        f"these compiled modules of {PACKAGE} are missing: {names} ({'; '.join(reasons)}); "
+        "an install where a C compiler works builds them, and `python -m fastact` lists what is missing"
+    )
 
 
 def require(backend: str, asked_by: str = "") -> None:
@@ -134,8 +104,8 @@ def _warn_of_level(taken: str) -> None:
     """Once: why the Cython variant is not what it could be."""
     reasons = [why for name, why in _built.missing_modules().items() if f".{CPU_LEVEL}." in name]
     warnings.warn(
-        f"fastact uses {taken}: the Cython kernels for this CPU ({CPU_LEVEL}, {LEVELS[CPU_LEVEL]}) are missing, and "
-        f"those that were built ({levels()[-1]}) are slower ({(reasons or ['not built'])[0]}); "
+        f"fastact uses {taken}: the Cython kernels for this CPU ({CPU_LEVEL}, {LEVELS[CPU_LEVEL].known_as}) are "
+        f"missing, and those that were built ({levels()[-1]}) are slower ({(reasons or ['not built'])[0]}); "
         "fastact.set_backend(...) or FASTACT_BACKEND chooses without this warning",
         RuntimeWarning,
         2,
@@ -162,9 +132,16 @@ def available_backends() -> tuple[str, ...]:
 
 
 def kernel_address(backend: str, kernel: str, dtype: np.dtype) -> int:
-    """The C address of a compiled kernel (see kernels.pxi for its arguments)."""
+    """The C address of a compiled kernel (see _tables.py for its argument) for the dtype that it computes in."""
+    integer = kernel == "relu" and dtype.name in INTEGERS
+    if kernel not in KERNELS:
+        raise ValueError(f"there is no kernel {kernel!r}: it must be one of {', '.join(KERNELS)}")
+    if not (integer or dtype.name in TYPES) or not dtype.isnative:
+        raise TypeError(f"the kernel {kernel!r} does not compute in {dtype}")
     if backend == "numba":
         from ._numba import kernels
 
         return kernels.address(kernel, dtype)
-    return _built.kernel_address(kernel, dtype)
+    kind = INTEGER_MODULE if integer else TYPES[dtype.name][1]
+    addresses = importlib.import_module(f"{PACKAGE}.{_built.level()}.{kind}").ADDRESSES
+    return addresses[dtype.name if integer else kernel]

@@ -1,29 +1,25 @@
-"""Which compiled modules are there, why one is missing, which SIMD level is in use, where a kernel's code is.
+"""Which compiled modules are there, why one is missing, which SIMD level is in use.
 
-Every module is optional.  driver and buffers are imported here if they are there, the fast path by _front, the public
-text by the package; the kernels of a level are imported when they are asked for, and never on a CPU without the level.
+Every module is optional.  Those of the core that others build on are imported here if they are there, the fast path by
+_front, the public text by the package.  The kernels of a level are imported by _backends when they are asked for, and
+never on a CPU without the level.
 setup.py writes a report into the folder of the modules: the compiler's words for each module that it could not build.
 FASTACT_SIMD caps the level.
 """
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
+from ._tables import BUILD_REPORT, CORE, INTEGER_MODULE, LEVELS, TYPES
 
-# From the least to the most, and the instructions by which people know them.
-LEVELS = {"generic": "no particular instructions", "v2": "SSE4.2", "v3": "AVX2", "v4": "AVX-512"}
-KINDS = ("f32", "f64", "int")  # the modules of a level
-CORE = ("driver", "buffers", "front")
-REPORT = "build.json"  # beside the core's modules
-_PACKAGE = "fastact._cython"
-on_change: list[Callable[[], None]] = []  # told when the level changes
+PACKAGE = "fastact._cython"
+KINDS = (*(kind for _, kind in TYPES.values()), INTEGER_MODULE)  # the modules of a level
 _failed: dict[str, str] = {}  # modules that are there and do not import
 
 
@@ -36,7 +32,7 @@ def _is_built(name: str) -> bool:
 
 def optional(name: str) -> ModuleType | None:
     """A module of the core, or None where it was not built or does not work here."""
-    full = f"{_PACKAGE}.{name}"
+    full = f"{PACKAGE}.{name}"
     try:
         return importlib.import_module(full)
     except Exception as error:  # whatever it is: a module is optional, and its error is kept for missing_modules()
@@ -47,21 +43,23 @@ def optional(name: str) -> ModuleType | None:
 
 driver = optional("driver")
 buffers = optional("buffers")
+policy = optional("policy") or importlib.import_module("fastact._policy")
 
 
 CPU_LEVEL: str = driver.CPU_LEVEL if driver is not None else "generic"
 
 
-def _kernels(level: str) -> tuple[str, ...]:
-    return tuple(f"{_PACKAGE}.{level}.{kind}" for kind in KINDS)
+def kernel_modules(level: str) -> tuple[str, ...]:
+    """The names of a level's modules."""
+    return tuple(f"{PACKAGE}.{level}.{kind}" for kind in KINDS)
 
 
 def missing_modules() -> dict[str, str]:
     """The compiled modules that are not there or do not import, and why."""
-    known = [level for level in LEVELS if level == "generic" or any(map(_is_built, _kernels(level)))]
-    kernels = (name for level in known for name in _kernels(level))
+    known = [level for level in LEVELS if level == "generic" or any(map(_is_built, kernel_modules(level)))]
+    kernels = (name for level in known for name in kernel_modules(level))
     reasons = {}
-    for name in (*(f"{_PACKAGE}.{name}" for name in (*CORE, "ops")), *kernels, *_report()):
+    for name in (*(f"{PACKAGE}.{name}" for name in (*CORE, "ops")), *kernels, *_report()):
         if name in _failed:
             reasons[name] = f"it does not import: {_failed[name]}"
         elif not _is_built(name):
@@ -75,7 +73,7 @@ def _report() -> dict[str, str]:
     import json  # 2 ms, and only where something is missing
 
     try:
-        return json.loads((Path(__file__).parent / "_cython" / REPORT).read_text(encoding="utf-8"))
+        return json.loads((Path(__file__).parent / "_cython" / BUILD_REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no report is written where everything was built
         return {}
 
@@ -90,7 +88,7 @@ def _no_report() -> str:
 @cache
 def built_levels() -> tuple[str, ...]:
     """The SIMD levels whose modules are all there."""
-    return tuple(level for level in LEVELS if driver and all(map(_is_built, _kernels(level))))
+    return tuple(level for level in LEVELS if driver and all(map(_is_built, kernel_modules(level))))
 
 
 @cache
@@ -103,37 +101,18 @@ def _rank(level: str) -> int:
     return list(LEVELS).index(level)
 
 
-def why_no_cython() -> str:
-    """Why there is no Cython variant, naming the modules that it lacks; "" where it is there."""
-    if levels():
-        for name in _kernels(level()):
-            optional(name.removeprefix(f"{_PACKAGE}."))
-    missing = missing_modules()
-    needed = [f"{_PACKAGE}.{name}" for name in CORE]
-    needed += _kernels(level()) if levels() else _kernels("generic")
-    lacking = [name for name in needed if name in missing]
-    if not lacking:
-        return ""
-    reasons = dict.fromkeys(missing[name] for name in lacking)
-    names = ", ".join(name.removeprefix(f"{_PACKAGE}.") for name in lacking)
-    return (
-        f"these compiled modules of {_PACKAGE} are missing: {names} ({'; '.join(reasons)}); "
-        "an install where a C compiler works builds them, and `python -m fastact` lists what is missing"
-    )
-
-
 def _first_level() -> str | None:
     """The best level, or FASTACT_SIMD's."""
     wanted = os.environ.get("FASTACT_SIMD")
     if not wanted:
         return levels()[-1] if levels() else None
-    known = ", ".join(f"{name} ({instructions})" for name, instructions in LEVELS.items())
+    known = ", ".join(f"{name} ({level.known_as})" for name, level in LEVELS.items())
     if wanted not in LEVELS:
         raise ValueError(f"the environment variable FASTACT_SIMD must be one of {known}; it is {wanted!r}")
     if wanted not in levels():
         why = f"above this CPU's {CPU_LEVEL}" if wanted in built_levels() else "not built"
         raise ValueError(
-            f"the environment variable FASTACT_SIMD asks for {wanted!r} ({LEVELS[wanted]}), which is {why}; "
+            f"the environment variable FASTACT_SIMD asks for {wanted!r} ({LEVELS[wanted].known_as}), which is {why}; "
             f"levels that can be used here: {', '.join(levels()) or 'none'}"
         )
     return wanted
@@ -154,24 +133,12 @@ def use_level(name: str) -> Iterator[None]:
     if name not in levels():
         raise ValueError(f"the SIMD level {name!r} cannot be used here; there are {levels()}")
     before, _level = _level, name
-    _tell()
+    policy.changed()
     try:
         yield
     finally:
         _level = before
-        _tell()
-
-
-def _tell() -> None:
-    for listener in on_change:
-        listener()
-
-
-def kernel_address(kernel: str, dtype: np.dtype) -> int:
-    """The C address of a kernel of the level in use (see kernels.pxi for its arguments)."""
-    kind = "int" if dtype.kind == "i" else f"f{8 * dtype.itemsize}"
-    addresses = importlib.import_module(f"{_PACKAGE}.{_level}.{kind}").ADDRESSES
-    return addresses[dtype.name if kind == "int" else kernel]
+        policy.changed()
 
 
 def refuse_foreign_level(package: str) -> None:
@@ -179,7 +146,7 @@ def refuse_foreign_level(package: str) -> None:
     level = package.rpartition(".")[2]
     if _rank(level) > _rank(CPU_LEVEL):
         raise ImportError(
-            f"{package} holds kernels for CPUs with {LEVELS[level]} (level {level}), and this CPU has {CPU_LEVEL}: "
-            "do not import it directly, fastact chooses the right kernels itself",
+            f"{package} holds kernels for CPUs with {LEVELS[level].known_as} (level {level}), and this CPU has "
+            f"{CPU_LEVEL}: do not import it directly, fastact chooses the right kernels itself",
             name=package,
         )

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from . import _backends, _buffers, _built, _cpu, _dispatch, _settings
-from ._operations import OPERATIONS
+from . import _backends, _buffers, _built, _cpu, _settings
+from ._tables import INTEGERS, OPERATIONS, TYPES
 from ._version import __version__
 
 
@@ -46,7 +46,7 @@ def config() -> dict:
     if not _backends.missing("numba"):
         from ._numba import kernels
 
-        numba |= {"cache_folder": kernels.cache_folder(), "threads": "fastact's own driver (no Numba layer)"}
+        numba["cache_folder"] = kernels.cache_folder()
     return {
         "version": __version__,
         "python": platform.python_version(),
@@ -65,11 +65,12 @@ def config() -> dict:
             "bound": _settings.get_num_threads(),
             "processors": _cpu.processors(),
             "openmp_runtimes": _built.driver.openmp_runtimes() if _built.driver else [],
+            "driver": "compiled" if _built.driver else "in Python, where the Numba variant runs on one thread",
         },
         "cpu": _cpu.model(),
         "caches": dict(_cpu.caches()),
         "memory": _cpu.memory(),
-        "policy": _dispatch.describe_policy(),
+        "policy": _built.policy.thresholds(),
         "buffers": _buffers.counters(),
     }
 
@@ -115,10 +116,9 @@ def warmup(operations: Iterable[str] | None = None, dtypes: Iterable[npt.DTypeLi
     for name in names:
         if name not in OPERATIONS:
             raise ValueError(f"operations: {name!r} is not one of {', '.join(OPERATIONS)}")
-    floats, integers = (np.float32, np.float64), (np.int8, np.int16, np.int32, np.int64)
-    types = [np.dtype(t) for t in ((*floats, *integers) if dtypes is None else _listed(dtypes, "dtypes"))]
+    types = [np.dtype(t) for t in ((*TYPES, *INTEGERS) if dtypes is None else _listed(dtypes, "dtypes"))]
     for dtype in types:
-        if dtype not in (*floats, *integers):
+        if dtype.name not in (*TYPES, *INTEGERS) or not dtype.isnative:
             raise TypeError(
                 f"dtypes: there are no kernels for {dtype}: it must be float32, float64 or a signed integer"
             )

@@ -1,7 +1,9 @@
-"""Facts about this machine: processors and memory that may be used, cache sizes.  No policy.
+"""Facts about this machine: the processors and the memory that may be used, and the sizes of the caches.  No policy.
 
-Read from where the operating system tells them (affinity mask, control groups, sysfs); what cannot be found out
-has a modest default.  What may change while the process runs is read when it is asked for, the rest once.
+The operating system tells them in three places: the affinity mask (the processors that a thread may use), control
+groups (bounds on what a group of processes may use) and sysfs (files that describe the hardware).  A fact that cannot
+be found out has a modest default.  A fact that may change while the process runs is read when it is asked for, any
+other one only once.
 """
 
 import math
@@ -16,18 +18,24 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _DEFAULT_CACHES = {"L1d": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}
 
 
-QUOTA_SECONDS = 1.0  # for which a quota that was read stays valid: reading it takes 0.3 ms
-_quota = (-math.inf, 0)  # when it was read, and the processors that it amounts to
+QUOTA_SECONDS = 1.0  # how long a quota is valid after it was read; reading it takes 0.3 ms
+_quota = (-math.inf, 0)  # when it was read, and the number of processors that it amounts to
 
 
 def processors() -> int:
-    """The processors that the calling thread may use now: its affinity mask within the control groups' quota."""
+    """The number of processors that the calling thread may use now.
+
+    It is the number in the thread's affinity mask, or the control groups' quota if that is smaller.
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, quota() or available))
 
 
 def quota() -> int:
-    """The processors that the control groups' quotas amount to, rounded up; 0 where there is no quota."""
+    """The number of processors that the control groups' quotas amount to, rounded up; 0 if there is no quota.
+
+    A quota bounds the processor time of a group: 150 ms in every 100 ms, for instance, amount to 1.5 processors.
+    """
     global _quota
     if time.monotonic() - _quota[0] > QUOTA_SECONDS:
         _quota = time.monotonic(), read_quota()
@@ -35,7 +43,7 @@ def quota() -> int:
 
 
 def read_quota(root: Path = Path("/")) -> int:
-    """The same, read from the files."""
+    """What `quota` returns, read from the control groups' files."""
     quotas = []
     for folder in _control_groups("cpu", root):
         words = _words(folder / "cpu.max") or [
@@ -49,7 +57,7 @@ def read_quota(root: Path = Path("/")) -> int:
 
 @cache
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, within the control groups' limits."""
+    """Bytes of memory that this process may use: the machine's memory, or less if a control group has a limit."""
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -58,7 +66,10 @@ def memory() -> int:
 
 
 def read_memory(physical: int, root: Path = Path("/")) -> int:
-    """The same, read from the files; without a limit a file says "max" or a number beyond any memory."""
+    """What `memory` returns, read from the control groups' files.
+
+    If a group has no limit, its file says "max" or has a number that is larger than any memory.
+    """
     limits = [physical]
     for folder in _control_groups("memory", root):
         for word in _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes"):
@@ -67,17 +78,20 @@ def read_memory(physical: int, root: Path = Path("/")) -> int:
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:
-    """The folders of this process's control group and of all its ancestors that can be seen, versions 1 and 2.
+    """The folders of this process's control group and of those of its ancestors that can be seen.
 
-    /proc/self/cgroup has the group's path in each hierarchy, /proc/self/mountinfo where a hierarchy (or a part of it,
-    in a container) is mounted.  A line of another form is passed over: other mounts are not our business.
+    Groups form a hierarchy, a tree of folders.  A controller bounds the use of one resource, such as memory.  Version 1
+    of control groups has several hierarchies, each for some controllers; version 2 has one hierarchy for all.
+
+    The file /proc/self/cgroup says where in each hierarchy this process's group is.  The file /proc/self/mountinfo says
+    where each hierarchy is mounted.  In a container only a part of it may be mounted.  Other lines are skipped.
     """
     paths = {}
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if colon and number.isdigit():
-            paths |= dict.fromkeys(controllers.split(","), path)  # version 2 names no controllers: ""
+            paths |= dict.fromkeys(controllers.split(","), path)  # in version 2 `controllers` is empty: the key is ""
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = (part.split(" ") for part in line.partition(" - "))
         if len(before) < 5 or len(after) < 3:
@@ -90,7 +104,8 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
         if path is None:
             continue
         parts, top_parts = PurePosixPath(path).parts, PurePosixPath(_unescaped(top)).parts
-        # In a container the path may be the host's.  If it is not below the mounted folder, that folder is our group.
+        # In a container the path may be that on the host.  If it is not below the mounted folder, the group is taken to
+        # be the mounted folder itself.
         below = parts[len(top_parts) :] if parts[: len(top_parts)] == top_parts and ".." not in parts else ()
         folder = root / _unescaped(mounted).lstrip("/")
         yield folder
@@ -100,7 +115,7 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _unescaped(field: str) -> str:
-    """A field of mountinfo, which writes blanks and the like as octal numbers."""
+    """A field of mountinfo, decoded: that file writes a backslash and an octal number for a blank and the like."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
@@ -120,23 +135,20 @@ def caches() -> dict[str, int]:
     """Sizes in bytes of the data caches that one core sees: L1d, L2, L3."""
     found = dict(_DEFAULT_CACHES)
     for index in sorted(_CACHES.glob("index*")):
-        try:
-            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
+        level, kind, size = ("".join(_words(index / name)) for name in ("level", "type", "size"))
         name = {"1": "L1d", "2": "L2", "3": "L3"}.get(level)
-        if name and kind != "Instruction" and size[:-1].isdigit():
+        if name and kind in ("Data", "Unified") and size[:-1].isdigit():
             found[name] = int(size[:-1]) << {"K": 10, "M": 20, "G": 30}.get(size[-1], 0)
     return found
 
 
 @cache
 def sharing() -> int:
-    """The cores that the system says share the last-level cache (1 where it does not say)."""
+    """The number of cores that share the last-level cache, by what the system says; 1 if it does not say."""
+    shared = "".join(_words(_CACHES / "index3" / "shared_cpu_list"))
     try:
-        shared = (_CACHES / "index3" / "shared_cpu_list").read_text()
         spans = [[int(core) for core in span.split("-")] for span in shared.split(",")]
-    except (OSError, ValueError):
+    except ValueError:
         return 1
     return sum(span[-1] - span[0] + 1 for span in spans)
 
@@ -144,12 +156,9 @@ def sharing() -> int:
 @cache
 def model() -> str:
     """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    import platform  # 1 ms, and only for config()
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    import platform  # here, because importing it takes 1 ms and only config() needs it
 
     return platform.processor() or platform.machine()

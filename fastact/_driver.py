@@ -1,114 +1,167 @@
-"""The driver where nothing was compiled: walks a plan's chunks in Python and calls Numba's kernels by ctypes.
+"""The driver where nothing was compiled: one thread, ctypes, NumPy; and the order of a sum as a program to read.
 
-The same chunks, cascade and fold as _cython/driver.pyx (which says why), so dalpha has the same bits with and
-without a C compiler; ctypes lets go of the GIL during a kernel, so chunks run in threads.  A call costs some
-20 us and a run 2 us, which only small arrays and cropped ones notice.
+It walks the same chunks of the same plans as _cython/driver.pyx and adds up in the same order, so dalpha has the same
+bits with and without a C compiler.  A call costs some 60 us and an inner loop 3 us.
 """
 
 import ctypes
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import numpy as np
 
-from ._layout import GROUP, Plan
-
-RADIX = 32
-_RUNNING, _EACH, _FENCE = 1, 4, 8
-_Kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
-_pool: ThreadPoolExecutor | None = None
-_making = threading.Lock()
+from . import _plan
+from ._built import policy
+from ._tables import GROUP, INNER_LOOP, RADIX, SUM_LEVELS, TILE_ELEMENTS
 
 
-def _threads_pool() -> ThreadPoolExecutor:
-    """One for the process, so that callers at once share its threads."""
-    global _pool
-    with _making:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="fastact")
-        return _pool
+class InnerLoop(ctypes.Structure):
+    """struct inner_loop."""
+
+    _fields_ = [(name, ctypes.c_ssize_t) for name in INNER_LOOP]
 
 
-def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
-    global _pool, _making
-    _pool, _making = None, threading.Lock()
+Kernel = ctypes.CFUNCTYPE(None, ctypes.POINTER(InnerLoop))
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+class Loop:
+    """One loop of a plan: size, y, dy, x, alpha."""
 
 
-def _locate(dims, index: int) -> tuple[int, int, int]:
+class Plan:
+    """What _plan.py fills in; plan.pxd says what each field is."""
+
+    def __init__(self, ndim: int) -> None:
+        self.loops = [Loop() for _ in range(ndim + 1)]
+
+
+def make_plan(y, dy, x, alpha, order, summed: bool) -> Plan | None:
+    """The plan for arrays of one shape (None where there is no such operand), or None."""
+    plan = Plan(x.ndim)
+    strides = ((x if a is None else a).strides for a in (y, dy, x))
+    shape = (1,) * x.ndim if alpha is None else alpha.shape
+    made = _plan.make_plan(plan, x.ndim, x.shape, *strides, shape, order, x.itemsize, summed)
+    return plan if made else None
+
+
+def launch_arrays(kernel, y, dy, x, alpha, slopes, dalpha, order, single_terms, threads) -> bool:
+    """As driver.pyx's; `threads` stays without effect."""
+    plan = make_plan(y, dy, x, alpha, order, dalpha is not None and not single_terms)
+    if plan is None:
+        return False
+    if (
+        alpha is not None
+        and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS
+        and (address(slopes) != address(alpha) or (plan.along and plan.repeats > 1))
+    ):
+        return False
+    operands = [a for a in (y, dy, x) if a is not None]
+    traffic = x.nbytes * (len(operands) + single_terms + (alpha is not None and alpha.size == x.size))
+    stream = y is not None and policy.streams(traffic, 1) and y.flags.aligned
+    stream = stream and not any(np.may_share_memory(y, a) for a in (dy, x) if a is not None)
+    addresses = [address(a) for a in (y, dy, x)]
+    with np.errstate(all="ignore"):
+        partial = run(kernel, addresses, plan, stream, slopes, dalpha, single_terms)
+        if partial is not None:
+            dalpha.reshape(-1)[:] = fold(plan, partial)
+    return True
+
+
+def address(array: np.ndarray | None) -> int:
+    """Where an array or None has its first element."""
+    return 0 if array is None else array.ctypes.data
+
+
+def pattern_of(plan: Plan, slopes: np.ndarray) -> np.ndarray:
+    """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and GROUP more where they wrap."""
+    period = np.tile(np.repeat(slopes, plan.repeats), plan.copies)
+    return np.take(period, np.arange(plan.pattern) % plan.m)
+
+
+def run(kernel, addresses, plan: Plan, stream: bool, slopes, dalpha, single_terms: bool) -> np.ndarray | None:
+    """All chunks; the partial sums [plane, group, column], where there are any."""
+    function = Kernel(kernel)
+    terms = address(dalpha) if single_terms else 0
+    partial = None
+    if dalpha is not None and not single_terms:
+        partial = np.empty((plan.planes, plan.groups, plan.columns))
+    for chunk in range(plan.chunks):
+        if slopes is not None and chunk % (plan.strips * plan.groups) == 0:
+            plane = chunk // (plan.strips * plan.groups)
+            read = slopes.reshape(plan.planes, plan.channels)[plane]
+            read = pattern_of(plan, read) if plan.repeated else read
+        alpha = address(None if slopes is None else read)
+        run_chunk(function, addresses, plan, stream, chunk, alpha, partial, terms)
+    return partial
+
+
+def locate(loops, index: int) -> list[int]:
     """Byte offsets (y, dy, x) of the index-th turn of these loops."""
     at = [0, 0, 0]
-    for dim in reversed(dims):
-        index, k = divmod(index, dim.size)
-        at = [a + k * s for a, s in zip(at, dim.strides, strict=True)]
-    return tuple(at)
+    for loop in reversed(loops):
+        index, k = divmod(index, loop.size)
+        at = [at[0] + k * loop.y, at[1] + k * loop.dy, at[2] + k * loop.x]
+    return at
 
 
-def _run_chunk(kernel, addresses, plan: Plan, itemsize: int, flags: int, chunk: int, partial, each: int) -> None:
-    """One chunk: a strip of columns of one group of rows of one plane."""
-    strips = -(-plan.columns // plan.chunk_columns)
-    strip, group, plane = chunk % strips, chunk // strips % plan.groups, chunk // (strips * plan.groups)
+def run_chunk(kernel, addresses, plan: Plan, stream: bool, chunk: int, alpha: int, partial, terms: int) -> None:
+    """One chunk: a strip of columns of one group of rows of one plane, whose first slope is at `alpha`."""
+    strip, group, plane = chunk % plan.strips, chunk // plan.strips % plan.groups, chunk // (plan.strips * plan.groups)
     first = strip * plan.chunk_columns
     width = min(plan.chunk_columns, plan.columns - first)
-    m, a = plan.m, first
-    if plan.running:
+    m, slope = plan.m, first
+    if plan.along:
         start, n = first, width
     elif plan.segments == 1:
         start, n = first * m, width * m
     else:
-        a, k = divmod(first, plan.segments)
-        start = a * m + k * plan.segment
+        slope, k = divmod(first, plan.segments)
+        start = slope * m + k * plan.segment
         n = m = min(plan.segment, m - k * plan.segment)
-    step = plan.channels if not plan.running else plan.m + (GROUP if plan.joined else 0)
-    base = [address + start * itemsize + off for address, off in
-            zip(addresses[:3], _locate(plan.planes, plane), strict=True)]  # fmt: skip
-    offset = (plane * step + a) * itemsize
-    alpha = addresses[3] + offset
+    planes, rows = plan.loops[: plan.plane_loops], plan.loops[plan.plane_loops : plan.plane_loops + plan.row_loops]
+    base = [a + start * plan.itemsize + b for a, b in zip(addresses, locate(planes, plane), strict=True)]
+    alpha += slope * plan.itemsize
+    terms = terms and terms + (plane * plan.channels + slope) * plan.itemsize
+    # A kernel with alpha along the loop reads and writes whole groups, and one before the first.
     lanes = width + -width % GROUP + GROUP
-    acc = [np.zeros(GROUP + lanes)[GROUP:] for _ in range(3)] if partial is not None else []
-    row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.n_rows)
-    radix = 2 * RADIX if plan.running else RADIX
+    sums = [np.zeros(GROUP + lanes)[GROUP:] for _ in range(SUM_LEVELS)] if partial is not None else []
+    row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.rows)
+    radix = 2 * RADIX if plan.along else RADIX
     left, turns = radix, 0
     while row < stop:
-        at = [address + off for address, off in zip(base, _locate(plan.rows, row), strict=True)]
         take = 1
         if plan.joined:
-            take = min(stop - row, left) if acc else stop - row
-            n = min(take * plan.m, plan.elements - row * plan.m)
-        y, dy, x = (where if given else 0 for where, given in zip(at, addresses[:3], strict=True))
-        kernel(y, dy, x, alpha, acc[0].ctypes.data if acc else each and each + offset, n, m, flags)
+            take = min(stop - row, left) if sums else stop - row
+            n = min(take * plan.m, plan.joined_elements - row * plan.m)
+        at = [a + b if given else 0 for a, b, given in zip(base, locate(rows, row), addresses, strict=True)]
+        loop = InnerLoop(
+            *at, alpha, sums[0].ctypes.data if sums else 0, terms, n, m, along=plan.along, stream=stream, fence=True
+        )
+        kernel(loop)
         row += take
         left -= take
-        if acc and left == 0 and row < stop:
-            _move_up(acc, 0)
+        if sums and left == 0 and row < stop:
+            move_up(sums, 0)
             left, turns = radix, turns + 1
             if turns % radix == 0:
-                _move_up(acc, 1)
-    if acc:
-        _move_up(acc, 0)
-        _move_up(acc, 1)
-        partial[plane, group, first : first + width] = acc[2][:width]
+                move_up(sums, 1)
+    if sums:
+        move_up(sums, 0)
+        move_up(sums, 1)
+        partial[plane, group, first : first + width] = sums[2][:width]
 
 
-def _move_up(acc, level: int) -> None:
-    acc[level + 1] += acc[level]
-    acc[level][:] = 0
+def move_up(sums: list[np.ndarray], level: int) -> None:
+    """Add the sums of one level to those of the next."""
+    sums[level + 1] += sums[level]
+    sums[level][:] = 0
 
 
-def _fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
-    """The partial sums of each alpha, added in pairs, pairs of pairs, ...: groups, then copies and repeats."""
-    shape = (plan.n_planes, plan.copies, plan.channels, plan.repeats)
-    columns = _in_pairs(partial.transpose(1, 0, 2)).reshape(shape)
-    return _in_pairs(columns.transpose(1, 3, 0, 2).reshape(-1, plan.n_planes * plan.channels))
+def fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
+    """The partial sums of each slope, added in pairs: groups, then copies and repeats."""
+    columns = in_pairs(partial.transpose(1, 0, 2)).reshape(plan.planes, plan.copies, plan.channels, plan.repeats)
+    return in_pairs(columns.transpose(1, 3, 0, 2).reshape(-1, plan.alphas))
 
 
-def _in_pairs(terms: np.ndarray) -> np.ndarray:
+def in_pairs(terms: np.ndarray) -> np.ndarray:
     """The sum along the first axis: pairs, pairs of pairs, ..."""
     pending: dict[int, np.ndarray] = {}
     for total in terms:
@@ -123,95 +176,15 @@ def _in_pairs(terms: np.ndarray) -> np.ndarray:
     return total
 
 
-class _Team:
-    """The caller and helpers, who take part after part until none is left.
-
-    However the caller ends (Ctrl-C, say), nobody works any more: the addresses are good for as long as the call lasts.
-    """
-
-    def __init__(self, share, parts: int) -> None:
-        self.share, self.parts = share, parts
-        self.next, self.active, self.errors = 0, 0, []
-        self.changed = threading.Condition()
-
-    def work(self) -> None:
-        """Take parts."""
-        while True:
-            with self.changed:
-                part, self.next = self.next, self.next + 1
-            if part >= self.parts:
-                return
-            self.share(part)
-
-    def help(self) -> None:
-        """The same in a helper's thread, which signals never interrupt: the count of the active comes out even."""
-        with self.changed:
-            self.active += 1
-        try:
-            self.work()
-        except BaseException as error:
-            self.errors.append(error)
-        finally:
-            with self.changed:
-                self.active -= 1
-                self.changed.notify_all()
-
-    def run(self) -> None:
-        """All parts; what a part raised."""
-        try:
-            with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down: alone then
-                for _ in range(self.parts - 1):
-                    _threads_pool().submit(self.help)
-            self.work()
-        finally:
-            self._end()
-        if self.errors:
-            raise self.errors[0]
-
-    def _end(self) -> None:
-        """Wait until nobody works, whatever arrives meanwhile."""
-        interrupt = None
-        while True:
-            try:
-                with self.changed:
-                    self.next = self.parts
-                    while self.active:
-                        self.changed.wait()
-                break
-            except BaseException as error:
-                interrupt = error
-        if interrupt:
-            raise interrupt
-
-
-def execute(kernel, addresses, plan: Plan, itemsize: int, flags: int, threads: int, dalpha) -> None:
-    """As driver.pyx's execute."""
-    kernel = _Kernel(kernel)
-    flags |= _FENCE | (_RUNNING if plan.running else 0)
-    each = dalpha.ctypes.data if flags & _EACH else 0
-    summed = dalpha is not None and not each
-    partial = np.empty((plan.n_planes, plan.groups, plan.columns)) if summed else None
-
-    def share(part: int, parts: int) -> None:
-        with np.errstate(all="ignore"):
-            for chunk in range(plan.chunks * part // parts, plan.chunks * (part + 1) // parts):
-                _run_chunk(kernel, addresses, plan, itemsize, flags, chunk, partial, each)
-
-    threads = max(1, min(threads, plan.chunks))
-    if threads == 1:
-        share(0, 1)
-    else:
-        _Team(lambda part: share(part, threads), threads).run()
-    if summed:
-        with np.errstate(all="ignore"):
-            dalpha[:] = _fold(plan, partial)
-
-
 class Bound:
-    """As driver.pyx's Bound."""
+    """As driver.pyx's; on one thread."""
 
-    def __init__(self, *arguments) -> None:
-        self.arguments = arguments
+    def __init__(self, kernel, y, dy, x, threads: int, stream: bool) -> None:
+        plan = make_plan(y, dy, x, None, tuple(range(x.ndim)), False)
+        if plan is None:
+            raise ValueError("these arrays cannot be run as they lie")
+        self.arrays = y, dy, x
+        self.run = kernel, [address(a) for a in (y, dy, x)], plan, stream, None, None, False
 
     def __call__(self) -> None:
-        execute(*self.arguments, None)
+        run(*self.run)

@@ -14,23 +14,16 @@ from contextvars import ContextVar, Token
 from typing import Any, Self, TypeVar, cast
 
 from . import _backends, _cpu
+from ._built import driver, policy
+from ._tables import MOST_THREADS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-MOST_THREADS = 1 << 16  # more than any machine has: a bound that fits an int
-oversubscription = 0  # an explicit bound may go up to this, even beyond the processors (tests only)
-openmp_variables = MOST_THREADS  # what OMP_NUM_THREADS and OMP_THREAD_LIMIT allow
 _variable_backend: str | None = None  # FASTACT_BACKEND
 _variable_threads: int | None = None  # FASTACT_NUM_THREADS
 _set_backend: str | None = None
 _set_threads: int | None = None
 _context_backend: ContextVar[str | None] = ContextVar("fastact.backend", default=None)
 _context_threads: ContextVar[int | None] = ContextVar("fastact.threads", default=None)
-on_change: list[Callable[..., None]] = []  # told when a setting changes, for the process or in a context
-
-
-def _tell(context: bool = False) -> None:
-    for listener in on_change:
-        listener(context=context)
 
 
 class _Setting(ContextDecorator):
@@ -60,7 +53,7 @@ class _Setting(ContextDecorator):
     def __enter__(self) -> None:
         if self._used:
             raise RuntimeError(f"this {self!r} was entered before: make a new one for each `with` block")
-        _tell(context=True)
+        policy.ask_contexts()
         self._used = True
         self._token = self.variable.set(self._value)
 
@@ -126,7 +119,7 @@ def set_backend(name: str | None) -> None:
     if name is not None:
         _backends.require(check_backend(name, "the backend's name"))
     _set_backend = name
-    _tell()
+    policy.changed()
 
 
 def get_backend() -> str:
@@ -200,7 +193,7 @@ def set_num_threads(n: int | None) -> None:
     """
     global _set_threads
     _set_threads = None if n is None else check_threads(n, "n")
-    _tell()
+    policy.set_bounds(process_threads=min(_set_threads or _variable_threads or 0, MOST_THREADS))
 
 
 def get_num_threads() -> int:
@@ -242,35 +235,30 @@ class threads(_Setting):
         super().__init__(check_threads(n, "n"))
 
 
-def explicit_threads() -> int | None:
-    """The process's bound if somebody gave one: `set_num_threads`, else FASTACT_NUM_THREADS."""
-    return _set_threads or _variable_threads
+def explicit_threads(n_threads: int | None) -> int:
+    """The bound that somebody asked for: the argument, the context's or the process's; 0 where nobody did."""
+    asked = n_threads or _context_threads.get() or policy.bounds()["process_threads"]
+    return min(asked, MOST_THREADS)
 
 
 def thread_bound(n_threads: int | None) -> int:
-    """The bound in force: the argument, the context's, the process's, else what OpenMP's limits allow.
+    """The bound in force: what somebody asked for, else what OpenMP's limits allow.
 
     It never exceeds the processors that may be used.  OpenMP's limits are its variables and what the loaded runtimes
     say (threadpoolctl and torch.set_num_threads change that).
     """
-    processors = _cpu.processors()
-    bound = n_threads or _context_threads.get() or explicit_threads()
-    if bound is None:
-        return max(1, min(processors, openmp_variables, _backends.openmp_threads()))
-    return min(bound, max(processors, oversubscription))
+    openmp = driver.openmp_threads() if driver is not None else MOST_THREADS
+    return policy.bound_on_threads(explicit_threads(n_threads), _cpu.processors(), openmp)
 
 
 @contextmanager
 def oversubscribed(most: int) -> Iterator[None]:
     """Let explicit bounds exceed the processors, up to `most` threads: for tests of teams on any machine."""
-    global oversubscription
-    before, oversubscription = oversubscription, most
-    _tell()
+    before = policy.set_bounds(oversubscription=most)
     try:
         yield
     finally:
-        oversubscription = before
-        _tell()
+        policy.set_bounds(oversubscription=before["oversubscription"])
 
 
 def environment_integer(variable: str, text: str, least: int) -> int:
@@ -286,15 +274,17 @@ def environment_integer(variable: str, text: str, least: int) -> int:
 
 def _from_environment() -> None:
     """Take the variables; FASTACT_SIMD and FASTACT_BUFFER_LIMIT are read where they are used."""
-    global _variable_backend, _variable_threads, openmp_variables
+    global _variable_backend, _variable_threads
     if name := os.environ.get("FASTACT_BACKEND"):
         _variable_backend = check_backend(name, "the environment variable FASTACT_BACKEND")
     if text := os.environ.get("FASTACT_NUM_THREADS"):
         _variable_threads = environment_integer("FASTACT_NUM_THREADS", text, 1)
+    most = MOST_THREADS
     for variable in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
         first = os.environ.get(variable, "").split(",")[0].strip()  # one number for each level of nesting
         if first.isdecimal() and int(first):  # a malformed value is ignored
-            openmp_variables = min(openmp_variables, int(first))
+            most = min(most, int(first))
+    policy.set_bounds(openmp_variables=most, process_threads=min(_variable_threads or 0, MOST_THREADS))
 
 
 _from_environment()

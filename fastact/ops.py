@@ -1,9 +1,9 @@
 """The public functions, written out with their docstrings; they know no strides, threads or SIMD.
 
-Each is one line into dispatch.  Where there is a C compiler this very file is compiled by Cython (pure-Python
-mode) as fastact._cython.ops, and its calls go through the compiled fast path; without one it runs as it is.  Formulas
-are the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every room of the package (torch: input,
-output, grad_output, grad_input, weight; ONNX: slope; oneDNN: src, dst, diff_dst, diff_src, weights).
+Each checks for misplaced arguments and is one line into _front.  Where there is a C compiler, Cython compiles this very
+file (pure-Python mode) as fastact._cython.ops, and its calls go through the compiled fast path.  Without one it runs as
+it is.  Formulas are the contract of reference.py; names are x, y, dy, dx, alpha, dalpha in every room of the package
+(torch: input, output, grad_output, grad_input, weight; ONNX: slope; oneDNN: src, dst, diff_dst, diff_src, weights).
 """
 
 from __future__ import annotations

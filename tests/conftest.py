@@ -7,14 +7,12 @@ file before --benchmark-only can leave the folder out.
 """
 
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import pytest
-from helpers import COMPILED, FLOATS, VARIANTS
+from helpers import COMPILED, FLOATS, OPERATIONS, VARIANTS, buffers, built, cpu, settings, tables, thresholds
 
 import fastact
-from fastact import _buffers, _built, _cpu, _dispatch, _settings
-from fastact._operations import OPERATIONS
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
@@ -42,21 +40,10 @@ def dtype(request):
 
 
 @pytest.fixture
-def policy(monkeypatch):
-    """A function that sets thresholds of the dispatch (stream_bytes=0, say) until the test ends."""
-
-    def tell():
-        for listener in _built.on_change:
-            listener()
-
-    def change(**thresholds):
-        for threshold, value in thresholds.items():
-            monkeypatch.setattr(_dispatch, threshold.upper(), value)
-        tell()
-
-    yield change
-    monkeypatch.undo()
-    tell()
+def policy():
+    """A function that sets thresholds of the policy (stream_bytes=0, say) until the test ends."""
+    with ExitStack() as stack:
+        yield lambda **values: stack.enter_context(thresholds(**values))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,12 +52,12 @@ def neutral():
     for variable in [name for name in os.environ if name.startswith(("FASTACT_", "OMP_", "GOMP_"))]:
         if variable != "FASTACT_FREE_THREADED":  # a path, for test_free_threaded.py
             del os.environ[variable]
-    _settings._variable_backend = _settings._variable_threads = None
-    _settings.openmp_variables = _settings.MOST_THREADS
-    _buffers._default = min(1 << 30, _cpu.memory() // 8)
+    settings._variable_backend = settings._variable_threads = None
+    built.policy.set_bounds(process_threads=0, openmp_variables=tables.MOST_THREADS)
+    buffers._default = min(1 << 30, cpu.memory() // 8)
     for reset in (fastact.set_backend, fastact.set_num_threads, fastact.set_buffer_limit):
         reset(None)
-    with _built.use_level(_built.levels()[-1]) if _built.levels() else nullcontext(), _settings.oversubscribed(1000):
+    with built.use_level(built.levels()[-1]) if built.levels() else nullcontext(), settings.oversubscribed(1000):
         yield
 
 

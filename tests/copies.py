@@ -19,14 +19,13 @@ def copy_to(folder: Path, levels: tuple[str, ...] = ("generic", "v2", "v3", "v4"
     """A copy in a new folder that builds only these SIMD levels; with the C files that were made here, if there are."""
     shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
     for file in (ROOT / "build").rglob("*.[cp]*") if keep_c else ():
-        if file.suffix in (".c", ".pyx"):
+        if file.suffix in (".c", ".py", ".pxd"):
             (folder / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, folder / file.relative_to(ROOT))
-    setup = (folder / "setup.py").read_text()
-    for level in {"v2", "v3", "v4"} - set(levels):
-        line = next(line for line in setup.splitlines(keepends=True) if f'"{level}": [' in line)
-        setup = setup.replace(line, "")
-    (folder / "setup.py").write_text(setup)
+    setup = folder / "setup.py"
+    line = 'if level.machine in ("", MACHINE)}'
+    assert line in setup.read_text()
+    setup.write_text(setup.read_text().replace(line, f"if name in {levels} and {line[3:]}"))
     return folder
 
 

@@ -18,7 +18,7 @@ if "--no-core" in sys.argv:
         sys.modules[f"fastact._cython.{name}"] = None
 
 import fastact
-from fastact._operations import OPERATIONS
+from fastact._tables import OPERATIONS
 
 CALLERS = 8
 FORMS = (

@@ -10,28 +10,17 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from copies import ROOT, build, copy_to
+from helpers import SCRIPTS, built
 
 import fastact
-from fastact import _built
 
 PACKAGE = Path(fastact.__file__).parent
 needs_cython = pytest.mark.skipif("cython" not in fastact.available_backends(), reason="nothing was compiled here")
-REPORT = """
-import json, sys, warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    import numpy as np, fastact
-    x = np.array([-1.0, 2.0], np.float32)
-    for _ in range(2):
-        assert fastact.relu(x).tolist() == [0, 2]
-        assert fastact.relu(np.array([-1, 2])).tolist() == [0, 2]
-print(json.dumps(fastact.config() | {"file": fastact.__file__, "warnings": [str(w.message) for w in caught]}))
-"""
 
 
 def environment(folder: Path) -> Path:
@@ -52,15 +41,16 @@ def install(python: Path, source: Path, *options: str, **variables: str) -> subp
     return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
 
 
-def run(python: Path, code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess:
-    """Run code in a folder."""
+def run(python: Path, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Run a script in a folder, which comes first on the path as with `python -c`: the script is standard input."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("FASTACT_", "PYTHONPATH"))} | variables
-    return subprocess.run([str(python), "-c", code], env=env, cwd=folder, capture_output=True, text=True)
+    text = (SCRIPTS / script).read_text()
+    return subprocess.run([str(python), "-"], input=text, env=env, cwd=folder, capture_output=True, text=True)
 
 
 def config_of(python: Path, folder: Path, **variables: str) -> dict:
     """What config() says there."""
-    done = run(python, REPORT, folder, **variables)
+    done = run(python, "report.py", folder, **variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -68,7 +58,7 @@ def config_of(python: Path, folder: Path, **variables: str) -> dict:
 @pytest.fixture(scope="module", params=["editable", "plain"])
 def without_compiler(request, tmp_path_factory):
     """(Python, clone): the package installed where there is no C compiler.  The clone is called as the package is."""
-    clone = copy_to(tmp_path_factory.mktemp("above") / "fastact")
+    clone = copy_to(tmp_path_factory.mktemp("above") / "fastact", keep_c=True)
     python = environment(tmp_path_factory.mktemp("env") / "env")
     done = install(python, clone, *(["-e"] if request.param == "editable" else []), CC="no-such-compiler")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -85,13 +75,16 @@ def test_numba_serves_and_the_config_says_what_is_missing(without_compiler):
         assert "no-such-compiler" in config["missing_modules"][f"fastact._cython.{name}"]
         assert name in config["backends"]["cython"]
     assert "no-such-compiler" in config["backends"]["cython"]
+    assert "one thread" in config["threads"]["driver"]
 
 
 def test_every_folder_is_good_to_run_in(without_compiler, tmp_path):
     """Above the clone too, where a folder of the package's name lies in the way."""
     python, clone = without_compiler
     for folder in (clone.parent, clone.parent.parent, tmp_path):
-        assert Path(config_of(python, folder)["file"]).name == "__init__.py"
+        command = [python, "-c", "import fastact; print(*fastact.relu([-1.0, 2.0], backend='numpy'), fastact.__file__)"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.stdout.startswith("0.0 2.0 ") and "__init__.py" in done.stdout, done.stderr
     (clone.parent / "script.py").write_text("import fastact; print(*fastact.relu([-1.0, 2.0]))")
     done = subprocess.run([python, "script.py"], cwd=clone.parent, capture_output=True, text=True)
     assert done.stdout.split() == ["0.0", "2.0"], done.stderr
@@ -99,11 +92,9 @@ def test_every_folder_is_good_to_run_in(without_compiler, tmp_path):
 
 def test_asking_for_cython_names_the_cause(without_compiler, tmp_path):
     python, _ = without_compiler
-    for code, variables in (
-        ("import fastact; fastact.relu([1.0], backend='cython')", {}),
-        ("import fastact; fastact.relu([1.0])", {"FASTACT_BACKEND": "cython"}),
-    ):
-        done = run(python, code, tmp_path, **variables)
+    for arguments, variables in (("backend='cython'", {}), ("", {"FASTACT_BACKEND": "cython"})):
+        command = [python, "-c", f"import fastact; fastact.relu([1.0], {arguments})"]
+        done = subprocess.run(command, env=os.environ | variables, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode != 0
         assert "RuntimeError: the backend 'cython' is not available" in done.stderr
         assert "no-such-compiler" in done.stderr
@@ -117,45 +108,24 @@ def test_a_checkout_that_was_not_built_says_so(tmp_path):
     assert "pip install -e ." in config["backends"]["cython"]
 
 
-COMPILER = """#!/bin/sh
-# Refuses what has a word of $REFUSED in its command, with the words of a real compiler; else gives what $BUILT has.
-for word in $REFUSED; do
-    case " $* " in *"$word"*)
-        echo "source.c:1:10: fatal error: $SAID" >&2
-        echo "compilation terminated." >&2
-        exit 1;;
-    esac
-done
-while [ $# -gt 1 ]; do
-    case "$1" in -o) out=$2;; esac
-    shift
-done
-case "$out" in *.so) cp "$BUILT/${out##*/fastact/}" "$out";; *) : > "$out";; esac
-"""
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A copy with the C files of this checkout, where it has some."""
-    folder = copy_to(tmp_path_factory.mktemp("partial") / "fastact", keep_c=True)
-    compiler = folder.parent / "cc"
-    compiler.write_text(COMPILER)
-    compiler.chmod(0o755)
-    return folder
+    return copy_to(tmp_path_factory.mktemp("partial") / "fastact", keep_c=True)
 
 
 def partial(clone: Path, refused: str, said: str = "omp.h: No such file or directory", **variables: str):
-    """The build of a copy by the script above."""
+    """The build of a copy by scripts/compiler.sh."""
     env = (
         os.environ
-        | {"CC": str(clone.parent / "cc"), "BUILT": str(PACKAGE), "REFUSED": refused, "SAID": said}
+        | {"CC": str(SCRIPTS / "compiler.sh"), "BUILT": str(PACKAGE), "REFUSED": refused, "SAID": said}
         | variables
     )
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
     return subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True)
 
 
-BEST = _built.levels()[-1] if _built.levels() else "generic"
+BEST = built.levels()[-1] if built.levels() else "generic"
 PARTS = {
     "nothing": ("", "cython"),
     "driver": ("driver", "numba"),
@@ -264,48 +234,44 @@ def test_no_cython_to_build_with(tmp_path):
     assert "no Cython here" in config["backends"]["cython"]
 
 
+@needs_cython
+def test_a_source_distribution_has_what_a_build_needs(tmp_path):
+    """It builds, and what the build writes lies in its build folder, beside the modules themselves."""
+    clone = copy_to(tmp_path / "clone", levels=("generic",))
+    for arguments in (["sdist", "--formats=tar"], ["clean"]):
+        subprocess.run([sys.executable, "setup.py", "-q", *arguments], cwd=clone, check=True, capture_output=True)
+    (archive,) = clone.glob("dist/*.tar")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / archive.stem
+
+    def sources():
+        files = (file.relative_to(unpacked) for file in unpacked.rglob("*") if file.is_file())
+        return {file for file in files if file.parts[0] != "build" and file.suffix != ".so"}
+
+    before = sources()
+    build(unpacked, FASTACT_REQUIRE_EXTENSIONS="1")
+    assert sources() == before
+    assert config_of(Path(sys.executable), unpacked, PYTHONPATH=str(unpacked))["simd"]["built"] == ["generic"]
+
+
 HOSTILE = (
     "-Ofast -ffast-math -funsafe-math-optimizations -ffinite-math-only -fassociative-math -fno-signed-zeros "
     "-freciprocal-math -fsingle-precision-constant -march=native -mfma -mavx2 -mfpmath=387 -ffp-contract=fast "
     "-frounding-math -fexcess-precision=fast -fcx-limited-range"
 )
-BITS = """
-import ctypes, hashlib, numpy as np
-control = ctypes.create_string_buffer(64)
-libm = ctypes.CDLL("libm.so.6")
-def mode():
-    libm.fegetenv(control)
-    return control.raw[:2] + control.raw[28:30]
-before = mode()
-import fastact
-from helpers import sums_of
-fastact.relu([1.0]); fastact.relu([1])
-x = np.concatenate([np.linspace(-1, 1, 4001), [np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-310, -1e-310]])
-digest = hashlib.sha256()
-for dtype in ("f4", "f8"):
-    a = x.astype(dtype)
-    for dy in (a, a[::-1].copy()):
-        for result in (fastact.relu(a), fastact.prelu(a, 0.3), *fastact.prelu_backward(dy, a, 0.3)[:1]):
-            digest.update(np.where(np.isnan(result), 0, result).tobytes())
-print(mode() == before, digest.hexdigest(), sums_of("cython"))
-"""
 
 
 @needs_cython
 def test_flags_from_outside_change_nothing(tmp_path):
     """Neither a bit of a result nor the process's floating-point mode, at compiling or at linking."""
-    folder = copy_to(tmp_path / "copy", levels=("generic",))
+    folder = copy_to(tmp_path / "copy", levels=("generic",), keep_c=True)
     build(folder, CFLAGS=HOSTILE, LDFLAGS="-Ofast -ffast-math")
-    path = {"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT / "tests"))), "FASTACT_SIMD": "generic"}
-    ours, theirs = (
-        run(
-            Path(sys.executable),
-            BITS,
-            tmp_path,
-            **path | {"PYTHONPATH": path["PYTHONPATH"].replace(str(folder), where)},
-        )
-        for where in (str(PACKAGE.parent), str(folder))
-    )
+    theirs, ours = (
+        run(Path(sys.executable), "bits.py", tmp_path, FASTACT_SIMD="generic",
+            PYTHONPATH=os.pathsep.join((str(where), str(ROOT / "tests"))))
+        for where in (folder, PACKAGE.parent)
+    )  # fmt: skip
     assert theirs.stdout.startswith("True "), theirs.stdout[:80] + theirs.stderr
     assert theirs.stdout == ours.stdout
 
@@ -320,40 +286,10 @@ def test_a_flag_that_gets_through_ends_the_build(flag):
     assert "changes results" in done.stderr
 
 
-CALLS = """
-import sys, numpy as np, fastact
-rng = np.random.default_rng(7)
-cases = [((3, 40, 9, 9), 1), ((700, 5), 1), ((90, 300), 0), ((400001,), None), ((6, 50, 7), -1)]
-for k, (shape, axis) in enumerate(cases):
-    x, dy = rng.normal(size=(2, *shape)).astype("f4" if k % 2 else "f8")
-    alpha = 0.25 if axis is None else rng.uniform(0.05, 0.6, shape[axis]).astype(x.dtype)
-    for view in (np.s_[...], np.s_[1:, ::2] if x.ndim > 1 else np.s_[::2]):
-        a = alpha if axis is None else alpha[: x[view].shape[axis]]
-        dx, dalpha = fastact.prelu_backward(dy[view], x[view], a, channel_axis=axis or 0, n_threads=2)
-        sys.stdout.buffer.write(dx.tobytes() + dalpha.tobytes())
-"""
-
-
-@pytest.mark.parametrize("without_compiler", ["plain"], indirect=True)
-@pytest.mark.skipif("cython" not in fastact.available_backends(), reason="nothing compiled to compare with")
-def test_the_python_driver_gives_the_same_bits(without_compiler, tmp_path):
-    python, _ = without_compiler
-    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-    compiled = subprocess.run([sys.executable, "-c", CALLS], env=env, capture_output=True, check=True)
-    del env["PYTHONPATH"]
-    plain = subprocess.run([python, "-c", CALLS], env=env, cwd=tmp_path, capture_output=True, check=True)
-    assert len(plain.stdout) > 1_000_000
-    assert np.array_equal(np.frombuffer(plain.stdout, np.uint8), np.frombuffer(compiled.stdout, np.uint8))
-
-
 @pytest.mark.parametrize("without_compiler", ["plain"], indirect=True)
 def test_doctests_run_uncompiled(without_compiler, tmp_path):
-    code = (
-        "import doctest, fastact, sys; names = [n for n in dir(fastact) if n.endswith('relu') or 'backward' in n];"
-        "runner = doctest.DocTestRunner(); "
-        "[runner.run(t) for n in names for t in doctest.DocTestFinder().find(getattr(fastact, n), n)];"
-        "print(runner.tries); sys.exit(runner.failures)"
-    )
-    done = run(without_compiler[0], code, tmp_path)
+    done = run(
+        without_compiler[0], "doctests.py", tmp_path, FASTACT_BACKEND="numpy"
+    )  # no kernels are compiled for them
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-1]) > 15

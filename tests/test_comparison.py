@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, run_pytest
+from helpers import PLUGINS, ROOT, SCRIPTS, pytest_environment, run_pytest
 
 import fastact
 from bench.contestants import CONTESTANTS
@@ -22,26 +22,35 @@ pytestmark = pytest.mark.skipif("cython" not in fastact.available_backends(), re
 SMALL = ("--workload", "mobilefacenet_128x28", "--contestant", "limit,fastact_cython,numpy")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--contestant", "nobody"), ("unknown contestant 'nobody'", "fastact_cython", "onednn", "textbook_numba")),
-        (("--workload", "nothing"), ("unknown workload 'nothing'", "arcface_r50_stem", "Conv-TasNet", "signs")),
-        (("--baseline", "nobody"), ("unknown baseline 'nobody'", "numpy", "torch")),
-        (("--quick", "--full"), ("exclude each other",)),
-        (("--shape", "4,4", "--workload", "models"), ("--shape takes the place",)),
-        (("--contestant", ""), ("unknown contestant ''", "fastact_cython")),
-        (("--contestant", "limit,numpy", "--baseline", "fastact_cython"), ("not among --contestant limit,numpy",)),
-        (("--report=README.md",), ("README.md is no folder to write to",)),
-        (("--report=",), ("a folder's name is missing",)),
-        (("--threads", "0"), ("this process may use 1 to",)),
-        (("--threads", "99999"), ("this process may use 1 to",)),
-    ],
-)
-def test_bad_input_is_refused_before_the_run(arguments, words):
-    done = run_pytest(*arguments, "--collect-only", "-q")  # what is let through is not run as well
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert all(word in done.stderr for word in words), done.stderr
+BAD_INPUT = [
+    (("--contestant", "nobody"), ("unknown contestant 'nobody'", "fastact_cython", "onednn", "textbook_numba")),
+    (("--workload", "nothing"), ("unknown workload 'nothing'", "arcface_r50_stem", "Conv-TasNet", "signs")),
+    (("--baseline", "nobody"), ("unknown baseline 'nobody'", "numpy", "torch")),
+    (("--quick", "--full"), ("exclude each other",)),
+    (("--shape", "4,4", "--workload", "models"), ("--shape takes the place",)),
+    (("--contestant", ""), ("unknown contestant ''", "fastact_cython")),
+    (("--contestant", "limit,numpy", "--baseline", "fastact_cython"), ("not among --contestant limit,numpy",)),
+    (("--report=README.md",), ("README.md is no folder to write to",)),
+    (("--report=",), ("a folder's name is missing",)),
+    (("--threads", "0"), ("this process may use 1 to",)),
+    (("--threads", "99999"), ("this process may use 1 to",)),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What pytest answers to each bad input: all of them in one process; what is let through is not run."""
+    answers = tmp_path_factory.mktemp("refused") / "answers.json"
+    command = [sys.executable, SCRIPTS / "refused.py", answers, *("\t".join(words) for words, _ in BAD_INPUT)]
+    subprocess.run(command, cwd=ROOT, env=pytest_environment() | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    return json.loads(answers.read_text())
+
+
+@pytest.mark.parametrize("number", range(len(BAD_INPUT)))
+def test_bad_input_is_refused_before_the_run(number, refusals):
+    status, said = refusals[number]
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert all(word in said for word in BAD_INPUT[number][1]), said
 
 
 def test_report_and_saved_run(tmp_path):
@@ -102,29 +111,9 @@ def test_a_contestants_session_leaves_everything_as_it_was(name):
         assert (fastact.get_backend(), fastact.get_num_threads()) == ("numpy", 1)
 
 
-FAILING = """
-import numpy
-from bench import contestants
-def wrong(self, task, out):
-    return lambda: task.x + 1
-def broken(self, task, out):
-    raise OSError("the disk is on fire")
-def late(self, task, out, calls=[]):
-    def call():
-        calls.append(1)
-        if len(calls) == 5:
-            raise RuntimeError("out of paper")
-        return numpy.where(task.x > 0, task.x, task.broadcast * task.x)
-    return call
-contestants.NumPy.relu, contestants.NumPy.relu_backward, contestants.NumPy.prelu = wrong, broken, late
-"""
-
-
-def test_who_fails_is_shown_and_stops_nobody(tmp_path):
-    plugin = tmp_path / "failing.py"
-    plugin.write_text(FAILING)
+def test_who_fails_is_shown_and_stops_nobody():
     arguments = ("--quick", "--workload", "gtcrn_stream", "--contestant", "limit,fastact_cython,numpy")
-    done = run_pytest(*arguments, "-p", "failing", "-k", "not prelu_backward", PYTHONPATH=str(tmp_path))
+    done = run_pytest(*arguments, "-p", "failing", "-k", "not prelu_backward", PYTHONPATH=PLUGINS)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "numpy in relu gtcrn_stream float32 all fresh: WrongResult: " in done.stdout
     assert "numpy in relu_backward gtcrn_stream float32 all fresh: OSError: the disk is on fire" in done.stdout
@@ -140,23 +129,9 @@ def test_the_limit_alone():
     assert "x limit" in done.stdout
 
 
-INTERRUPTED = """
-import bench.heats
-run_heat, count = bench.heats.run_heat, 0
-def third(cases, effort):
-    global count
-    count += 1
-    if count == 3:
-        raise KeyboardInterrupt
-    return run_heat(cases, effort)
-bench.heats.run_heat = third
-"""
-
-
 def test_an_interrupted_run_keeps_what_is_done(tmp_path):
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     saved = tmp_path / "run.json"
-    done = run_pytest("--quick", *SMALL, "-p", "interrupted", f"--benchmark-json={saved}", PYTHONPATH=str(tmp_path))
+    done = run_pytest("--quick", *SMALL, "-p", "interrupted", f"--benchmark-json={saved}", PYTHONPATH=PLUGINS)
     assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert "The run ended early" in done.stdout
     assert "fastact cython" in done.stdout.split("fastact benchmarks")[1]
@@ -240,24 +215,3 @@ def test_what_is_no_saved_run_has_its_own_status(text, tmp_path):
         file.write_text(text)
     done = compare(saved_run(tmp_path / "before.json", 1.0, "2"), file)
     assert done.returncode == 2 and ("no saved run" in done.stderr or "no case in common" in done.stderr)
-
-
-def test_textbook_loops_are_right():
-    """The first attempts in Numba and, where it can be built, in Cython take part as everybody does."""
-    names = [name for name, module in (("textbook_numba", "numba"), ("textbook_cython", "Cython")) if _found(module)]
-    if not names:
-        pytest.skip("neither Numba nor Cython here")
-    for name in names:
-        forms = "mobilefacenet_128x28,facemesh_stem_nhwc,gtcrn_stream"  # channels first, last, one slope for all
-        done = run_pytest("--quick", "--workload", forms, "--contestant", f"{name},numpy_best")
-        assert done.returncode == 0, done.stdout
-        assert name.replace("_", " ") in done.stdout
-
-
-def _found(module):
-    return "numba" in fastact.available_backends() if module == "numba" else _importable(module)
-
-
-def _importable(module):
-    done = subprocess.run([sys.executable, "-c", f"import {module}, setuptools"], capture_output=True)
-    return done.returncode == 0

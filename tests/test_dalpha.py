@@ -1,11 +1,14 @@
 """The sum behind dalpha: its bound on hard data, its bits, and what does not change them.
 
 The contract promises the same bits for every thread count, SIMD level, alignment and run, and in both compiled
-variants; the tests compare all of them with one call of the first compiled variant.  Data are chosen to
-make orders visible: terms of very different sizes that cancel.  The exact sums and the bound are in helpers.py.
+variants; the tests compare all of them with one call of the first compiled variant, whose sums are compared with the
+exact ones.  Which bits these are is spelled out in NumPy for one inner loop, and in _driver.py for many.  Data are
+chosen to make orders visible: terms of very different sizes that cancel.  The exact sums and the bound are in
+helpers.py.
 The NumPy backend need only stay within the bound.
 """
 
+import itertools
 import threading
 
 import numpy as np
@@ -13,18 +16,23 @@ import pytest
 from cases import CASES, LARGE, THREADS, Case, per_channel
 from helpers import (
     COMPILED,
+    HAS_CORE,
+    OPERATIONS,
     SUMMED,
     VARIANTS,
+    Answer,
     assert_dalpha,
     assert_same_bits,
+    backends,
+    built,
     call,
     operands,
-    placed,
+    plans,
+    python_driver,
+    thresholds,
     values,
 )
-
-from fastact import _backends, _built, _driver, _layout
-from fastact._operations import OPERATIONS
+from layouts import laid_out, placed
 
 pytestmark = pytest.mark.parametrize("name", SUMMED)
 
@@ -42,26 +50,33 @@ def sums(name, ops, variant, axis, **options):
     return call(name, ops, variant, channel_axis=axis, need_dx=False, **options)["dalpha"]
 
 
+def agreed(name, ops, axis, **options):
+    """The bits that every variant is to have: the first one's, after a look at the exact sums."""
+    want = sums(name, ops, COMPILED[0], axis, **options)
+    assert_dalpha(want, ops, axis, name, str(ops["x"].shape))
+    return want
+
+
 def cases_of(cases):
     return [case for case in cases if np.prod(case.shape) > 16]
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
-def test_same_bits_in_every_compiled_variant(name, compiled, dtype):
+def test_same_bits_in_every_compiled_variant(name, dtype):
     for case in cases_of(CASES):
         ops = hard(name, case, dtype)
-        want = sums(name, ops, COMPILED[0], case.channel_axis)
-        assert_same_bits(sums(name, ops, compiled, case.channel_axis), want, f"{compiled} {case}")
-        both = call(name, ops, compiled, channel_axis=case.channel_axis)
-        assert_same_bits(both["dalpha"], want, f"{compiled} {case} with dx")
+        want = agreed(name, ops, case.channel_axis)
+        for compiled in COMPILED:
+            assert_same_bits(sums(name, ops, compiled, case.channel_axis), want, f"{compiled} {case}")
+            both = call(name, ops, compiled, channel_axis=case.channel_axis)
+            assert_same_bits(both["dalpha"], want, f"{compiled} {case} with dx")
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
 @pytest.mark.parametrize("case", LARGE, ids=str)
 def test_same_bits_for_every_thread_count(name, dtype, case):
     ops = hard(name, case, dtype)
-    want = sums(name, ops, COMPILED[0], case.channel_axis, n_threads=1)
-    assert_dalpha(want, ops, case.channel_axis, name, str(case))
+    want = agreed(name, ops, case.channel_axis, n_threads=1)
     for compiled in COMPILED:
         for n_threads in THREADS:
             for note, more in (("with dx", {}), ("alone", {"need_dx": False})):
@@ -81,46 +96,49 @@ def test_same_bits_for_every_thread_count(name, dtype, case):
     ],
     ids=str,
 )
-def test_same_bits_for_every_alignment(name, compiled, dtype, case):
+def test_same_bits_for_every_alignment(name, dtype, case):
     ops = hard(name, case, dtype)
-    want = sums(name, ops, COMPILED[0], case.channel_axis)
+    want = agreed(name, ops, case.channel_axis)
     size = np.dtype(dtype).itemsize
-    for start in [*range(0, 64, size), 1, 3, size // 2]:
-        for which in ("x", "dy", "out", "all"):
-            moved = {k: placed(a, start if which in (k, "all") else 0) for k, a in ops.items() if k != "alpha"}
-            out = placed(np.empty(case.shape, dtype), start if which in ("out", "all") else 0)
+    for start, which in itertools.product([*range(0, 64, size), 1, 3, size // 2], ("x", "dy", "out", "all")):
+        moved = {k: placed(a, start if which in (k, "all") else 0) for k, a in ops.items() if k != "alpha"}
+        out = placed(np.empty(case.shape, dtype), start if which in ("out", "all") else 0)
+        for compiled in COMPILED:
             got = call(name, moved | {"alpha": ops["alpha"]}, compiled, channel_axis=case.channel_axis, out=(out, None))
             assert_same_bits(got["dalpha"], want, f"{compiled} {case}: {which} starts at {start}")
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
 @pytest.mark.parametrize("start", ["an element", "a byte"])
-def test_same_bits_for_every_alignment_of_large_arrays(name, compiled, dtype, start):
+def test_same_bits_for_every_alignment_of_large_arrays(name, dtype, start):
     """An array that starts in the middle of an element lies in the same memory order as one that does not."""
     offset = 1 if start == "a byte" else np.dtype(dtype).itemsize
     for case in LARGE:
         ops = hard(name, case, dtype)
-        want = sums(name, ops, COMPILED[0], case.channel_axis)
+        want = agreed(name, ops, case.channel_axis)
         moved = {k: placed(a, offset) if k != "alpha" else a for k, a in ops.items()}
-        got = sums(name, moved, compiled, case.channel_axis, n_threads=3)
-        assert_same_bits(got, want, f"{compiled} {case} starts {start} later")
+        for compiled in COMPILED:
+            got = sums(name, moved, compiled, case.channel_axis, n_threads=3)
+            assert_same_bits(got, want, f"{compiled} {case} starts {start} later")
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
-def test_same_bits_streamed_or_not(name, compiled, dtype, policy):
+def test_same_bits_streamed_or_not(name, dtype, policy):
     cases = cases_of(CASES)[::3]
-    want = [sums(name, hard(name, c, dtype), COMPILED[0], c.channel_axis) for c in cases]
+    want = [agreed(name, hard(name, c, dtype), c.channel_axis) for c in cases]
     policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096, bytes_per_summing_thread=4096)
     for case, first in zip(cases, want, strict=True):
-        got = call(name, hard(name, case, dtype), compiled, channel_axis=case.channel_axis, n_threads=3)
-        assert_same_bits(got["dalpha"], first, str(case))
+        ops = hard(name, case, dtype)
+        for compiled in COMPILED:
+            got = call(name, ops, compiled, channel_axis=case.channel_axis, n_threads=3)
+            assert_same_bits(got["dalpha"], first, f"{compiled} {case}")
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
 def test_same_bits_in_place_and_at_every_run(name, compiled, dtype):
     case = per_channel((3, 5, 49, 21))
     ops = hard(name, case, dtype)
-    want = sums(name, ops, COMPILED[0], 1)
+    want = agreed(name, ops, 1)
     for read in ("x", "dy"):
         again = ops | {read: ops[read].copy()}
         got = call(name, again, compiled, out=(again[read], None))
@@ -133,7 +151,7 @@ def test_same_bits_in_place_and_at_every_run(name, compiled, dtype):
 def test_same_bits_from_concurrent_callers(name, compiled, dtype):
     """Python threads that call at once, each with threads of its own."""
     ops = hard(name, LARGE[2], dtype)
-    want = sums(name, ops, COMPILED[0], LARGE[2].channel_axis, n_threads=1)
+    want = agreed(name, ops, LARGE[2].channel_axis, n_threads=1)
     got = []
 
     def work():
@@ -155,10 +173,9 @@ def test_same_bits_from_concurrent_callers(name, compiled, dtype):
 def test_same_bits_for_views_of_every_memory_order(name, dtype, case):
     """F order and its friends: bits may differ from C order's, never between variants and threads."""
     ops = hard(name, case, dtype)
-    for order in (np.asfortranarray, lambda a: np.swapaxes(np.swapaxes(a, 0, -1).copy(), 0, -1), lambda a: a[::-1]):
-        turned = {k: order(a) if k != "alpha" else a for k, a in ops.items()}
-        want = sums(name, turned, COMPILED[0], case.channel_axis)
-        assert_dalpha(want, turned, case.channel_axis, name, str(case))
+    for layout in ("fortran", "axes swapped", "first axis reversed"):
+        turned = {k: laid_out(a, layout) if k != "alpha" else a for k, a in ops.items()}
+        want = agreed(name, turned, case.channel_axis)
         for other in COMPILED[1:]:
             for n_threads in (1, 3):
                 assert_same_bits(
@@ -180,7 +197,7 @@ def test_same_bits_for_views_of_every_memory_order(name, dtype, case):
     ids=str,
 )
 @pytest.mark.parametrize("fill", [0.1, "cancel", "grow"])
-def test_bound_on_hard_data(name, variant, dtype, case, fill):
+def test_bound_on_hard_data(name, dtype, case, fill):
     """Equal terms (a naive sum drifts), terms that cancel, terms that grow."""
     ops = operands(name, case.shape, case.alpha, dtype)
     size = int(np.prod(case.shape))
@@ -193,7 +210,9 @@ def test_bound_on_hard_data(name, variant, dtype, case, fill):
         terms = np.full(size, fill)
     ops["x"] = np.full(case.shape, -1, dtype)
     ops["dy"] = terms.reshape(case.shape).astype(dtype)
-    assert_dalpha(sums(name, ops, variant, case.channel_axis), ops, case.channel_axis, name, f"{case} {fill}")
+    answer = Answer(name, ops, case.channel_axis)
+    for variant in VARIANTS:
+        answer.check(call(name, ops, variant, channel_axis=case.channel_axis), f"{variant} {case} {fill}")
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 16, 40, 1025, 70_000])
@@ -251,31 +270,94 @@ def test_single_terms_that_underflow(name, variant):
         assert_same_bits(dalpha, np.tile(np.float32([-0.0, 0, 0, 0, 0, 0]), n))
 
 
-@pytest.mark.skipif(_built.driver is None, reason="nothing compiled to compare with")
+@pytest.mark.skipif(not HAS_CORE, reason="nothing compiled to compare with")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "shape, alpha", [((2100, 3, 700), (1, 3, 1)), ((34_000, 33), (1, 33)), ((60, 3, 700), (1, 3, 1))]
 )
-def test_the_order_is_the_one_that_the_python_driver_spells_out(name, shape, alpha, threads, monkeypatch):
-    """Cascade and fold, written twice: in the compiled driver and in _driver.py.
+def test_the_order_is_the_one_that_the_python_driver_spells_out(name, shape, alpha, threads):
+    """The order of a sum, written twice: in the compiled driver and in _driver.py.
 
-    All rows in one group, so that a few of them go through every level of the cascade.
+    All rows in one group, so that a few of them go through every level.
     """
-    monkeypatch.setattr(_layout, "MAX_GROUPS", 1)
-    monkeypatch.setattr(_layout, "CHUNK", (1 << 40, 1 << 40))
     ops = hard(name, Case(shape, alpha), np.float32)
-    strides = (ops["x"].strides,) * 3
-    plan = _layout.make_plan(shape, strides, 4, alpha, tuple(range(len(shape))), True)
-    assert plan.groups == 1
-    pattern = np.ascontiguousarray(_layout.alpha_pattern(plan, ops["alpha"].reshape(-1)))
-    out = np.empty_like(ops["x"])
-    addresses = [array.ctypes.data for array in (out, ops["dy"], ops["x"], pattern)]
-    kernel = _backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, np.dtype(np.float32))
-    sums = []
-    for execute in (_backends.execute, _driver.execute):
-        sums.append(np.empty(ops["alpha"].size))
-        execute(kernel, addresses, plan, 4, 0, threads, sums[-1])
+    slopes, order = ops["alpha"].reshape(alpha), tuple(range(len(shape)))
+    kernel = backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, np.dtype(np.float32))
+    modules = plans, built.optional("plan")
+    before = [plan.set_sizes(1 << 40, 1 << 40, 1) for plan in modules]
+    try:
+        operands = np.empty_like(ops["x"]), ops["dy"], ops["x"], slopes
+        assert python_driver.make_plan(*operands, order, True).groups == 1
+        sums = []
+        for driver in (built.driver, python_driver):
+            sums.append(np.empty(slopes.size))
+            assert driver.launch_arrays(kernel, *operands, slopes, sums[-1], order, False, threads)
+    finally:
+        for plan, sizes in zip(modules, before, strict=True):
+            plan.set_sizes(*sizes)
     assert_same_bits(*sums)
+
+
+def in_pairs(terms):
+    """The sum of a list: pairs, pairs of pairs, ...; what is left over at the end is added from the last one on."""
+    half = 1
+    while 2 * half < len(terms):
+        half *= 2
+    return terms[0] if len(terms) == 1 else in_pairs(terms[:half]) + in_pairs(terms[half:])
+
+
+def row_sum(terms, start):
+    """The sum of a row that begins `start` elements behind the loop's beginning, as _kernels.py says it.
+
+    Element i of a loop goes to lane i mod 16.  A row's first block ends 1024 elements after its first multiple of 16,
+    the next one 1024 later; a rest of less than 16 belongs to the last block.  Lanes are added by halves, blocks in
+    pairs.
+    """
+    end = start + len(terms)
+    ends = [*range(-(-start // 16) * 16 + 1024, end // 16 * 16, 1024), end]
+    blocks = []
+    for first, stop in zip([start, *ends], ends, strict=False):
+        lanes = np.zeros(16)
+        for i in range(first, stop):
+            lanes[i % 16] += terms[i - start]
+        for half in (8, 4, 2, 1):
+            lanes = lanes[:half] + lanes[half:]
+        blocks.append(lanes[0])
+    return in_pairs(blocks)
+
+
+def assert_spelled_out(name, ops, compiled, want):
+    """Without dx, with it, and with it streamed."""
+    streamed = {"stream_bytes": 0, "stream_bytes_per_thread": 0}
+    for more, changed in (({"need_dx": False}, {}), ({}, {}), ({}, streamed)):
+        with thresholds(**changed):
+            got = call(name, ops, compiled, n_threads=1, **more)["dalpha"]
+        assert_same_bits(got, want, f"{compiled} {more} {changed}")
+
+
+@pytest.mark.parametrize(
+    "rows, width", [(1, 17), (1, 1000), (1, 1024), (1, 1041), (1, 5003), (1, 16384), (3, 40), (3, 1029), (2, 4097)]
+)
+def test_the_order_along_rows_spelled_out(name, compiled, dtype, rows, width):
+    """Of one inner loop, in NumPy: no variant is another one's oracle, and a product that is fused shows."""
+    ops = hard(name, per_channel((1, rows, width)), dtype)
+    ops["alpha"] = ops["alpha"].astype(np.float64)  # so the sums are not rounded
+    x, dy = (ops[read][0].astype(np.float64) for read in ("x", "dy"))
+    terms = np.where(x > 0, 0.0, x * dy)
+    want = np.array([row_sum(terms[row], row * width) for row in range(rows)])
+    assert_spelled_out(name, ops, compiled, want)
+
+
+@pytest.mark.parametrize("rows, period", [(2, 256), (20, 300), (49, 331), (16, 1024), (3, 4100)])
+def test_the_order_along_columns_spelled_out(name, compiled, dtype, rows, period):
+    """The same where alpha runs along the loop: each slope's terms one after the other.  (All rows are one group.)"""
+    ops = hard(name, per_channel((rows, period)), dtype)
+    ops["alpha"] = ops["alpha"].astype(np.float64)
+    x, dy = (ops[read].astype(np.float64) for read in ("x", "dy"))
+    want = np.zeros(period)
+    for row in np.where(x > 0, 0.0, x * dy):
+        want += row
+    assert_spelled_out(name, ops, compiled, want)
 
 
 def test_a_matrix_for_single_terms(name, variant):

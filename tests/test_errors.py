@@ -11,14 +11,11 @@ import collections
 
 import numpy as np
 import pytest
-from helpers import call, operands, out_for
+from helpers import BACKWARD, OPERATIONS, SUMMED, WITH_SLOPES, backends, call, operands, out_for, using
 
 import fastact
-from fastact._operations import OPERATIONS
 
-ALPHAS = [op.name for op in OPERATIONS.values() if op.alpha == "array"]
 NUMBERS = [op.name for op in OPERATIONS.values() if op.alpha == "number"]
-SUMMED = [op.name for op in OPERATIONS.values() if op.summed]
 OPERANDS = [(op.name, which) for op in OPERATIONS.values() for which in (*op.reads, *(["alpha"] if op.alpha else []))]
 f4 = np.float32
 
@@ -205,7 +202,7 @@ def test_masked_arrays(name, variant):
 
 @pytest.mark.parametrize("out", [np.ma.array(np.ones((2, 3), f4)), np.ones((2, 3), f4).view(MaskedKind)], ids=type)
 def test_masked_out(name, variant, out):
-    wrong(name, {}, TypeError, ["out", "masked"], variant, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, TypeError, ["out", "masked"], variant, out=out_for(name, out))
 
 
 def test_a_list_that_contains_itself(name):
@@ -224,13 +221,13 @@ def test_ragged_sequences(name, variant):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (2, 3, 1), (1, 3), (), (2, 0)], ids=str)
 def test_dy_of_another_shape(variant, shape):
-    for name in (op.name for op in OPERATIONS.values() if op.backward):
+    for name in BACKWARD:
         wrong(name, {"dy": np.ones(shape, f4)}, ValueError, ["dy", str(shape), "x", "(2, 3)"], variant)
 
 
 @pytest.mark.parametrize("x_dtype", ["f4", "f8", "i4"])
 def test_dy_that_cannot_be_cast(variant, x_dtype):
-    for name in (op.name for op in OPERATIONS.values() if op.backward):
+    for name in BACKWARD:
         computing = "float32" if x_dtype == "f4" else "float64"
         changes = {"x": np.ones((2, 3), x_dtype), "dy": np.ones((2, 3), complex)}
         wrong(name, changes, TypeError, ["dy", "complex128", computing, "same_kind"], variant)
@@ -261,14 +258,14 @@ def test_dy_that_cannot_be_cast(variant, x_dtype):
     ids=str,
 )
 def test_alpha_that_does_not_fit(variant, x_shape, alpha_shape, options, words):
-    for name in ALPHAS:
+    for name in WITH_SLOPES:
         changes = {k: np.ones(x_shape, f4) for k in OPERATIONS[name].reads} | {"alpha": np.ones(alpha_shape, f4)}
         wrong(name, changes, ValueError, words, variant, **options)
 
 
 @pytest.mark.parametrize("axis", [1.0, "1", None, (1,)], ids=repr)
 def test_channel_axis_that_is_no_integer(variant, axis):
-    for name in ALPHAS:
+    for name in WITH_SLOPES:
         changes = {"alpha": np.ones(3, f4)}
         wrong(name, changes, TypeError, ["channel_axis", type(axis).__name__], variant, channel_axis=axis)
 
@@ -282,15 +279,10 @@ def test_leaky_relu_takes_one_number(variant):
 # ---- out ------------------------------------------------------------------------------------------
 
 
-def rest(name):
-    """None for the other outputs."""
-    return (None,) * (len(OPERATIONS[name].writes) - 1)
-
-
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (2, 3, 1), (1, 3), (2, 0)], ids=str)
 def test_out_of_another_shape(name, variant, shape):
     out = np.full(shape, 7, f4)
-    wrong(name, {}, ValueError, ["out", str(shape), "(2, 3)"], variant, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, ValueError, ["out", str(shape), "(2, 3)"], variant, out=out_for(name, out))
     assert (out == 7).all()
 
 
@@ -298,7 +290,7 @@ def test_out_of_another_shape(name, variant, shape):
 def test_out_of_another_dtype(name, variant, out_dtype):
     out = np.ones((2, 3), out_dtype)
     words = ["out", str(out.dtype), "float32"]
-    wrong(name, {}, TypeError, words, variant, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, TypeError, words, variant, out=out_for(name, out))
     assert (out == 1).all()
 
 
@@ -307,34 +299,34 @@ def test_out_of_integers(name, variant):
     ops = {"x": np.ones((2, 3), "i4")}
     wants = "int32" if OPERATIONS[name].integers else "float64"
     bad = np.ones((2, 3), "i8")
-    wrong(name, ops, TypeError, ["out", "int64", wants], variant, out=out_for(name, bad, *rest(name)))
+    wrong(name, ops, TypeError, ["out", "int64", wants], variant, out=out_for(name, bad))
 
 
 def test_read_only_out(name, variant, tmp_path):
     out = np.full((2, 3), 7, f4)
     out.flags.writeable = False
-    wrong(name, {}, ValueError, ["out", "read-only"], variant, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, ValueError, ["out", "read-only"], variant, out=out_for(name, out))
     broadcast = np.broadcast_to(f4(7), (2, 3))
-    wrong(name, {}, ValueError, ["out"], variant, out=out_for(name, broadcast, *rest(name)))
+    wrong(name, {}, ValueError, ["out"], variant, out=out_for(name, broadcast))
     file = np.memmap(tmp_path / "out", f4, "w+", shape=(2, 3))
     file.flush()
     mapped = np.memmap(tmp_path / "out", f4, "r", shape=(2, 3))
-    wrong(name, {}, ValueError, ["out", "read-only", 'mmap_mode="r+"'], variant, out=out_for(name, mapped, *rest(name)))
+    wrong(name, {}, ValueError, ["out", "read-only", 'mmap_mode="r+"'], variant, out=out_for(name, mapped))
     x = np.full((2, 3), -7, f4)
     x.flags.writeable = False
-    wrong(name, {"x": x}, ValueError, ["out", "read-only"], variant, out=out_for(name, x, *rest(name)))
+    wrong(name, {"x": x}, ValueError, ["out", "read-only"], variant, out=out_for(name, x))
     assert (x == -7).all()
 
 
 @pytest.mark.parametrize("out", [[[0.0] * 3] * 2, 1.0, "out", True], ids=str)
 def test_out_that_is_no_array(name, variant, out):
-    wrong(name, {}, TypeError, ["out", type(out).__name__], variant, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, TypeError, ["out", type(out).__name__], variant, out=out_for(name, out))
 
 
 def test_out_that_overlaps_itself(name, variant):
     base = np.full(4, 7, f4)
     out = np.lib.stride_tricks.as_strided(base, (2, 3), (4, 4))
-    wrong(name, {}, ValueError, ["out", "shares memory"], variant, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, ValueError, ["out", "shares memory"], variant, out=out_for(name, out))
     assert (base == 7).all()
 
 
@@ -357,7 +349,7 @@ def test_out_that_overlaps_an_input(name, variant, overlap):
         one, out = OVERLAPS[overlap](buffer)
         changes = {k: np.ones(one.shape, f4) for k in OPERATIONS[name].reads} | {read: one}
         words = ["out", read, "shares memory", str(one.shape), "in place"]
-        wrong(name, changes, ValueError, words, variant, out=out_for(name, out, *rest(name)))
+        wrong(name, changes, ValueError, words, variant, out=out_for(name, out))
         np.testing.assert_array_equal(buffer, before)
 
 
@@ -367,16 +359,16 @@ def test_out_that_is_another_dtype_of_the_input(name, variant):
     x = np.arange(6, dtype="i8").reshape(2, 3)
     out = x.view(np.float64)
     changes = {k: np.ones((2, 3)) for k in OPERATIONS[name].reads} | {"x": x}
-    wrong(name, changes, ValueError, ["out", "x", "shares memory"], variant, out=out_for(name, out, *rest(name)))
+    wrong(name, changes, ValueError, ["out", "x", "shares memory"], variant, out=out_for(name, out))
 
 
 def test_out_in_alphas_memory(variant):
-    for name in ALPHAS:
+    for name in WITH_SLOPES:
         alpha = np.ones((2, 3), f4)
         words = ["out", "alpha", "shares memory"]
-        wrong(name, {"alpha": alpha}, ValueError, words, variant, out=out_for(name, alpha, *rest(name)))
+        wrong(name, {"alpha": alpha}, ValueError, words, variant, out=out_for(name, alpha))
         row = np.ones((3, 3), f4)
-        wrong(name, {"alpha": row[1]}, ValueError, words, variant, out=out_for(name, row[:2], *rest(name)))
+        wrong(name, {"alpha": row[1]}, ValueError, words, variant, out=out_for(name, row[:2]))
 
 
 def test_out_is_a_tuple_where_there_are_two(variant):
@@ -425,7 +417,7 @@ def test_unknown_backend(name):
     out = np.full((2, 3), 7, f4)
     for bad in ("c", "", "NumPy", 3, b"numpy"):
         words = ["backend", "'cython'", "'numba'", "'numpy'", repr(bad)]
-        wrong(name, {}, ValueError, words, None, backend=bad, out=out_for(name, out, *rest(name)))
+        wrong(name, {}, ValueError, words, None, backend=bad, out=out_for(name, out))
     assert (out == 7).all()
 
 
@@ -433,7 +425,7 @@ def test_unknown_backend(name):
 def test_wrong_n_threads(name, variant, bad, error):
     out = np.full((2, 3), 7, f4)
     words = ["n_threads", str(bad) if error is ValueError else type(bad).__name__]
-    wrong(name, {}, error, words, variant, n_threads=bad, out=out_for(name, out, *rest(name)))
+    wrong(name, {}, error, words, variant, n_threads=bad, out=out_for(name, out))
     assert (out == 7).all()
 
 
@@ -500,3 +492,24 @@ def test_one_wrong_argument_among_good_ones_writes_nothing(variant):
                 call(name, ops | changes, variant, **({"out": (dx, dalpha)} | options))
             assert (dx == 7).all()
             assert (dalpha == 7).all()
+
+
+# ---- kernels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "error", "words"),
+    [
+        ("gelu", f4, ValueError, ["'gelu'", "relu_backward"]),
+        ("prelu_backward_dalpha", f4, ValueError, ["prelu_backward_dalpha"]),
+        ("relu", np.float16, TypeError, ["'relu'", "float16"]),
+        ("relu", np.uint8, TypeError, ["'relu'", "uint8"]),
+        ("relu", bool, TypeError, ["'relu'", "bool"]),
+        ("prelu", np.int8, TypeError, ["'prelu'", "int8"]),
+        ("copy", complex, TypeError, ["'copy'", "complex128"]),
+    ],
+)
+def test_kernels_that_there_are_not(compiled, kernel, dtype, error, words):
+    """The same answer from both variants, and none of another kernel."""
+    with using(compiled):
+        fails(error, words, backends.kernel_address, compiled.backend, kernel, np.dtype(dtype))

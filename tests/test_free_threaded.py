@@ -15,18 +15,6 @@ import pytest
 from copies import ROOT, copy_to
 
 NAMES = ("python3.15t", "python3.14t", "python3.13t")
-IMPORTED = """
-import importlib, sys
-assert not sys._is_gil_enabled()
-from fastact._backends import levels
-import fastact.ops
-kernels = [f"{kind}_{level}" for kind in ("f32", "f64", "int") for level in levels()]
-for name in ("driver", "buffers", "front", *kernels):
-    importlib.import_module(f"fastact._cython.{name}")
-    assert not sys._is_gil_enabled(), name
-assert len(levels()) >= 1 and fastact.get_backend() == "cython"
-print("off")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +44,7 @@ def run(command, **variables):
 
 def test_the_gil_stays_off(interpreter):
     """A module that did not declare itself would switch it on, with a warning."""
-    assert run([interpreter, "-W", "error", "-c", IMPORTED]) == "off"
+    assert run([interpreter, "-W", "error", str(ROOT / "tests/scripts/without_gil.py")]) == "off"
 
 
 def test_eight_threads_without_the_gil(interpreter):

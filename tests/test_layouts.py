@@ -1,9 +1,8 @@
 """Memory layouts, kinds of array and dtypes: x, dy, alpha and out each in every way an array can lie.
 
-A layout is a function from an array to another array with the same values; every operand of every operation
-goes through every layout, and pairs of layouts are mixed.  Results have the strides of np.empty_like(x), are
-plain native ndarrays (0-d ones too), and inputs keep their bytes.  In place and interleaved are here; what
-is refused is in test_errors.py.
+Every operand of every operation goes through every layout of layouts.py, and pairs of layouts are mixed.  Results have
+the strides of np.empty_like(x), are plain native ndarrays (0-d ones too), and inputs keep their bytes.  In place and
+interleaved are here; what is refused is in test_errors.py.
 """
 
 import itertools
@@ -11,95 +10,27 @@ import itertools
 import numpy as np
 import pytest
 from helpers import (
+    BACKWARD,
+    OPERATIONS,
     SUMMED,
+    VARIANTS,
+    WITH_SLOPES,
+    Answer,
     assert_dalpha,
     assert_right,
     assert_same_bits,
     call,
+    computing,
     expected,
     operands,
     out_for,
-    placed,
     slopes,
     values,
 )
+from layouts import LAYOUTS, WRITABLE, laid_out, nothing_beside
 
 import fastact
-from fastact._operations import OPERATIONS
 
-
-def permuted(a):
-    """Channels last in memory, channels first in shape."""
-    order = (0, *range(2, a.ndim), 1) if a.ndim > 1 else (0,)
-    return np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order)) if a.ndim else a.copy()
-
-
-def within(a, index, grown):
-    """The part `index` of a larger array whose axes are `grown(size)` long."""
-    big = np.full([grown(size) for size in a.shape], 99, a.dtype)
-    view = big[(index,) * a.ndim + (...,)]
-    view[...] = a
-    return view
-
-
-def last_axis(a, step):
-    """Every step-th element along the last axis only."""
-    if not a.ndim:
-        return a.copy()
-    big = np.full((*a.shape[:-1], a.shape[-1] * abs(step)), 99, a.dtype)
-    view = big[..., ::step]
-    view[...] = a
-    return view
-
-
-def first_axis_reversed(a):
-    return a[::-1].copy()[::-1] if a.ndim else a.copy()
-
-
-def at_byte(a, offset):
-    """Starts in the middle of an element."""
-    return placed(a, offset)
-
-
-def structured_field(a):
-    """A field of a packed record: strided and unaligned."""
-    records = np.zeros(a.shape, [("flag", "u1"), ("value", a.dtype)])
-    records["value"] = a
-    return records["value"]
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-def swapped(a):
-    return a.astype(a.dtype.newbyteorder())
-
-
-LAYOUTS = {
-    "c": lambda a: a.copy(),
-    "fortran": lambda a: a.copy(order="F"),
-    "permuted": permuted,
-    "axes swapped": lambda a: np.swapaxes(np.swapaxes(a, 0, -1).copy(), 0, -1) if a.ndim else a.copy(),
-    "sliced": lambda a: within(a, slice(1, -1), lambda n: n + 2),
-    "strided": lambda a: within(a, slice(None, None, 2), lambda n: 2 * n),
-    "last axis strided": lambda a: last_axis(a, 3),
-    "last axis reversed": lambda a: last_axis(a, -1),
-    "first axis reversed": first_axis_reversed,
-    "all reversed": lambda a: within(a, slice(None, None, -1), lambda n: n),
-    "all reversed in steps": lambda a: within(a, slice(None, None, -2), lambda n: 2 * n),
-    "off by a byte": lambda a: at_byte(a, 1),
-    "off by half an element": lambda a: at_byte(a, a.itemsize // 2),
-    "field of a record": structured_field,
-    "read-only": read_only,
-    "byte-swapped": swapped,
-    "byte-swapped and strided": lambda a: last_axis(swapped(a), 2),
-    "byte-swapped and permuted": lambda a: permuted(swapped(a)),
-    "subclass": lambda a: a.view(type("Sub", (np.ndarray,), {})),
-}
-WRITABLE = {k: f for k, f in LAYOUTS.items() if k not in ("read-only", "subclass") and not k.startswith("byte-swapped")}
 SHAPES = [
     ((5, 3, 4, 7), (3,)),
     ((9, 6, 35), (6,)),
@@ -108,10 +39,6 @@ SHAPES = [
     ((37,), ()),
     ((), ()),
 ]
-
-
-def options(name, alpha):
-    return {"channel_axis": 1} if OPERATIONS[name].alpha == "array" and np.ndim(alpha) == 1 else {}
 
 
 def keep(ops):
@@ -123,97 +50,83 @@ def assert_kept(ops, before):
         assert np.array_equal(np.asarray(v), before[k], equal_nan=True), f"{k} was written to"
 
 
-@pytest.fixture(params=LAYOUTS)
-def layout(request):
-    """Every layout of an input."""
-    return LAYOUTS[request.param]
-
-
-def test_every_operand_in_every_layout(name, variant, dtype, layout):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_operand_in_every_layout(name, dtype, layout):
     for (shape, alpha), which in itertools.product(SHAPES, (*OPERATIONS[name].reads, "alpha", "all")):
         plain = operands(name, shape, alpha, dtype)
-        want = expected(name, plain)
-        ops = {
-            k: layout(v) if which in (k, "all") and isinstance(v, np.ndarray) else v  # leaky_relu's is a number
-            for k, v in plain.items()
-        }
-        before = keep(ops)
-        got = call(name, ops, variant)
-        assert_kept(ops, before)
-        first = got[OPERATIONS[name].writes[0]]
-        assert_same_bits(first, want, f"{shape} {which}")
-        assert first.strides == np.empty_like(np.asarray(ops["x"]), subok=False).strides, (shape, which)
-        if "dalpha" in got:
-            assert_dalpha(got["dalpha"], ops, name=name, note=f"{shape} {which}")
-            assert got["dalpha"].dtype == dtype
+        ops = {k: laid_out(v, layout) if which in (k, "all") else v for k, v in plain.items()}
+        before, answer = keep(ops), Answer(name, plain)
+        strides = np.empty_like(np.asarray(ops["x"]), subok=False).strides
+        for variant in VARIANTS:
+            got = call(name, ops, variant)
+            assert_kept(ops, before)
+            answer.check(got, f"{shape} {which} {variant}")
+            assert got[OPERATIONS[name].writes[0]].strides == strides, (shape, which, variant)
+            assert all(result.dtype == dtype for result in got.values())
 
 
 @pytest.mark.parametrize("out_layout", WRITABLE)
-def test_out_in_every_layout(name, variant, dtype, out_layout):
-    layouts = ("c", "permuted", "byte-swapped and strided")
-    for (shape, alpha), layout in itertools.product(SHAPES[:4], layouts):
+def test_out_in_every_layout(name, dtype, out_layout):
+    """And nothing is written between its elements, before or behind them."""
+    for shape, alpha in SHAPES[:4]:
         ops = operands(name, shape, alpha, dtype)
-        turned = {k: LAYOUTS[layout](v) if isinstance(v, np.ndarray) else v for k, v in ops.items()}
-        shapes = {"dalpha": np.shape(ops.get("alpha"))}
-        outs = [WRITABLE[out_layout](np.full(shapes.get(w, shape), 5, dtype)) for w in OPERATIONS[name].writes]
-        got = call(name, turned, variant, out=out_for(name, *outs))
-        for out, result in zip(outs, got.values(), strict=True):
-            assert result is out
-        assert_right(name, ops, {k: np.array(v) for k, v in got.items()}, note=f"{layout} to {out_layout}")
-        if out_layout == "sliced":
-            for out in outs:
-                assert np.count_nonzero(out.base == 99) >= out.base.size - out.size
+        answer, shapes = Answer(name, ops), {"dalpha": np.shape(ops.get("alpha"))}
+        for layout in ("c", "permuted", "byte-swapped and strided"):
+            turned = {k: laid_out(v, layout) for k, v in ops.items()}
+            for variant in VARIANTS:
+                outs = [laid_out(np.full(shapes.get(w, shape), 5, dtype), out_layout) for w in OPERATIONS[name].writes]
+                got = call(name, turned, variant, out=out_for(name, *outs))
+                for out, result in zip(outs, got.values(), strict=True):
+                    assert result is out
+                note = f"{shape} {layout} to {out_layout} {variant}"
+                answer.check({k: np.array(v) for k, v in got.items()}, note)
+                assert all(map(nothing_beside, outs)), note
 
 
-def test_layouts_mixed(name, variant, dtype):
+def test_layouts_mixed(name, dtype):
     """Pairs of layouts, one for x and one for everything else."""
     ops = operands(name, (5, 3, 4, 7), (3,), dtype)
-    want = expected(name, ops)
+    answer = Answer(name, ops)
+    turned = {layout: {k: laid_out(v, layout) for k, v in ops.items()} for layout in LAYOUTS}
     for one, other in itertools.permutations(LAYOUTS, 2):
-        turned = {k: LAYOUTS[other](v) if isinstance(v, np.ndarray) else v for k, v in ops.items()}
-        turned["x"] = LAYOUTS[one](ops["x"])
-        got = call(name, turned, variant)
-        assert_same_bits(got[OPERATIONS[name].writes[0]], want, f"x {one}, others {other}")
-        if "dalpha" in got:
-            assert_dalpha(got["dalpha"], ops, name=name, note=f"x {one}, others {other}")
+        mixed = turned[other] | {"x": turned[one]["x"]}
+        for variant in VARIANTS:
+            answer.check(call(name, mixed, variant), f"x {one}, others {other} {variant}")
 
 
-@pytest.mark.parametrize("layout", ["strided", "byte-swapped", "off by a byte", "all reversed", "permuted", "fortran"])
 @pytest.mark.parametrize(
     ("shape", "alpha"), [((4, 64, 21, 37), (64,)), ((2000, 61), (61,)), ((150_001,), (1,))], ids=str
 )
-def test_large_arrays_in_awkward_layouts(name, variant, layout, shape, alpha):
+def test_large_arrays_in_awkward_layouts(name, shape, alpha):
     """More than one scratch block, in several threads."""
     plain = operands(name, shape, alpha, np.float32)
-    turned = {k: LAYOUTS[layout](v) if isinstance(v, np.ndarray) else v for k, v in plain.items()}
-    got = call(name, turned, variant, n_threads=3)
-    assert_right(name, plain, got, note=layout)
+    answer = Answer(name, plain)
+    for layout in ("strided", "byte-swapped", "off by a byte", "all reversed", "permuted", "fortran"):
+        turned = {k: laid_out(v, layout) for k, v in plain.items()}
+        for variant in VARIANTS:
+            answer.check(call(name, turned, variant, n_threads=3), f"{layout} {variant}")
 
 
 # ---- broadcast views, other containers ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_broadcast_inputs(name, variant, dtype, axis):
+def test_broadcast_inputs(name, dtype, axis):
     """Views with a stride of 0."""
     shape = [4, 3, 35]
     shape[axis] = 1
     ops = operands(name, tuple(shape), (), dtype)
     for which in (*OPERATIONS[name].reads, "all"):
-        turned = {}
-        for k, v in ops.items():
-            if k == "alpha":
-                turned[k] = v
-            else:
-                big = np.broadcast_to(v, (4, 3, 35))
-                turned[k] = big if which in (k, "all") else big.copy()
-        got = call(name, turned, variant)
-        assert_right(name, turned, got, note=which)
+        wide = {k: np.broadcast_to(v, (4, 3, 35)) for k, v in ops.items() if k != "alpha"}
+        turned = ops | {k: v if which in (k, "all") else v.copy() for k, v in wide.items()}
+        answer = Answer(name, turned)
+        for variant in VARIANTS:
+            answer.check(call(name, turned, variant), f"{which} {variant}")
 
 
 def test_broadcast_alpha(variant, dtype):
     """A stride of 0 in alpha is just a strided alpha: dalpha has its whole shape."""
-    for name in [op.name for op in OPERATIONS.values() if op.alpha == "array"]:
+    for name in WITH_SLOPES:
         ops = operands(name, (4, 3, 35), (), dtype)
         ops["alpha"] = np.broadcast_to(np.asarray(0.3, dtype), (3,))
         assert_right(name, ops, call(name, ops, variant))
@@ -231,22 +144,21 @@ def test_the_same_array_for_everything(name, variant, dtype):
     assert_same_bits(a, before)
 
 
-def test_memmap(name, variant, dtype, tmp_path):
-    ops = operands(name, (40, 5, 30), (5,), dtype)
-    for mode in ("r", "c", "r+"):
-        mapped = {}
-        for k, v in ops.items():
-            if isinstance(v, np.ndarray):
-                np.save(tmp_path / f"{k}.npy", v)
-                mapped[k] = np.load(tmp_path / f"{k}.npy", mmap_mode=mode)
-            else:
-                mapped[k] = v
-        assert_right(name, ops, call(name, mapped, variant))
-    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", dtype, (40, 5, 30))
-    rest = (None,) * (len(OPERATIONS[name].writes) - 1)
-    got = call(name, ops, variant, out=out_for(name, out, *rest))
-    assert got[OPERATIONS[name].writes[0]] is out
-    assert_same_bits(np.array(out), expected(name, ops))
+def test_memmap(name, dtype, tmp_path):
+    """Files as operands, opened in every mode, and as results: what is in the file afterwards counts."""
+    op, ops = OPERATIONS[name], operands(name, (8, 16, 41, 37), (16,), dtype)
+    answer, shapes = Answer(name, ops), {"dalpha": np.shape(ops.get("alpha"))}
+    for k, v in ops.items():
+        np.save(tmp_path / k, v)
+    for mode, variant in itertools.product(("r", "c", "r+"), VARIANTS):
+        mapped = {k: np.load(tmp_path / f"{k}.npy", mmap_mode=mode) if np.ndim(v) else v for k, v in ops.items()}
+        answer.check(call(name, mapped, variant), f"{mode} {variant}")
+        outs = [np.memmap(tmp_path / w, dtype, "w+", shape=shapes.get(w, ops["x"].shape)) for w in op.writes]
+        for out, result in zip(outs, call(name, mapped, variant, out=out_for(name, *outs)).values(), strict=True):
+            assert result is out
+            out.flush()
+        files = {w: np.fromfile(tmp_path / w, dtype).reshape(shapes.get(w, ops["x"].shape)) for w in op.writes}
+        answer.check(files, f"files {mode} {variant}")
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
@@ -256,16 +168,22 @@ def test_matrix_is_an_array(name, variant, dtype):
     assert_right(name, ops, call(name, turned, variant))
 
 
-def test_lists_and_scalars(name, variant):
-    """Anything that np.asarray takes; results of scalars are 0-d arrays."""
-    for x in (-1.5, [1.0, -2.0], [[-1.0, 2.0], [0.5, -0.5]], (1.0, -1.0), np.float32(-2), np.float64(3), [], range(0)):
-        x64 = x if np.asarray(x).dtype.kind == "f" else [float(v) for v in x]
-        ops = {k: x64 for k in OPERATIONS[name].reads}
-        if OPERATIONS[name].alpha:
-            ops["alpha"] = 0.5
-        got = call(name, ops, variant)
-        assert type(got[OPERATIONS[name].writes[0]]) is np.ndarray
-        assert_right(name, ops, got, note=str(x))
+@pytest.mark.parametrize(
+    "x",
+    [-1.5, [1.0, -2.0], [[-1.0, 2.0], [0.5, -0.5]], (1.0, -1.0), np.float32(-2), np.float64(3), [], range(0),
+     range(-2, 2), [3, -4, 0], [True, False], [1, -2.5, True], 7, -7, False, 2**40],
+    ids=str,
+)  # fmt: skip
+def test_lists_and_scalars(name, variant, x):
+    """Anything that np.asarray takes, with the dtype that it gives; results of scalars are 0-d arrays."""
+    ops = {k: x for k in OPERATIONS[name].reads}
+    if OPERATIONS[name].alpha:
+        ops["alpha"] = 0.5
+    got = call(name, ops, variant)
+    first = got[OPERATIONS[name].writes[0]]
+    assert type(first) is np.ndarray
+    assert first.dtype == computing(OPERATIONS[name], np.asarray(x))
+    assert_right(name, ops, got)
 
 
 class Wrapped:
@@ -290,61 +208,55 @@ def test_objects_with_the_array_protocol(name, variant, dtype):
 @pytest.mark.parametrize(
     "case", [((40, 3, 7), (3,)), ((3, 5, 1100), (5,)), ((70, 130), (130,)), ((200_003,), ())], ids=str
 )
-@pytest.mark.parametrize("n_threads", [1, 3])
-def test_in_place(name, variant, dtype, case, n_threads):
-    for read in OPERATIONS[name].reads:
+def test_in_place(name, dtype, case):
+    plain = operands(name, *case, dtype)
+    answer = Answer(name, plain)
+    for read, variant, n_threads in itertools.product(OPERATIONS[name].reads, VARIANTS, (1, 3)):
         for how in (lambda a: a, lambda a: a[:], lambda a: a.view()):
-            ops = operands(name, *case, dtype)
-            want, before = expected(name, ops), keep(ops)
-            rest = (None,) * (len(OPERATIONS[name].writes) - 1)
+            ops = plain | {read: plain[read].copy()}
             out = how(ops[read])
-            got = call(name, ops, variant, n_threads=n_threads, out=out_for(name, out, *rest))
+            got = call(name, ops, variant, n_threads=n_threads, out=out_for(name, out))
             assert got[OPERATIONS[name].writes[0]] is out
-            assert_same_bits(ops[read], want, f"{name} out is {read}")
-            if "dalpha" in got:
-                assert_dalpha(got["dalpha"], before, name=name)
-            assert_kept({k: v for k, v in ops.items() if k != read}, {k: v for k, v in before.items() if k != read})
+            answer.check({k: np.array(v) for k, v in got.items()}, f"out is {read} {variant} threads {n_threads}")
+    for k, v in operands(name, *case, dtype).items():
+        assert np.array_equal(v, plain[k]), f"{k} was written to"
 
 
 @pytest.mark.parametrize("layout", WRITABLE)
-def test_in_place_in_every_layout(name, variant, dtype, layout):
-    for read in OPERATIONS[name].reads:
-        plain = operands(name, (9, 3, 37), (3,), dtype)
-        ops = {k: WRITABLE[layout](v) if k == read else v for k, v in plain.items()}
-        rest = (None,) * (len(OPERATIONS[name].writes) - 1)
-        got = call(name, ops, variant, out=out_for(name, ops[read], *rest))
-        assert_same_bits(np.array(ops[read]), expected(name, plain), f"{name} out is {read}")
-        if "dalpha" in got:
-            assert_dalpha(got["dalpha"], plain, name=name)
+def test_in_place_in_every_layout(name, dtype, layout):
+    plain = operands(name, (9, 3, 37), (3,), dtype)
+    answer = Answer(name, plain)
+    for read, variant in itertools.product(OPERATIONS[name].reads, VARIANTS):
+        ops = plain | {read: laid_out(plain[read], layout)}
+        got = call(name, ops, variant, out=out_for(name, ops[read]))
+        answer.check({k: np.array(v) for k, v in got.items()}, f"out is {read} {variant}")
 
 
 def test_in_place_when_x_and_dy_are_one_array(variant, dtype):
-    for name in (op.name for op in OPERATIONS.values() if op.backward):
+    for name in BACKWARD:
         ops = operands(name, (9, 3, 37), (3,), dtype)
         ops["dy"] = ops["x"]
         want, before = expected(name, ops), keep(ops)
-        rest = (None,) * (len(OPERATIONS[name].writes) - 1)
-        got = call(name, ops, variant, out=out_for(name, ops["x"], *rest))
+        got = call(name, ops, variant, out=out_for(name, ops["x"]))
         assert_same_bits(ops["x"], want)
         if "dalpha" in got:
             assert_dalpha(got["dalpha"], before, name=name)
 
 
 @pytest.mark.parametrize("n", [10, 33, 70_001])
-def test_interleaved_views_do_not_overlap(name, variant, dtype, n):
-    reads, writes = OPERATIONS[name].reads, OPERATIONS[name].writes
+def test_interleaved_views_do_not_overlap(name, dtype, n):
+    reads = OPERATIONS[name].reads
     step = len(reads) + 1
-    buffer = np.zeros(n * step, dtype)
-    ops = operands(name, (n,), (), dtype)
+    ops, buffer = operands(name, (n,), (), dtype), np.zeros(n * step, dtype)
     for i, read in enumerate(reads):
         buffer[i::step] = ops[read]
         ops[read] = buffer[i::step]
-    before = keep(ops)
-    got = call(name, ops, variant, out=out_for(name, buffer[step - 1 :: step], *(None,) * (len(writes) - 1)))
-    assert_kept(ops, before)
-    assert_same_bits(buffer[step - 1 :: step].copy(), expected(name, ops))
-    if "dalpha" in got:
-        assert_dalpha(got["dalpha"], ops, name=name)
+    before, answer, out = keep(ops), Answer(name, ops), buffer[step - 1 :: step]
+    for variant in VARIANTS:
+        out[...] = 7
+        got = call(name, ops, variant, out=out_for(name, out))
+        assert_kept(ops, before)
+        answer.check({k: np.array(v) for k, v in got.items()}, str(variant))
 
 
 def test_halves_of_one_array_do_not_overlap(name, variant, dtype):
@@ -354,7 +266,7 @@ def test_halves_of_one_array_do_not_overlap(name, variant, dtype):
         x, out = (both[:, :5], both[:, 5:]) if columns else (both[:8], both[8:])
         x[...] = ops["x"]
         turned = ops | {"x": x}
-        call(name, turned, variant, out=out_for(name, out, *(None,) * (len(OPERATIONS[name].writes) - 1)))
+        call(name, turned, variant, out=out_for(name, out))
         assert_same_bits(out.copy(), expected(name, ops))
 
 
@@ -376,26 +288,29 @@ SCALARS = [
 
 @pytest.mark.parametrize("alpha", SCALARS, ids=repr)
 @pytest.mark.parametrize("name", [op.name for op in OPERATIONS.values() if op.alpha])
-def test_scalar_alpha(name, variant, dtype, alpha):
+def test_scalar_alpha(name, dtype, alpha):
     """One number in any dress gives the same bits as its value in the computing dtype."""
     ops = operands(name, (3, 5, 7), (), dtype) | {"alpha": alpha}
-    got = call(name, ops, variant)
-    assert_right(name, ops, got)
-    if "dalpha" in got:
-        array = isinstance(alpha, np.ndarray) and alpha.dtype.kind == "f"
-        assert got["dalpha"].dtype == (alpha.dtype if array else dtype) or isinstance(alpha, np.floating)
-        assert got["dalpha"].shape == ()
+    answer = Answer(name, ops)
+    for variant in VARIANTS:
+        got = call(name, ops, variant)
+        answer.check(got, str(variant))
+        if "dalpha" in got:
+            array = isinstance(alpha, np.ndarray) and alpha.dtype.kind == "f"
+            assert got["dalpha"].dtype == (alpha.dtype if array else dtype) or isinstance(alpha, np.floating)
+            assert got["dalpha"].shape == ()
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 1), (1, 1, 1, 1, 1, 1)], ids=str)
 @pytest.mark.parametrize("x_shape", [(), (7,), (1,), (3, 5, 7), (3, 0)], ids=str)
-def test_one_element_of_any_number_of_dimensions_is_shared(variant, dtype, shape, x_shape):
-    for name in (op.name for op in OPERATIONS.values() if op.alpha == "array"):
-        ops = operands(name, x_shape, shape, dtype)
-        got = call(name, ops, variant)
-        assert_right(name, ops, got)
+@pytest.mark.parametrize("name", WITH_SLOPES)
+def test_one_element_of_any_number_of_dimensions_is_shared(name, dtype, shape, x_shape):
+    ops = operands(name, x_shape, shape, dtype)
+    answer = Answer(name, ops)
+    for variant in VARIANTS:
+        answer.check(call(name, ops, variant), str(variant))
         got = call(name, ops, variant, channel_axis=-7)  # looked at for a per-channel alpha only
-        assert_right(name, ops, got)
+        answer.check(got, f"{variant} channel_axis=-7")
 
 
 ALPHA_DTYPES = ["f4", "f8", ">f4", ">f8", "i1", "i8", "u4", "?"]
@@ -404,7 +319,7 @@ ALPHA_DTYPES = ["f4", "f8", ">f4", ">f8", "i1", "i8", "u4", "?"]
 @pytest.mark.parametrize("alpha_dtype", ALPHA_DTYPES)
 def test_dtypes_of_alpha(variant, dtype, alpha_dtype):
     """Alpha is cast to the computing dtype; dalpha has a float alpha's own dtype, native."""
-    for name in (op.name for op in OPERATIONS.values() if op.alpha == "array"):
+    for name in WITH_SLOPES:
         ops = operands(name, (4, 5, 6), (5,), dtype)
         ops["alpha"] = (slopes(5, np.float64) * 4).astype(alpha_dtype)
         got = call(name, ops, variant)
@@ -442,7 +357,7 @@ INTEGERS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
 
 @pytest.mark.parametrize("kind", INTEGERS)
 @pytest.mark.parametrize("swap", [False, True])
-def test_integers_and_booleans(name, variant, kind, swap):
+def test_integers_and_booleans(name, kind, swap):
     """relu keeps them, everything else computes in float64."""
     dtype = np.dtype(kind)
     rng = np.random.default_rng(0)
@@ -454,15 +369,14 @@ def test_integers_and_booleans(name, variant, kind, swap):
         x.flat[:4] = info.min, info.max, 0, 1
     if swap:
         x = x.astype(dtype.newbyteorder())
-    ops = {k: x for k in OPERATIONS[name].reads}
-    if OPERATIONS[name].alpha:
-        ops["alpha"] = 0.3
+    ops = {k: x for k in OPERATIONS[name].reads} | ({"alpha": 0.3} if OPERATIONS[name].alpha else {})
+    answer = Answer(name, ops)
     for layout in ("c", "permuted", "last axis strided", "last axis reversed", "off by a byte"):
-        turned = ops | {"x": LAYOUTS[layout](x)}
-        got = call(name, turned, variant)
-        first = got[OPERATIONS[name].writes[0]]
-        assert first.dtype == (dtype if OPERATIONS[name].integers else np.float64)
-        assert_right(name, ops, got, note=layout)
+        turned = ops | {"x": laid_out(x, layout)}
+        for variant in VARIANTS:
+            got = call(name, turned, variant)
+            assert got[OPERATIONS[name].writes[0]].dtype == (dtype if OPERATIONS[name].integers else np.float64)
+            answer.check(got, f"{layout} {variant}")
 
 
 @pytest.mark.parametrize("kind", INTEGERS)
@@ -489,7 +403,7 @@ def test_relu_of_integers_returns_new_memory(variant):
 @pytest.mark.parametrize("kind", ["f4", "f8", ">f8", ">f4", "f2", "i1", "u8", "?"])
 def test_dtypes_of_dy(variant, dtype, kind):
     """dy is cast to the computing dtype by the same_kind rule."""
-    for name in (op.name for op in OPERATIONS.values() if op.backward):
+    for name in BACKWARD:
         ops = operands(name, (40, 3, 33), (3,), dtype)
         ops["dy"] = (ops["dy"] * 10).clip(0).astype(kind)
         if kind == "f2":
@@ -498,7 +412,7 @@ def test_dtypes_of_dy(variant, dtype, kind):
 
 
 def test_a_large_dy_is_cast_without_a_warning(variant):
-    for name in (op.name for op in OPERATIONS.values() if op.backward):
+    for name in BACKWARD:
         ops = operands(name, (3, 5), (), np.float32)
         ops["dy"] = np.full((3, 5), 1e300)
         with np.errstate(all="ignore"):

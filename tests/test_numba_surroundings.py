@@ -1,70 +1,122 @@
 """Numba where its surroundings are bad: no folder to cache in, a damaged cache, several first processes, a Numba that
 does not work.  The call computes (uncached, if need be) or says why it cannot; nothing is silent and nothing aborts.
+And Numba by itself: its kernels need none of Cython's, and its cache gives no code of another text.
 
 Each test runs fresh processes with a cache folder of their own.
 """
 
+import itertools
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from helpers import clean_environment, output_of, python
+from helpers import SCRIPTS, backends, clean_environment, output_of, python
 
 import fastact
-from fastact import _backends
 
 needs_numba = pytest.mark.skipif("numba" not in fastact.available_backends(), reason="no Numba here")
 
-RELU = """
-import numpy as np, fastact
-x = np.arange(-500, 500, dtype=np.int32)  # integers: the quickest to compile
-assert (fastact.relu(x, backend="numba") == np.maximum(x, 0)).all()
-print("right")
-"""
-UNWRITABLE = """
-from numba.core import caching
-def refuse(self):
-    raise PermissionError("read-only file system")
-for locator in list(vars(caching).values()):
-    if isinstance(locator, type) and issubclass(locator, caching._CacheLocator):
-        locator.ensure_cache_path = refuse
-"""
+FIRST_CALL = "numba_first_call.py"
 
 
 @needs_numba
 def test_no_folder_can_be_written():
-    """As in a read-only container: compiled without a cache, and config() says so."""
-    assert output_of(UNWRITABLE + RELU).split() == ["right"]
-    assert output_of(UNWRITABLE + "import fastact; print(fastact.config()['numba']['cache_folder'])") == "None"
+    """As in a read-only container: compiled without a cache, with a message that says so, and config() says it too."""
+    done = python(FIRST_CALL, "--unwritable", "told")
+    assert done.stdout.split() == ["relu:float32", "relu:int8", "None"], done.stderr
+    assert "in every process" in done.stderr
 
 
 @needs_numba
-@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-@pytest.mark.parametrize("damage", ["garbage", "cut", "empty"])
-def test_damaged_cache(suffix, damage, tmp_path):
-    """The damaged file is not believed, and the process after that finds a good one."""
-    folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    assert output_of(RELU, **folder) == "right"
-    files = list(tmp_path.rglob(f"*.{suffix}"))
-    assert files
-    for file in files:
+def test_damaged_cache(tmp_path):
+    """The damaged file is not believed, the process after that writes a good one, and the third one finds it."""
+    assert output_of(FIRST_CALL, "folders", 1, tmp_path / "whole") == "0"
+    folders = [tmp_path / "whole"]
+    for suffix, damage in itertools.product(("nbi", "nbc"), ("garbage", "cut", "empty")):
+        folders.append(shutil.copytree(tmp_path / "whole", tmp_path / f"{suffix} {damage}"))
+        (file,) = folders[-1].rglob(f"*.{suffix}")
         data = file.read_bytes()
         file.write_bytes({"garbage": b"\x93" * len(data), "cut": data[: len(data) // 2], "empty": b""}[damage])
-    assert output_of(RELU, **folder) == "right"
-    assert output_of(RELU, **folder) == "right"
+    assert output_of(FIRST_CALL, "folders", 3, *folders).split() == ["1"] * 3 + ["0", "0", "1"] * 6
 
 
 @needs_numba
 def test_first_processes_at_once(tmp_path):
     """Three processes that compile into the same empty folder."""
-    command = [sys.executable, "-c", RELU]
+    command = [sys.executable, SCRIPTS / FIRST_CALL, "right"]
     environment = clean_environment() | {"NUMBA_CACHE_DIR": str(tmp_path)}
     first = [subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) for _ in range(3)]
     for process in first:
         out, err = process.communicate(timeout=120)
         assert out.split() == ["right"], err
-    assert output_of(RELU, NUMBA_CACHE_DIR=str(tmp_path)) == "right"
+    assert output_of(FIRST_CALL, "right", NUMBA_CACHE_DIR=str(tmp_path)) == "right"
+
+
+@needs_numba
+def test_kernels_need_nothing_that_a_c_compiler_made(tmp_path):
+    """The results are the reference's, none of Cython's kernels is loaded, and only Numba's own functions are declared.
+
+    And what streams has a fence: on x86 no result shows one that is missing (see test_simd_levels.py).
+    """
+    path = os.pathsep.join((clean_environment()["PYTHONPATH"], str(SCRIPTS.parent)))
+    lines = output_of("numba_alone.py", NUMBA_CACHE_DIR=str(tmp_path), PYTHONPATH=path).splitlines()
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    found = {}
+    for name, dtype, fences, *outside in map(str.split, lines):
+        found[name, dtype] = int(fences)
+        # Numba's own, of the wrapper and behind a call that is not inlined: they would report an exception.
+        assert all(function.startswith(("Py", "NRT_", "numba_")) for function in outside), (name, outside)
+    kernels = [("relu", "float32"), ("relu_backward", "float32"), ("prelu", "float32"), ("prelu_backward", "float32")]
+    assert sorted(found) == sorted([*kernels, ("relu", "int32")])
+    for kernel in kernels:
+        assert found[kernel] > 0 or not x86, kernel
+
+
+@needs_numba
+def test_the_cache_follows_every_text(tmp_path):
+    """After a change of one word in any file that machine code depends on, code from before it is not used.
+
+    Each change makes another result, so old code would show.  The same text finds its code again.
+    """
+    package = shutil.copytree(
+        Path(fastact.__file__).parent, tmp_path / "fastact", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    code = (
+        "import sys, numpy as np, fastact; from fastact._numba import kernels; "
+        "x = np.array([np.nan, 2.0, -3.0], np.float32); "
+        "print(*fastact.relu_backward(np.float32([1, 5, 7]), x, backend='numba')); "
+        "print(*(k.cache_hits for k in kernels._compiled.values()), fastact.__file__)"
+    )
+
+    def computed():
+        """What a new process computes, and whether its kernel was cached."""
+        variables = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+        result, where = output_of("-P", "-c", code, **variables).splitlines()
+        hits, file = where.split()
+        assert Path(file).parent == package
+        return result, int(hits)
+
+    assert computed() == ("1.0 5.0 0.0", 0)
+    for file, old, new, result in (
+        ("_numba/simd.py", 'fcmp_ordered("<=", u, v)', 'fcmp_unordered("<=", u, v)', "0.0 5.0 0.0"),
+        (
+            "_kernels.py",
+            "full_like(x, 0), full_like(x, 0), dy)",
+            "full_like(x, 0), full_like(x, 1), dy)",
+            "1.0 5.0 1.0",
+        ),
+        ("_tables.py", '|= ("dy" in _reads)', '|= ("dz" in _reads)', "nan 2.0 0.0"),
+    ):
+        whole = (package / file).read_text()
+        assert whole.count(old) == 1
+        (package / file).write_text(whole.replace(old, new))
+        assert computed() == (result, 0), file
+        (package / file).write_text(whole)
+    assert computed() == ("1.0 5.0 0.0", 1)
 
 
 def fake_numba(tmp_path, text):
@@ -85,21 +137,10 @@ def fake_numba(tmp_path, text):
 def test_a_numba_that_does_not_work(text, tmp_path):
     """Asked for, it is an error that names the cause; else the others serve, and NumPy alone says so once."""
     path = fake_numba(tmp_path, text)
-    done = python(RELU, **path)
+    done = python(FIRST_CALL, "right", **path)
     assert done.returncode == 1
     assert "RuntimeError: the backend 'numba' is not available: numba does not import" in done.stderr
-    alone = """
-import sys, warnings
-for name in ("driver", "buffers", "front"):
-    sys.modules["fastact._cython." + name] = None
-import numpy as np, fastact
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for _ in range(3):
-        assert (fastact.relu(np.array([-1.0, 2.0])) == [0, 2]).all()
-print(len(caught), caught[0].category.__name__, caught[0].message)
-"""
-    number, category, *message = output_of(alone, **path).split()
+    number, category, *message = output_of(FIRST_CALL, "--no-core", "numpy_alone", **path).split()
     assert (number, category) == ("1", "RuntimeWarning")
     assert "numba does not import" in " ".join(message)
 
@@ -111,46 +152,22 @@ def test_what_may_pass_is_not_remembered(monkeypatch):
     def fail(name):
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(_backends, "_missing", {})
+    monkeypatch.setattr(backends, "_missing", {})
     with monkeypatch.context() as patch:
-        patch.setattr(_backends.importlib, "import_module", fail)
-        assert "RecursionError" in _backends.missing("numba")
-    assert _backends.missing("numba") == ""
-
-
-FIRST_CALL = """
-import logging, sys, time
-from fastact._numba import kernels
-kernels.SLOW = float(sys.argv[1])
-import numpy as np, fastact
-fastact.relu(np.ones(3, np.float32), backend="numba")
-print(*sorted(name for name, _ in kernels._compiled), *sys.argv[2:])
-"""
+        patch.setattr(backends.importlib, "import_module", fail)
+        assert "RecursionError" in backends.missing("numba")
+    assert backends.missing("numba") == ""
 
 
 @needs_numba
 def test_a_first_call_compiles_what_it_needs_and_says_so(tmp_path):
-    """One kernel of one dtype; after a second of it a message names the cache and warmup(), and none before."""
-    done = python(FIRST_CALL, "0.05", NUMBA_CACHE_DIR=str(tmp_path))
-    assert done.stdout.split() == ["relu"]
+    """One kernel for each dtype; what takes longer than a second has a message with the cache and warmup()."""
+    done = python(FIRST_CALL, "told", NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.splitlines()[0] == "relu:float32 relu:int8"
     for word in ("relu", "float32", "Numba", str(tmp_path), "fastact.warmup()"):
         assert word in done.stderr, done.stderr
-    assert not python(FIRST_CALL, "60", NUMBA_CACHE_DIR=str(tmp_path / "other")).stderr
-    assert not python(FIRST_CALL, "1", NUMBA_CACHE_DIR=str(tmp_path)).stderr, "from the cache it is quick"
-    done = python(UNWRITABLE + FIRST_CALL, "0.05")
-    assert "in every process" in done.stderr
-
-
-WARMUP = """
-import os, pty, sys
-import fastact
-from fastact._numba import kernels
-try:
-    fastact.warmup(*eval(sys.argv[1]))
-except Exception as error:
-    print(type(error).__name__, error)
-print(*sorted(f"{name}:{dtype}" for name, dtype in kernels._compiled))
-"""
+    assert "int8" not in done.stderr, "it took less than a minute"
+    assert not python(FIRST_CALL, "told", NUMBA_CACHE_DIR=str(tmp_path)).stderr, "from the cache it is quick"
 
 
 @needs_numba
@@ -164,7 +181,7 @@ print(*sorted(f"{name}:{dtype}" for name, dtype in kernels._compiled))
     ],
 )
 def test_warmup_takes_a_choice(arguments, compiled):
-    assert output_of(WARMUP, arguments).split() == compiled
+    assert output_of(FIRST_CALL, "warm_up", arguments).split() == compiled
 
 
 @needs_numba
@@ -179,10 +196,10 @@ def test_warmup_takes_a_choice(arguments, compiled):
 )
 def test_warmup_refuses_what_it_does_not_know(arguments, words):
     """Before it compiles anything."""
-    message, compiled = output_of(WARMUP + "\nprint('end')", arguments).splitlines()[:2]
+    message, *compiled = output_of(FIRST_CALL, "warm_up", arguments).splitlines()
     for word in words:
         assert word in message
-    assert compiled == ""
+    assert not compiled
 
 
 @needs_numba
@@ -197,4 +214,4 @@ def test_warmup_shows_progress_on_a_terminal():
     assert done.returncode == 0
     for words in ("1/2 relu float32", "2/2 prelu float32", "2 kernels are ready"):
         assert words in shown
-    assert not python(code).stderr
+    assert not python("-c", code).stderr

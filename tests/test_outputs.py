@@ -9,11 +9,10 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_dalpha, bits, call, expected, operands, out_for
+from helpers import OPERATIONS, arguments, assert_dalpha, bits, call, expected, operands, out_for
+from layouts import laid_out
 
 import fastact
-from fastact import _arguments
-from fastact._operations import OPERATIONS
 
 
 class Millimetres(np.ndarray):
@@ -35,13 +34,7 @@ class Millimetres(np.ndarray):
         raise AssertionError("__array_function__ was called")
 
 
-LAYOUTS = {  # of an operand of shape (6, 40), from a dense one
-    "dense": lambda a: a,
-    "transposed": lambda a: np.ascontiguousarray(a.T).T,
-    "every second column": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
-    "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
-    "swapped bytes": lambda a: a.astype(a.dtype.newbyteorder()),
-}
+LAYOUTS = ("c", "axes swapped", "last axis strided", "first axis reversed", "byte-swapped")
 
 
 @pytest.mark.parametrize("kind", [Millimetres, np.memmap, np.matrix], ids=lambda kind: kind.__name__)
@@ -49,7 +42,7 @@ LAYOUTS = {  # of an operand of shape (6, 40), from a dense one
 def test_subclasses_are_written_as_their_memory(name, variant, layout, kind):
     op = OPERATIONS[name]
     ops = operands(name, (6, 40), (40,) if op.alpha == "array" else ())
-    ops |= {read: LAYOUTS[layout](ops[read]) for read in op.reads}
+    ops |= {read: laid_out(ops[read], layout) for read in op.reads}
     memory = np.full((6, 40), 7, np.float32)
     outs = (memory.view(kind),)
     if op.summed:
@@ -86,7 +79,7 @@ def test_elements_that_interleave_without_meeting(name, variant, layout):
     start = base[32:]
     out = np.lib.stride_tricks.as_strided(start, shape, [4 * step for step in strides])
     ops = operands(name, shape)
-    got = call(name, ops, variant, out=out_for(name, out, *[None] * (len(OPERATIONS[name].writes) - 1)))
+    got = call(name, ops, variant, out=out_for(name, out))
     assert got[OPERATIONS[name].writes[0]] is out
     assert (bits(out) == bits(expected(name, ops))).all()
     touched = {32 + sum(i * s for i, s in zip(index, strides, strict=True)) for index in np.ndindex(*shape)}
@@ -103,7 +96,7 @@ def test_the_search_for_meeting_elements_is_exact():
             array = np.ndarray(shape, np.float32, base, 2000, strides)
             starts = sorted(sum(i * s for i, s in zip(index, strides, strict=True)) for index in np.ndindex(*shape))
             meets = any(b - a < 4 for a, b in itertools.pairwise(starts))
-            assert _arguments._meets_itself(array) == meets, (shape, strides)
+            assert arguments._meets_itself(array) == meets, (shape, strides)
             found.add(meets)
     assert found == {True, False}
 
@@ -114,7 +107,7 @@ def test_the_search_is_bounded(monkeypatch):
     base = np.zeros(sum(steps) + 1)
     hard = np.lib.stride_tricks.as_strided(base, (9,) * 8, steps)
     start = time.perf_counter()
-    _arguments._meets_itself(hard)
+    arguments._meets_itself(hard)
     assert time.perf_counter() - start < 2
     out = np.lib.stride_tricks.as_strided(base, (3, 2, 2), (32, 48, 8))
     x = np.full((3, 2, 2), 1.5)

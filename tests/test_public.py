@@ -13,10 +13,9 @@ import pathlib
 
 import numpy as np
 import pytest
-from helpers import output_of
+from helpers import OPERATIONS, output_of
 
 import fastact
-from fastact._operations import OPERATIONS
 
 
 def relu(x, /, *, out=None, backend=None, n_threads=None): ...
@@ -112,7 +111,7 @@ def test_everything_public_has_a_docstring(name):
 def test_import_brings_numpy_and_nothing_else():
     code = "import sys, fastact; fastact.relu([1.0, -1.0]); fastact.prelu_backward([1.0], [-1.0]); print(*sys.modules)"
     for program in ("import sys, fastact; print(*sys.modules)", code):
-        modules = {m.split(".")[0] for m in output_of(program).split()}
+        modules = {m.split(".")[0] for m in output_of("-c", program).split()}
         if program is code and fastact.available_backends()[0] == "numba":
             modules -= {"numba", "llvmlite", "scipy", "cython"}  # it is used, and imports what it finds
         assert not modules & {"numba", "llvmlite", "torch", "jax", "onnx", "dask", "scipy", "pytest", "cython"}
@@ -121,14 +120,14 @@ def test_import_brings_numpy_and_nothing_else():
 
 def test_numpy_backend_does_not_import_numba():
     code = "import sys, fastact; fastact.relu([1.0], backend='numpy'); print('numba' in sys.modules)"
-    assert output_of(code) == "False"
+    assert output_of("-c", code) == "False"
 
 
 def test_numba_is_imported_when_it_is_used():
     if "numba" not in fastact.available_backends():
         pytest.skip("no Numba")
     code = "import sys, fastact; fastact.relu([1.0], backend='numba'); print('numba' in sys.modules)"
-    assert output_of(code) == "True"
+    assert output_of("-c", code) == "True"
 
 
 def test_the_reference_imports_numpy_only():

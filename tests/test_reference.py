@@ -10,10 +10,9 @@ import math
 
 import numpy as np
 import pytest
-from helpers import SUMMED, assert_dalpha, assert_same_bits, operands, prepared, values
+from helpers import OPERATIONS, SUMMED, assert_dalpha, assert_same_bits, operands, prepared, values
 
 from fastact import reference
-from fastact._operations import OPERATIONS
 
 nan, inf = np.nan, np.inf
 
@@ -152,7 +151,7 @@ def test_dalpha_is_within_the_bound(shape, seed, dtype):
         for channel_axis in range(len(shape)):
             ops = operands(name, shape, shape[channel_axis], dtype, seed)
             ready = prepared(name, ops, channel_axis)
-            got = OPERATIONS[name].dalpha(ready["dy"], ready["x"], ready["alpha"])
+            got = getattr(reference, OPERATIONS[name].dalpha)(ready["dy"], ready["x"], ready["alpha"])
             assert_dalpha(got.reshape(-1), ops, channel_axis)
 
 
@@ -185,7 +184,7 @@ def test_derivatives_by_finite_differences():
 def test_the_table_names_the_references_functions():
     for name, op in OPERATIONS.items():
         assert op.name == name
-        assert op.reference.__module__ == "fastact.reference"
+        assert callable(getattr(reference, op.reference))
         assert op.summed == ("dalpha" in op.writes)
         assert op.backward == name.endswith("_backward")
         assert math.prod(len(part) for part in (op.reads, op.writes)) > 0

@@ -2,13 +2,13 @@
 
 import itertools
 import os
-import time
+import timeit
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
-from bench import others
+from bench import others, timing
 from bench.cases import Selection, choose
 from bench.heats import Heat
 from bench.rows import Row
@@ -17,31 +17,61 @@ from bench.views import legend, views
 from bench.workloads import SCALING, WORKLOADS
 
 
+class Clock:
+    """Stands for the module `time` in bench.timing: time passes by sleeping, and a little by looking at the clock."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        self.now += 1e-7
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def process_time(self):
+        return 0.0  # no thread spins
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of our own, so that a busy machine makes no call late."""
+    clock = Clock()
+
+    class Timer(timeit.Timer):
+        def __init__(self, call):
+            super().__init__(call, timer=clock.perf_counter)
+
+    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(timing, "Timer", Timer)
+    return clock
+
+
 class Sleeper:
     """A call of less than a microsecond, but of 6 ms where its threads are late, as some calls after a rest are."""
 
-    def __init__(self, late):
-        self.late, self.left, self.last = late, late, 0.0
+    def __init__(self, clock, late):
+        self.clock, self.late, self.left, self.last = clock, late, late, 0.0
 
     def __call__(self):
-        if time.perf_counter() - self.last > TICK / 2:
+        if self.clock.perf_counter() - self.last > TICK / 2:
             self.left = self.left or self.late
         if self.left:
-            time.sleep(0.006)
+            self.clock.sleep(0.006)
             self.left -= 1
-        self.last = time.perf_counter()
+        self.last = self.clock.perf_counter()
 
 
-def test_an_estimate_waits_for_sleeping_threads():
-    assert estimate(Sleeper(4)) < 1e-4
+def test_an_estimate_waits_for_sleeping_threads(clock):
+    assert estimate(timing.Timer(Sleeper(clock, 4))) < 1e-6
 
 
-def test_a_turn_waits_for_sleeping_threads():
+def test_a_turn_waits_for_sleeping_threads(clock):
     """After each rest anew."""
-    assert max(take_turns({"sleeper": Sleeper(1)}, QUICK, resting=True).times["sleeper"]) < 1e-4
+    assert max(take_turns({"sleeper": Sleeper(clock, 1)}, QUICK, resting=True).times["sleeper"]) < 1e-6
 
 
-def in_turns(*seconds):
+def in_turns(clock, *seconds):
     """A contestant, and its session: its calls take this long, turn by turn; not more than 300 take any time."""
     left, now = itertools.cycle(seconds), 0.0
 
@@ -54,23 +84,22 @@ def in_turns(*seconds):
     counter = itertools.count()
 
     def call():
-        if now:
-            assert next(counter) < 300
-            time.sleep(now)
+        assert not now or next(counter) < 300
+        clock.sleep(now or 1e-7)
 
     return {"one": call}, session
 
 
-def test_threads_that_are_late_for_good_are_not_waited_for():
+def test_threads_that_are_late_for_good_are_not_waited_for(clock):
     """A call was quick when it was estimated; the calls that wake its threads are bounded by their time."""
-    calls, session = in_turns(0.0, 0.006, 0.006, 0.006)
+    calls, session = in_turns(clock, 0.0, 0.006, 0.006, 0.006)
     assert min(take_turns(calls, QUICK, session, resting=True).times["one"]) > 0.005
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.6])
-def test_rounds_that_disagree_are_followed_by_more(patience):
+def test_rounds_that_disagree_are_followed_by_more(clock, patience):
     """As far as the effort has patience."""
-    calls, session = in_turns(0.002, 0.008)
+    calls, session = in_turns(clock, 0.002, 0.008)
     rounds = len(take_turns(calls, replace(SHORT, patience=patience), session).times["one"])
     assert rounds > SHORT.rounds + 2 if patience else rounds == SHORT.rounds
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, pytest_environment, run_pytest
+from helpers import PLUGINS, ROOT, SCRIPTS, pytest_environment, run_pytest
 
 from bench.cases import KNOWN, QUICK, Selection, choose
 
@@ -70,12 +70,10 @@ def test_times_beside_other_tests_are_refused():
     assert "leave out -n" in done.stderr
 
 
-def test_shuffled_cases_are_put_in_order(tmp_path):
+def test_shuffled_cases_are_put_in_order():
     """As pytest-randomly would leave them."""
-    shuffle = "import random\ndef pytest_collection_modifyitems(items): random.Random(1).shuffle(items)\n"
-    (tmp_path / "shuffled.py").write_text(shuffle)
     arguments = ("--quick", "--collect-only", "-q", "--contestant", "numpy", "-p", "shuffled")
-    done = run_pytest(*arguments, PYTHONPATH=str(tmp_path))
+    done = run_pytest(*arguments, PYTHONPATH=PLUGINS)
     wanted = choose(Selection(tuple(w for w in KNOWN if w.name in QUICK), ("numpy",), quick=True))
     assert [line.split("[")[1] for line in done.stdout.splitlines() if "::" in line] == [f"{c.id}]" for c in wanted]
 
@@ -87,19 +85,6 @@ def test_a_profile_is_of_the_real_call():
     assert "(where)" in done.stdout
 
 
-PAGE = """
-import sys
-from pathlib import Path
-from bench.cases import Selection, choose
-from bench.heats import Heat
-from bench.page import write_report
-from bench.rows import Row
-from bench.views import views
-from bench.workloads import SIZES
-cases = [c for c in choose(Selection(workloads=SIZES, contestants=("numpy",))) if c.operation == "relu"]
-rows = [Row(case, Heat({"numpy": [(i + 1) * 1e-6] * 5}, 64)) for i, case in enumerate(cases)]
-write_report(Path(sys.argv[1]), rows, list(views(rows, "numpy")), [], "numpy")
-"""
 MATPLOTLIBRC = """
 text.usetex: True
 savefig.dpi: 30
@@ -112,8 +97,8 @@ font.size: 40
 def test_a_page_is_drawn_with_matplotlibs_own_defaults(tmp_path):
     (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
     for folder, variables in (("plain", {}), ("odd", {"MATPLOTLIBRC": str(tmp_path)})):
-        subprocess.run([sys.executable, "-c", PAGE, tmp_path / folder], env=pytest_environment() | variables,
-                       cwd=ROOT, check=True, timeout=60)  # fmt: skip
+        command = [sys.executable, SCRIPTS / "page.py", tmp_path / folder]
+        subprocess.run(command, env=pytest_environment() | variables, check=True, timeout=60)
     plots = sorted(Path(tmp_path / "plain").glob("*.png"))
     assert plots
     for plot in plots:

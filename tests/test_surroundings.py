@@ -4,20 +4,20 @@ alone in a process, and how it reads the limits that a system sets.
 Most of it is asked in a fresh interpreter, because an import happens once.
 """
 
-import importlib
 import inspect
+import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import typing
 from pathlib import Path
 
 import pytest
-from helpers import clean_environment, output_of, python
+from helpers import SCRIPTS, clean_environment, cpu, output_of, python, tables
 
 import fastact
-from fastact import _built, _cpu
 
 PACKAGE = Path(fastact.__file__).parent
 
@@ -35,67 +35,30 @@ def test_type_hints_resolve(name):
 
 
 def test_every_module_can_be_imported_and_prints_nothing():
-    """As by documentation tools, which import all that they find, `__main__` included."""
-    code = """
-import importlib, pkgutil, fastact
-for module in pkgutil.walk_packages(fastact.__path__, "fastact."):
-    importlib.import_module(module.name)
-    print(module.name) if module.name.startswith("fastact._numba.k") else None
-"""
-    done = python(code)
+    done = python("imports.py", "every_module")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["fastact._numba.kernels"]
-    assert not done.stderr
+    assert not done.stderr and done.stdout.count("\n") == 1, "the script's own line"
+    walked = {module.name for module in pkgutil.walk_packages(fastact.__path__, "fastact.")}
+    assert walked <= set(done.stdout.split()) and "fastact.__main__" in walked
 
 
 @pytest.mark.skipif("cython" not in fastact.available_backends(), reason="the Cython variant was not built")
 def test_kernels_above_the_cpus_level_refuse_to_be_imported():
     """With a sentence, before a module of theirs is met: its first instruction could end the process."""
-    code = """
-import importlib
-from fastact import _built
-_built.CPU_LEVEL = "generic"
-for level in list(_built.LEVELS)[1:]:
-    try:
-        importlib.import_module(f"fastact._cython.{level}.f32")
-    except ImportError as error:
-        print(error)
-"""
-    lines = output_of(code).splitlines()
-    assert len(lines) == len(_built.LEVELS) - 1
-    for level, line in zip(list(_built.LEVELS)[1:], lines, strict=True):
+    lines = output_of("imports.py", "kernels_above_the_level").splitlines()
+    for level, line in zip(list(tables.LEVELS)[1:], lines, strict=True):
         assert f"level {level}" in line
-        assert _built.LEVELS[level] in line
+        assert tables.LEVELS[level].known_as in line
 
 
 def test_reloading():
     """Of the package and of every module that is Python; settings and results stay right."""
-    code = """
-import importlib, sys, numpy as np, fastact
-fastact.set_num_threads(1)
-for name in [n for n in sys.modules if n.split(".")[0] == "fastact" and sys.modules[n].__file__.endswith(".py")]:
-    importlib.reload(sys.modules[name])
-importlib.reload(fastact)
-x = np.linspace(-1, 1, 300_000, dtype=np.float32)
-for backend in fastact.available_backends():
-    with fastact.use_backend(backend), fastact.threads(2):
-        assert (fastact.relu(x) == np.maximum(x, 0)).all()
-        assert fastact.prelu_backward(x, x)[1].shape == ()
-print("right")
-"""
-    assert output_of(code) == "right"
+    assert output_of("imports.py", "reloaded") == "right"
 
 
 def test_imported_again_after_it_was_thrown_out():
     """As test runners and notebooks do: it works, or says what to do."""
-    code = """
-import sys, numpy as np, fastact
-for name in [n for n in sys.modules if n.split(".")[0] == "fastact"]:
-    del sys.modules[name]
-import fastact
-print(*fastact.relu(np.array([-1.0, 2.0])))
-"""
-    assert output_of(code) == "0.0 2.0"
+    assert output_of("imports.py", "thrown_out_and_imported_again") == "0.0 2.0"
 
 
 @pytest.mark.parametrize("flags", [["-OO"], ["-W", "error"], ["-I"], ["-X", "dev"], ["-b", "-b"]], ids=" ".join)
@@ -109,52 +72,25 @@ def test_interpreters_flags(flags, tmp_path):
 
 def test_lazy_import():
     """importlib.util.LazyLoader, which defers what a package does until its first use."""
-    code = """
-import importlib.util, sys
-spec = importlib.util.find_spec("fastact")
-spec.loader = importlib.util.LazyLoader(spec.loader)
-fastact = sys.modules["fastact"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fastact)
-print(*fastact.relu([-1.0, 2.0]))
-"""
-    assert output_of(code) == "0.0 2.0"
+    assert output_of("imports.py", "lazy") == "0.0 2.0"
 
 
 def test_doctest_collection_and_pydoc(tmp_path):
     """pytest --doctest-modules on the installed package, and pydoc of every public name."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--doctest-modules",
-        "--pyargs",
-        "fastact",
-    ]
-    command += ["-c", "/dev/null", "--rootdir", str(tmp_path)]
-    done = subprocess.run(command, env=clean_environment(), cwd=tmp_path, capture_output=True, text=True)
+    options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tmp_path]
+    done = python("-m", "pytest", *options, "--doctest-modules", "--pyargs", "fastact")
     assert done.returncode == 0, done.stdout[-2000:]
     assert re.search(r"\d+ passed", done.stdout)
-    for name in fastact.__all__:
-        done = python("", "-m", "pydoc", f"fastact.{name}")
-        assert name in done.stdout
-        assert "more" not in re.findall(r"\w+", done.stdout.splitlines()[2]), "the hidden parameter shows"
+    signatures = output_of("imports.py", "pages_of_pydoc", *fastact.__all__).splitlines()
+    for name, line in zip(fastact.__all__, signatures, strict=True):
+        assert name in line
+        assert "more" not in re.findall(r"\w+", line), "the hidden parameter shows"
 
 
 def test_from_a_zip_archive(tmp_path):
     """No compiled module can be loaded from one: Numba or NumPy serves."""
-    import shutil
-
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", PACKAGE.parent, "fastact")
-    code = f"""
-import sys; sys.path.insert(0, {archive!r})
-import fastact
-assert ".zip" in fastact.__file__, fastact.__file__
-print(*fastact.relu([-1.0, 2.0]), *fastact.prelu([-1.0, 2.0], backend="numpy"), fastact.config()["version"])
-"""
-    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = python("-I", SCRIPTS / "imports.py", "from_a_zip_archive", archive)
     assert done.stdout.split() == ["0.0", "2.0", "-0.25", "2.0", fastact.__version__], done.stderr
 
 
@@ -170,38 +106,6 @@ def test_pyinstaller_is_told_what_cannot_be_seen():
 
 
 # ---- what an import leaves alone ------------------------------------------------------------------
-
-STATE = """
-import ctypes, faulthandler, gc, locale, os, resource, signal, sys, threading, warnings
-import numpy
-libm = ctypes.CDLL(None)
-def state():
-    control = ctypes.create_string_buffer(64)
-    libm.fegetenv(control)
-    return {
-        "affinity": os.sched_getaffinity(0),
-        "signals blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),
-        "signal handlers": [signal.getsignal(s) for s in signal.valid_signals()],
-        "floating point": control.raw[:2] + control.raw[28:32],
-        "environment": dict(os.environ),
-        "folder": os.getcwd(),
-        "threads": len(os.listdir("/proc/self/task")),
-        "limits": [resource.getrlimit(getattr(resource, n)) for n in dir(resource) if n.startswith("RLIMIT_")],
-        "locale": locale.setlocale(locale.LC_ALL),
-        "recursion": sys.getrecursionlimit(),
-        "switching": sys.getswitchinterval(),
-        "collector": (gc.isenabled(), gc.get_threshold()),
-        "warnings": list(warnings.filters),
-        "numpy": (numpy.geterr(), numpy.get_printoptions()),
-        "niceness": os.nice(0),
-        "mask": os.umask(os.umask(0)),
-        "excepthook": sys.excepthook is sys.__excepthook__,
-    }
-before = state()
-import fastact
-after = state()
-print({key: (before[key], after[key]) for key in before if before[key] != after[key]})
-"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
@@ -219,20 +123,14 @@ print({key: (before[key], after[key]) for key in before if before[key] != after[
     ids=lambda v: ",".join(v) or "none",
 )
 def test_an_import_changes_nothing_about_the_process(variables):
-    done = python(STATE, **variables)
+    done = python("imports.py", "what_the_import_changes", **variables)
     assert done.stdout.strip() == "{}", done.stdout + done.stderr
     assert not done.stderr
 
 
 def test_an_import_is_quick():
     """Beyond NumPy: 15 ms were asked for; 9 ms is what it takes on an idle core, so three times that is a fault."""
-    code = """
-import time, numpy
-start = time.process_time()
-import fastact
-print(time.process_time() - start)
-"""
-    assert min(float(output_of(code)) for _ in range(5)) < 0.030
+    assert min(float(output_of("imports.py", "time_of_the_import")) for _ in range(5)) < 0.030
 
 
 # ---- limits that a system sets --------------------------------------------------------------------
@@ -346,15 +244,15 @@ GIB = 1 << 30
 )
 def test_control_groups(tmp_path, groups, mounts, files, quota, memory):
     root = system(tmp_path, groups, mounts, files)
-    assert _cpu.read_quota(root) == quota
-    assert _cpu.read_memory(8 * GIB, root) == memory
+    assert cpu.read_quota(root) == quota
+    assert cpu.read_memory(8 * GIB, root) == memory
 
 
 def test_a_quota_bounds_the_processors(monkeypatch):
-    monkeypatch.setattr(_cpu, "read_quota", lambda: 1)
-    monkeypatch.setattr(_cpu, "_quota", (float("-inf"), 0))
-    assert _cpu.processors() == 1
-    monkeypatch.setattr(_cpu, "read_quota", lambda: 1000)
-    assert _cpu.processors() == 1, "it is read once a second"
-    monkeypatch.setattr(_cpu, "_quota", (float("-inf"), 0))
-    assert _cpu.processors() > 1 or _cpu.processors() == len(importlib.import_module("os").sched_getaffinity(0))
+    monkeypatch.setattr(cpu, "read_quota", lambda: 1)
+    monkeypatch.setattr(cpu, "_quota", (float("-inf"), 0))
+    assert cpu.processors() == 1
+    monkeypatch.setattr(cpu, "read_quota", lambda: 1000)
+    assert cpu.processors() == 1, "it is read once a second"
+    monkeypatch.setattr(cpu, "_quota", (float("-inf"), 0))
+    assert cpu.processors() > 1 or cpu.processors() == len(os.sched_getaffinity(0))

@@ -1,12 +1,29 @@
 # cython: language_level=3, freethreading_compatible=True
-# Result memory that is recycled, because fresh pages cost several times the kernel: a NumPy data allocator (NEP 49).
-# A block is a mapping of its own: a page with the header, then the array's memory, at a multiple of the page or 2 MB.
-# Sizes go up to the next eighth of a power of two.
+# Recycled result memory: the memory of a result that is gone serves a later result.  New memory would be slow, because
+# the system makes each page when it is first touched.  That takes several times as long as the computation.  To NumPy
+# this module is a data allocator (NEP 49).
 #
-# A request takes the idle block of its size that was dropped last.  If there is none, new memory is mapped as long as
-# idle and live memory together stay within recent use (`bound`).  Beyond it a larger idle block serves the request; its
-# tail stays mapped and counts as idle.  Where that is not enough, idle blocks are unmapped and tails cut off, the best
-# fit first.  What was idle for a whole epoch goes at the first call of the next one.  One mutex guards all of it.
+#   block       one mapping from the system: a page with the header, then the memory of one array
+#   idle block  a block whose array is gone
+#   live block  a block whose array exists
+#   tail        the end of a live block that its array does not use
+#   in use      the bytes of the live blocks without their tails
+#   idle bytes  the bytes of the idle blocks and of the tails
+#   epoch       a span of 5 seconds, by which the age of idle bytes is counted
+#   to list     to put a block with idle bytes into the two lists that are described at `Block`
+#
+# Memory of 2 MB or more starts at a multiple of 2 MB, smaller memory at a multiple of the page size.  Sizes are rounded
+# up to eighths of a power of two: 8, 9, 10, ... 15 times a power of two.
+#
+# What a request gets:
+# 1. the idle block of its size that became idle last;
+# 2. otherwise a new block, if the sum of the bytes that are idle and in use stays within recent use (`bound`);
+# 3. otherwise a larger idle block (`larger`), whose end becomes a tail;
+# 4. otherwise a new block.  Idle bytes are then given back until the sum is within recent use again: idle blocks are
+#    unmapped and tails are cut off, the best fit first.
+#
+# Idle bytes that nobody has used for a whole epoch are given back by the first call in the next epoch.  One lock guards
+# everything.
 
 cimport cython
 cimport numpy as cnp
@@ -15,26 +32,25 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from libc.string cimport memcpy, memset, strcpy
 
+cdef extern from "posix.h":
+    void fa_lock() noexcept nogil
+    void fa_unlock() noexcept nogil
+
 cdef extern from *:
     """
-    #include <pthread.h>
-    #include <stdint.h>
     #include <sys/mman.h>
-    #include <time.h>
     #include <unistd.h>
 
     #ifndef MAP_ANONYMOUS
     #define MAP_ANONYMOUS MAP_ANON
     #endif
+    /* The largest size of a block in bytes. */
     #define FA_LARGEST ((size_t)1 << (sizeof(size_t) > 4 ? 46 : 30))
 
-    static pthread_mutex_t fa_mutex = PTHREAD_MUTEX_INITIALIZER;
-    static void fa_lock(void)   { pthread_mutex_lock(&fa_mutex); }
-    static void fa_unlock(void) { pthread_mutex_unlock(&fa_mutex); }
-
     static int fa_log2(size_t n) { return 63 - __builtin_clzll(n); }
+    static size_t fa_milliseconds(void) { return (size_t)(fa_now(FA_COARSE_CLOCK) / 1000000); }
 
-    /* What is read without the mutex. */
+    /* For a variable that is also read without the lock. */
     #define fa_load(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
     #define fa_store(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELAXED)
 
@@ -43,14 +59,15 @@ cdef extern from *:
         return p == MAP_FAILED ? NULL : (char *)p;
     }
 
-    /* Advice: a system without it, or a kernel that says no, changes nothing but the speed. */
+    /* Asks for huge pages (2 MB each).  If the system refuses, the memory is slower and otherwise the same. */
     static void fa_want_huge_pages(void *p, size_t n) {
     #ifdef MADV_HUGEPAGE
         (void)madvise(p, n, MADV_HUGEPAGE);
     #endif
     }
 
-    /* Adjacent mappings are one to the kernel, and it may refuse to split one.  Then the pages go back at least. */
+    /* Unmaps memory; returns whether that was possible.  To the system, adjacent mappings are one mapping, and it may
+       refuse to split it.  Then the memory stays mapped, but its pages are given back. */
     static int fa_unmap(void *p, size_t n) {
         if (!munmap(p, n)) return 1;
     #ifdef MADV_DONTNEED
@@ -58,21 +75,8 @@ cdef extern from *:
     #endif
         return 0;
     }
-
-    #ifdef CLOCK_MONOTONIC_COARSE
-    #define FA_CLOCK CLOCK_MONOTONIC_COARSE
-    #else
-    #define FA_CLOCK CLOCK_MONOTONIC
-    #endif
-    static size_t fa_milliseconds(void) {
-        struct timespec now;
-        clock_gettime(FA_CLOCK, &now);
-        return (size_t)now.tv_sec * 1000 + (size_t)now.tv_nsec / 1000000;
-    }
     """
     const size_t FA_LARGEST
-    void fa_lock() noexcept nogil
-    void fa_unlock() noexcept nogil
     size_t fa_load(size_t) noexcept nogil
     void fa_store(size_t, size_t) noexcept nogil
     int fa_log2(size_t) noexcept nogil
@@ -86,7 +90,7 @@ cdef extern from *:
         _SC_PAGESIZE
 
 cdef extern from "numpy/arrayobject.h":
-    # both steal the reference to the dtype
+    # Both take over the caller's reference to `descr`, so the caller has to add one before.
     cnp.ndarray PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, cnp.dtype descr, int subok)
     cnp.ndarray PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int ndim, cnp.npy_intp* shape,
                                      cnp.npy_intp* strides, void* memory, int flags, PyObject* base)
@@ -98,31 +102,34 @@ cdef extern from "numpy/arrayobject.h":
 cdef extern from "Python.h":
     int PyTraceMalloc_Track(unsigned int domain, size_t memory, size_t size)
 
-cdef enum:
-    MAX_DIMS = 64          # NumPy's own limit
-    SMALLEST = 1 << 16     # what malloc recycles well by itself stays with NumPy's own handler
-    HUGE = 1 << 21
-    SIZES = 31 * 8         # eight sizes for each power of two from SMALLEST to FA_LARGEST
-    STRETCH = 3 * 8        # a request may take a block of so many sizes above its own: of 8 times the bytes
-    NUMPY_DOMAIN = 389047  # NumPy's in tracemalloc: np.lib.tracemalloc_domain
+include "tables.pxi"
 
-cdef struct Block:         # the header
-    size_t size            # of the memory behind the header page
-    size_t used            # from the front, by a live result; 0 while the block is idle
-    size_t epoch           # in which it was listed
-    bint listed            # idle, or live with a tail that nobody uses: it is in a stack and in the list by age
-    Block* below           # the stack of its unused bytes
+# Results of less than SMALLEST_BLOCK bytes use NumPy's own allocator, since malloc recycles small memory well.
+cdef enum:
+    HUGE = 1 << 21         # bytes of a huge page
+    SIZES = 31 * 8         # eight sizes for each power of two from SMALLEST_BLOCK to FA_LARGEST
+    STRETCH = 3 * 8        # a request takes a block up to this many sizes above its own, which is 8 times the bytes
+    NUMPY_DOMAIN = 389047  # np.lib.tracemalloc_domain: the number under which tracemalloc counts NumPy's memory
+
+# A listed block is in two lists: in the stack of the blocks with about as many idle bytes, and in the list by age.
+cdef struct Block:         # the header of a block
+    size_t size            # bytes of memory, without the header page
+    size_t used            # bytes that the array uses, from the front; 0 if the block is idle
+    size_t epoch           # the epoch in which the block was listed
+    bint listed            # whether it has idle bytes: it is idle, or live with a tail
+    Block* below           # its neighbours in the stack
     Block* above
-    Block* older           # the list by age
+    Block* older           # its neighbours in the list by age
     Block* newer
 
 cdef size_t page = sysconf(_SC_PAGESIZE)
 cdef size_t limit = 0, idle_bytes = 0, idle_blocks = 0, in_use_bytes = 0, hits = 0, misses = 0
-cdef size_t epoch = 0, epoch_began = 0, epoch_length = 5000     # in milliseconds
-cdef size_t peak = 0, peak_before = 0   # the most bytes that were in use at once, in this epoch and in the last one
-cdef Block* idle[SIZES]                 # the tops of the stacks: idle blocks by size ...
-cdef Block* tails[SIZES]                # ... and live blocks by the size of their tails
-cdef Block* newest = NULL
+cdef size_t epoch = 0                   # the number of the current epoch
+cdef size_t epoch_began = 0, epoch_length = 5000    # in milliseconds
+cdef size_t peak = 0, peak_before = 0   # the most bytes that were in use at once, in this epoch and in the one before
+cdef Block* idle[SIZES]                 # the tops of the stacks of idle blocks, by the size of the block ...
+cdef Block* tails[SIZES]                # ... and of the stacks of live blocks, by the size of the tail
+cdef Block* newest = NULL               # the ends of the list by age
 cdef Block* oldest = NULL
 
 
@@ -137,8 +144,9 @@ cdef inline void* memory_of(Block* b) noexcept nogil:
 
 
 cdef size_t round_up(size_t size) noexcept nogil:
-    if size < SMALLEST:
-        size = SMALLEST
+    """The size of the block that a request of `size` bytes asks for."""
+    if size < SMALLEST_BLOCK:
+        size = SMALLEST_BLOCK
     cdef size_t step = (<size_t>1) << (fa_log2(size) - 3)
     if step < page:
         step = page
@@ -146,19 +154,22 @@ cdef size_t round_up(size_t size) noexcept nogil:
 
 
 cdef inline int stack_of(size_t size) noexcept nogil:
-    if size < SMALLEST:     # a tail
+    """The number of the stack for blocks with `size` idle bytes."""
+    if size < SMALLEST_BLOCK:     # only a tail is as small as that
         return 0
     cdef int e = fa_log2(size)
-    return (e - fa_log2(SMALLEST)) * 8 + <int>((size >> (e - 3)) & 7)
+    return (e - fa_log2(SMALLEST_BLOCK)) * 8 + <int>((size >> (e - 3)) & 7)
 
 
 cdef Block* map_block(size_t size) noexcept nogil:
+    """A new live block, or NULL."""
     cdef size_t spare = HUGE if size >= HUGE else 0, front
     cdef char* start = fa_map(page + size + spare)
     if start == NULL:
         return NULL
     if spare:
-        # trim the mapping such that the memory, not the header, starts at a multiple of 2 MB
+        # The mapping is 2 MB longer than needed.  What is cut off lets the memory behind the header start at a multiple
+        # of 2 MB.
         front = (-<size_t>(start + page)) & (HUGE - 1)
         if front:
             fa_unmap(start, front)
@@ -173,7 +184,11 @@ cdef Block* map_block(size_t size) noexcept nogil:
 
 
 cdef void unmap(Block* chain) noexcept nogil:
-    """Give the blocks of a chain (linked by `older`) back to the system."""
+    """Give the blocks of a chain back to the system.
+
+    A chain is made of blocks that are no longer listed, each linked to the next by `older`.  It is collected while the
+    lock is held, and unmapped afterwards, since unmapping takes long.
+    """
     cdef Block* b
     while chain != NULL:
         b = chain
@@ -181,13 +196,15 @@ cdef void unmap(Block* chain) noexcept nogil:
         fa_unmap(b, page + b.size)
 
 
-# The lists; the caller holds the lock
+# The lists.  Whoever calls these functions holds the lock.
 
 cdef inline Block** top_for(Block* b) noexcept nogil:
+    """The top of the stack to which a block belongs."""
     return &tails[stack_of(b.size - b.used)] if b.used else &idle[stack_of(b.size)]
 
 
 cdef void link(Block* b) noexcept nogil:
+    """List a block that has idle bytes."""
     global newest, oldest, idle_bytes, idle_blocks
     cdef Block** top = top_for(b)
     b.below, b.above = top[0], NULL
@@ -207,6 +224,7 @@ cdef void link(Block* b) noexcept nogil:
 
 
 cdef void unlink(Block* b) noexcept nogil:
+    """Take a block out of both lists."""
     global newest, oldest, idle_bytes, idle_blocks
     if b.above != NULL:
         b.above.below = b.below
@@ -228,7 +246,10 @@ cdef void unlink(Block* b) noexcept nogil:
 
 
 cdef Block* give_back(Block* b, Block* chain) noexcept nogil:
-    """Cut the tail off a live block now, or put an idle one in front of the chain for `unmap`; return the chain."""
+    """Give back a listed block's idle bytes; return the chain.
+
+    An idle block is put in front of the chain.  A live block's tail is cut off at once.
+    """
     unlink(b)
     if b.used == 0:
         b.older = chain
@@ -239,35 +260,35 @@ cdef Block* give_back(Block* b, Block* chain) noexcept nogil:
 
 
 cdef Block* best_fit(size_t size) noexcept nogil:
-    """The listed block with the least unused bytes that are at least `size`, else the one with the most."""
-    cdef int first = min(stack_of(round_up(size)), SIZES - 1), k
-    for k in range(first, SIZES):
-        if tails[k] != NULL or idle[k] != NULL:
-            return tails[k] if tails[k] != NULL else idle[k]
-    for k in range(first - 1, -1, -1):
-        if tails[k] != NULL or idle[k] != NULL:
-            return tails[k] if tails[k] != NULL else idle[k]
+    """The listed block with the fewest idle bytes of those that have `size` or more; else the one with the most."""
+    cdef int first = min(stack_of(round_up(size)), SIZES - 1), i, k
+    for i in range(SIZES):  # the stacks from `first` on, then those below it from the largest size down
+        k = first + i if first + i < SIZES else SIZES - 1 - i
+        if tails[k] != NULL:
+            return tails[k]
+        if idle[k] != NULL:
+            return idle[k]
     return NULL
 
 
 cdef Block* shrink(size_t most, Block* chain) noexcept nogil:
-    """Give memory back until at most `most` bytes are idle; return the chain for `unmap`, which may have a start."""
+    """Give memory back until at most `most` bytes are idle; put blocks in front of the chain and return it."""
     while idle_bytes > most:
         chain = give_back(best_fit(idle_bytes - most), chain)
     return chain
 
 
 cdef inline size_t bound() noexcept nogil:
-    """The most bytes that idle and live memory may take together: a quarter more than was in use recently.
+    """The most bytes that may be idle and in use together: a quarter more than were in use recently.
 
-    Without the quarter a loop that keeps a small result and drops a large one unmaps the large one each time.
+    Without the quarter, a loop that keeps a small result and drops a large one would unmap the large one every time.
     """
     cdef size_t recent = max(in_use_bytes, peak, peak_before)
     return recent + recent // 4
 
 
 cdef inline void tick() noexcept nogil:
-    """Begin a new epoch when it is time: before anything is listed, which has the epoch's number."""
+    """Begin a new epoch if the current one is over.  This comes before `link`, which notes the epoch's number."""
     global epoch, epoch_began, peak, peak_before
     cdef size_t now = fa_milliseconds(), passed
     if now - epoch_began >= epoch_length:
@@ -279,7 +300,10 @@ cdef inline void tick() noexcept nogil:
 
 
 cdef inline Block* follow_use(Block* chain) noexcept nogil:
-    """Give back what recent use does not ask for; every call comes here, and nearly always it finds nothing to do."""
+    """Give back what is too old or exceeds recent use; return the chain.
+
+    Every request and every release of memory calls this.  Nearly always it finds nothing to do.
+    """
     while oldest != NULL and epoch - oldest.epoch > 1:
         chain = give_back(oldest, chain)
     if idle_bytes + in_use_bytes > bound():
@@ -288,21 +312,28 @@ cdef inline Block* follow_use(Block* chain) noexcept nogil:
 
 
 cdef void release(size_t most) noexcept nogil:
+    """Give memory back until at most `most` bytes are idle."""
     fa_lock()
     cdef Block* chain = shrink(most, NULL)
     fa_unlock()
     unmap(chain)
 
 
-# The allocator: NumPy calls it from any thread, with or without the GIL, and even after this module's end
+# The allocator.  NumPy calls it from any thread, with the GIL or without, and even when the module has been torn down.
 
 cdef inline size_t taken(Block* b, size_t size) noexcept nogil:
-    """The bytes of a block that a request of `size` takes: no huge page is cut, it would not be given back in part."""
+    """The bytes of an idle block that a request of `size` takes.
+
+    A block with huge pages gives whole huge pages, since the system does not take back a part of one.
+    """
     return size if b.size < HUGE else min(b.size, (size + HUGE - 1) & ~<size_t>(HUGE - 1))
 
 
 cdef Block* larger(size_t size) noexcept nogil:
-    """The smallest idle block that may serve a request of a smaller size and wastes a quarter at most, or NULL."""
+    """The smallest idle block that is larger than the request and wastes at most a quarter of it, or NULL.
+
+    What the array gets beyond its size (`taken`) is wasted.  The tail is not wasted: the system can have it back.
+    """
     cdef int k = stack_of(size), above = min(k + STRETCH + 1, SIZES)
     for k in range(k + 1, above):
         if idle[k] != NULL and taken(idle[k], size) - size <= size // 4:
@@ -310,7 +341,8 @@ cdef Block* larger(size_t size) noexcept nogil:
     return NULL
 
 
-cdef void* pool_malloc(void* ctx, size_t size) noexcept nogil:
+cdef void* buffer_malloc(void* ctx, size_t size) noexcept nogil:
+    """The memory that a request gets (see the top of this file), or NULL."""
     global in_use_bytes, peak, peak_before, hits, misses
     if size > FA_LARGEST // 2:
         return NULL
@@ -343,14 +375,14 @@ cdef void* pool_malloc(void* ctx, size_t size) noexcept nogil:
         if b == NULL:
             fa_lock()
             in_use_bytes -= size
-            peak = peak_before = in_use_bytes   # else what was refused would count as recent use
+            peak = peak_before = in_use_bytes   # otherwise the refused request would count as recent use
             fa_unlock()
             return NULL
     return memory_of(b)
 
 
-cdef void pool_free(void* ctx, void* memory, size_t size) noexcept nogil:
-    # `size` is NumPy's idea of it, which a resize or a change of dtype may have altered: the header knows
+cdef void buffer_free(void* ctx, void* memory, size_t size) noexcept nogil:
+    # NumPy's `size` is not used.  It can be wrong after a resize or a change of dtype; the header's size is right.
     global in_use_bytes
     if memory == NULL:
         return
@@ -373,30 +405,31 @@ cdef void pool_free(void* ctx, void* memory, size_t size) noexcept nogil:
     unmap(chain)
 
 
-cdef void* pool_calloc(void* ctx, size_t count, size_t size) noexcept nogil:
+cdef void* buffer_calloc(void* ctx, size_t count, size_t size) noexcept nogil:
     if size and count > FA_LARGEST // size:
         return NULL
-    cdef void* memory = pool_malloc(ctx, count * size)
+    cdef void* memory = buffer_malloc(ctx, count * size)
     if memory != NULL:
         memset(memory, 0, count * size)
     return memory
 
 
-cdef void* pool_realloc(void* ctx, void* memory, size_t size) noexcept nogil:
+cdef void* buffer_realloc(void* ctx, void* memory, size_t size) noexcept nogil:
     if memory == NULL:
-        return pool_malloc(ctx, size)
+        return buffer_malloc(ctx, size)
     cdef size_t had = header(memory).used
     if size <= FA_LARGEST // 2 and round_up(size) == had:
         return memory
-    cdef void* moved = pool_malloc(ctx, size)
+    cdef void* moved = buffer_malloc(ctx, size)
     if moved != NULL:
         memcpy(moved, memory, min(had, size))
-        pool_free(ctx, memory, had)
+        buffer_free(ctx, memory, had)
     return moved
 
 
 cdef void after_fork_in_child() noexcept nogil:
-    # The child has no use for the parent's idle blocks, and holding them would make the parent copy their pages
+    # The child does not need the parent's idle blocks.  If it kept them, the parent would have to copy each of their
+    # pages that it writes to.
     cdef Block* chain = shrink(0, NULL)
     fa_unlock()
     unmap(chain)
@@ -407,10 +440,10 @@ cdef cnp.PyDataMem_Handler handler
 strcpy(handler.name, b"fastact")
 handler.version = 1
 handler.allocator.ctx = NULL
-handler.allocator.malloc = pool_malloc
-handler.allocator.calloc = pool_calloc
-handler.allocator.realloc = pool_realloc
-handler.allocator.free = pool_free
+handler.allocator.malloc = buffer_malloc
+handler.allocator.calloc = buffer_calloc
+handler.allocator.realloc = buffer_realloc
+handler.allocator.free = buffer_free
 cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
 if pthread_atfork(fa_lock, fa_unlock, after_fork_in_child):
     raise MemoryError("pthread_atfork")
@@ -419,13 +452,17 @@ if pthread_atfork(fa_lock, fa_unlock, after_fork_in_child):
 # Arrays
 
 cdef cnp.ndarray like(cnp.ndarray prototype, cnp.dtype descr):
+    """np.empty_like(prototype, descr, subok=False), in NumPy's own memory."""
     Py_INCREF(descr)
     return PyArray_NewLikeArray(prototype, cnp.NPY_KEEPORDER, descr, 0)
 
 
 cdef void keep_order(cnp.ndarray a, size_t itemsize, cnp.npy_intp* strides) noexcept:
-    """The strides of np.empty_like(a): the axes of a by their strides, equal ones in C order."""
-    cdef int[MAX_DIMS] order
+    """Set `strides` to those of np.empty_like(a).
+
+    The axes keep the order of a's strides; axes with equal strides are in C order.
+    """
+    cdef int[MAX_LOOPS] order
     cdef int ndim = cnp.PyArray_NDIM(a), d, k
     cdef cnp.npy_intp step = itemsize
     cdef bint c_order = PyArray_IS_C_CONTIGUOUS(a), f_order = not c_order and PyArray_IS_F_CONTIGUOUS(a)
@@ -443,30 +480,31 @@ cdef void keep_order(cnp.ndarray a, size_t itemsize, cnp.npy_intp* strides) noex
 
 @cython.cdivision(True)
 cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
-    """np.empty_like(prototype, descr, subok=False), in recycled memory where that pays."""
+    """np.empty_like(prototype, descr, subok=False), in recycled memory unless it is small or recycling is off."""
     cdef size_t itemsize = descr.itemsize
-    cdef cnp.npy_intp[MAX_DIMS] strides
+    cdef cnp.npy_intp[MAX_LOOPS] strides
     cdef cnp.ndarray array
     cdef void* memory = NULL
     cdef size_t size
-    if fa_load(limit) != 0 and itemsize != 0 and <size_t>cnp.PyArray_SIZE(prototype) >= SMALLEST // itemsize:
+    if fa_load(limit) != 0 and itemsize != 0 and <size_t>cnp.PyArray_SIZE(prototype) >= SMALLEST_BLOCK // itemsize:
         size = <size_t>cnp.PyArray_SIZE(prototype) * itemsize
-        memory = pool_malloc(NULL, size)
+        memory = buffer_malloc(NULL, size)
     if memory == NULL:
         try:
             return like(prototype, descr)
         except MemoryError:
             release(0)
             return like(prototype, descr)
-    # What NumPy does with a handler in force, without setting and resetting a context variable: 0.15 us, and resetting
-    # can fail where memory is short, which left ours in force.
+    # The array is made as NumPy would make it if our allocator were in force.  To put it in force, one has to set a
+    # context variable and to reset it afterwards.  That takes 0.15 us more than this.  The reset can also fail when
+    # memory is short, and then our allocator stayed in force.
     keep_order(prototype, itemsize, strides)
     Py_INCREF(descr)
     try:
         array = PyArray_NewFromDescr(<PyTypeObject*>cnp.ndarray, descr, cnp.PyArray_NDIM(prototype),
                                      cnp.PyArray_DIMS(prototype), strides, memory, cnp.NPY_ARRAY_CARRAY, NULL)
     except BaseException:
-        pool_free(NULL, memory, 0)
+        buffer_free(NULL, memory, 0)
         raise
     PyTraceMalloc_Track(NUMPY_DOMAIN, <size_t>memory, size)
     (<PyArrayObject_fields*>array).mem_handler = <PyObject*>capsule
@@ -476,13 +514,13 @@ cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
 
 
 def empty_like(x, dtype=None):
-    """np.empty_like(x, dtype, subok=False), in recycled memory where that pays."""
+    """np.empty_like(x, dtype, subok=False), in recycled memory unless it is small or recycling is off."""
     cdef cnp.ndarray a = cnp.PyArray_FROM_O(x)
     return new_array(a, a.dtype if dtype is None else cnp.dtype(dtype))
 
 
 def set_buffer_limit(bytes):
-    """Bound the idle memory; fastact.set_buffer_limit says the rest."""
+    """Set the most bytes that may be idle.  fastact.set_buffer_limit is the public function."""
     cdef size_t most = min(bytes, FA_LARGEST)
     fa_lock()
     fa_store(limit, most)
@@ -491,12 +529,12 @@ def set_buffer_limit(bytes):
 
 
 def get_buffer_limit():
-    """Return the bound of the idle memory in bytes."""
+    """Return the most bytes that may be idle."""
     return fa_load(limit)
 
 
 def set_epoch(milliseconds):
-    """Set the length of an epoch, for tests, which cannot wait for seconds."""
+    """Set the length of an epoch.  Tests make it short, so that they need not wait for seconds."""
     global epoch_length
     fa_lock()
     epoch_length = milliseconds
@@ -504,13 +542,16 @@ def set_epoch(milliseconds):
 
 
 def clear_buffers():
-    """Give all idle result memory back to the system; results that are alive keep theirs."""
+    """Give all idle memory back to the system.  Live results keep theirs."""
     with nogil:
         release(0)
 
 
 def counters():
-    """The limit, what is idle (tails too) and in use, and how often memory was recycled (hits) or not (misses)."""
+    """Return the limit, what is idle (with tails), what is in use, and how the requests went.
+
+    A request that got recycled memory is a hit, one that got new memory is a miss.
+    """
     fa_lock()
     cdef size_t bytes = idle_bytes, blocks = idle_blocks, used = in_use_bytes, recent = max(peak, peak_before)
     cdef size_t hit = hits, missed = misses, most = limit

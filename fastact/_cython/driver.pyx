@@ -1,38 +1,53 @@
-# The driver of both compiled variants: walks a plan's chunks, shares them out, folds the sums of dalpha.
+# The driver of both variants: walks a plan's chunks, shares them out to threads, adds up the sums of dalpha.
 #
-# It knows loops and threads but no formula: a kernel is a C function on one run, Cython's or Numba's alike,
-# so both start their threads equally cheaply and add up in the same order.  What a chunk is, how many threads
-# and whether to stream is decided by the caller; the threads are team.h's.  OpenMP runtimes are only asked for their
-# limits, which threadpoolctl sets, and whether the caller is in one of their parallel regions (then a call is serial).
+# It knows loops and threads but no formula.  A kernel is a C function on one inner loop, Cython's or Numba's alike, so
+# both start their threads equally cheaply and add up in the same order.  Every way to compute ends in `launch`.  Teams
+# are team.h's, rules are _policy.py's.  OpenMP runtimes are only asked for their limits, which threadpoolctl sets, and
+# whether the caller is in one of their parallel regions: then a call runs on its own thread.
 
+cimport numpy as cnp
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-cdef extern from "Python.h":
-    ctypedef struct PyThreadState:
-        pass
-    PyThreadState* PyEval_SaveThread() nogil
-    void PyEval_RestoreThread(PyThreadState*) nogil
+from fastact._cython cimport policy
+from fastact._cython.plan cimport Loop, make_plan
+
+from fastact import _cpu
+
+cnp.import_array()
 
 cdef extern from *:
     """
-    /* The x86-64 level of the CPU: everything that the compiler may use when it is given -march. */
+    /* The SIMD level of the CPU: the last one of the table that has everything the compiler may use for it. */
     #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
     #define HAS(f) __builtin_cpu_supports(f)
-    static int fa_cpu_level(void)
-    {
-        __builtin_cpu_init();
-        if (!(HAS("sse3") && HAS("ssse3") && HAS("sse4.1") && HAS("sse4.2") && HAS("popcnt"))) return 0;
-        if (!(HAS("avx") && HAS("avx2") && HAS("fma") && HAS("bmi") && HAS("bmi2"))) return 1;
-        if (!(HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq") && HAS("avx512vl"))) return 2;
-        return 3;
-    }
+    #define INIT() __builtin_cpu_init()
     #else
-    static int fa_cpu_level(void) { return 0; }
+    #define HAS(f) 0
+    #define INIT() ((void)0)
     #endif
+    #define LEVEL(name, has) if (!(has)) return level; level = name;
+    static const char *fa_cpu_level(void)
+    {
+        const char *level = "generic";
+        INIT();
+        FA_LEVELS(LEVEL, HAS)
+        return level;
+    }
+    #include <time.h>
+    #ifndef CLOCK_MONOTONIC_COARSE
+    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+    #endif
+    static double fa_seconds(void)
+    {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return now.tv_sec + 1e-9 * now.tv_nsec;
+    }
     """
-    int fa_cpu_level()
+    const char* fa_cpu_level()
+    double fa_seconds() noexcept nogil
 
 cdef extern from "openmp.h":
     int fa_count_runtimes() nogil
@@ -52,33 +67,43 @@ cdef extern from "team.h":
     int fa_prepare()
 
 cdef enum:
-    RADIX = 32              # rows (and sums of rows) added in a chain before they move up; 64 where slopes run
-    LEVELS = 3
-    LINE = 8                # doubles in a cache line: partial sums of two threads never share one
-    WIDTH = 32              # columns whose groups are folded side by side
-    FOLD = 32768            # partial sums from which they are folded by all threads: some 50 us of work
-    FENCE = 8               # a kernel's flag: the last run of a share, after which streamed results have to be seen
-    KEEP_GIL = 32768        # elements (some 5 us of work) below which letting others run costs more than it gives
-    SMALL = 1024            # doubles on the stack for a small call's partial sums
+    DOUBLES = LINE // 8     # in a cache line: partial sums of two threads never share one
+    WIDTH = 32              # columns whose partial sums are added side by side
+    SMALL = 2048            # doubles on the stack for a small call's partial sums
 
 
 if fa_prepare() or fa_prepare_openmp():
     raise MemoryError("fastact: no memory to watch for forks (pthread_atfork)")
 
 
-cdef void locate(const Dim* dims, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
-    """Add to at[0:3] the byte offsets (y, dy, x) of the index-th turn of these loops."""
+cdef struct Work:           # what the threads of a team share
+    const Plan* plan
+    const Call* call
+    bint stream
+    bint plain              # rows one after the other and no sum: equal parts of all elements, which need no chunks
+    bint pattern            # each thread makes the pattern of a plane's slopes, in its scratch
+    Py_ssize_t edge         # elements from y's address to its next cache line
+    double* partial         # partial sums, [plane][group][column]; NULL: none
+    double* sums            # the sums of the slopes; NULL: none, or not yet
+    double* scratch
+    Py_ssize_t scratch_step     # doubles from one thread's scratch to the next one's
+
+
+# ---- one thread's part -----------------------------------------------------------------------------------------------
+
+cdef void locate(const Loop* loops, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
+    """Add to `at` where y, dy and x are, in bytes, when these nested loops are in their index-th turn."""
     cdef Py_ssize_t k
     cdef int d
     for d in range(n - 1, -1, -1):
         if d > 0:
-            k = index % dims[d].size
-            index //= dims[d].size
+            k = index % loops[d].size
+            index //= loops[d].size
         else:
             k = index
-        at[0] += k * dims[d].y
-        at[1] += k * dims[d].dy
-        at[2] += k * dims[d].x
+        at[0] += k * loops[d].y
+        at[1] += k * loops[d].dy
+        at[2] += k * loops[d].x
 
 
 cdef inline void add_to(double* total, double* part, Py_ssize_t n) noexcept nogil:
@@ -89,66 +114,90 @@ cdef inline void add_to(double* total, double* part, Py_ssize_t n) noexcept nogi
         part[i] = 0
 
 
-cdef inline Py_ssize_t edge(const Job* job, Py_ssize_t strip) noexcept nogil:
-    """Where a strip of columns begins."""
+cdef inline InnerLoop new_loop(const Work* work) noexcept nogil:
+    """An inner loop without sums, in which each row has a slope of its own."""
+    cdef InnerLoop loop
+    memset(&loop, 0, sizeof(loop))
+    loop.along = work.plan.along
+    loop.stream = work.stream
+    loop.fence = True
+    return loop
+
+
+cdef inline void place(InnerLoop* loop, const Call* call, const Py_ssize_t* at) noexcept nogil:
+    """The operands at these byte offsets."""
+    loop.y = <void*>(call.y + at[0]) if call.y else NULL
+    loop.dy = <const void*>(call.dy + at[1]) if call.dy else NULL
+    loop.x = <const void*>(call.x + at[2])
+
+
+cdef inline Py_ssize_t strip_start(const Work* work, Py_ssize_t strip) noexcept nogil:
+    """The first column of a strip."""
     if strip == 0:
         return 0
-    return min(job.columns, strip * job.chunk_columns + job.edge)
+    return min(work.plan.columns, strip * work.plan.chunk_columns + (work.edge if work.plan.along else 0))
 
 
-cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch) noexcept nogil:
-    """One chunk: a strip of columns of one group of rows of one plane; with a fence after the `last` of a share."""
-    cdef Py_ssize_t strip = chunk % job.strips, group = (chunk // job.strips) % job.groups
-    cdef Py_ssize_t plane = chunk // (job.strips * job.groups)
-    cdef Py_ssize_t first = edge(job, strip)
-    cdef Py_ssize_t width = edge(job, strip + 1) - first
-    cdef Py_ssize_t start, n, m, a, take, flags, lanes = width
-    cdef intptr_t into = 0
-    cdef Py_ssize_t row = group * job.chunk_rows, stop = min(row + job.chunk_rows, job.n_rows)
+cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, bint last, double* scratch) noexcept nogil:
+    """One chunk: a strip of columns of one group of rows of one plane, whose first slope is at `alpha`.
+
+    With a fence after a thread's `last` one.
+    """
+    cdef const Plan* plan = work.plan
+    cdef const Call* call = work.call
+    cdef Py_ssize_t strip = chunk % plan.strips, group = chunk // plan.strips % plan.groups
+    cdef Py_ssize_t plane = chunk // (plan.strips * plan.groups)
+    cdef Py_ssize_t first = strip_start(work, strip)
+    cdef Py_ssize_t width = strip_start(work, strip + 1) - first
+    cdef Py_ssize_t row = group * plan.chunk_rows, stop = min(row + plan.chunk_rows, plan.rows)
+    cdef Py_ssize_t radix = 2 * RADIX if plan.along else RADIX, left = radix, turns = 0, k, start, slope, take
+    cdef Py_ssize_t lanes = width
+    cdef int levels = 1 if stop - row <= radix else 2 if stop - row <= radix * radix else SUM_LEVELS
     cdef Py_ssize_t[3] base
     cdef Py_ssize_t[3] at
-    cdef Py_ssize_t radix = 2 * RADIX if job.flags & RUNNING else RADIX, left = radix, turns = 0, k
-    cdef int levels = 1 if stop - row <= radix else 2 if stop - row <= radix * radix else 3
     cdef double* acc = NULL
     cdef double* partial = NULL
-    if job.flags & RUNNING:
-        start, n, m, a = first, width, job.m, first
-    elif job.segments == 1:
-        start, n, m, a = first * job.m, width * job.m, job.m, first
+    cdef InnerLoop loop = new_loop(work)
+    if plan.along:
+        start = slope = first
+        loop.n, loop.m = width, plan.m
+    elif plan.segments == 1:
+        start, slope = first * plan.m, first
+        loop.n, loop.m = width * plan.m, plan.m
     else:
-        a = first // job.segments
-        k = first % job.segments * job.segment
-        start, n = a * job.m + k, min(job.segment, job.m - k)
-        m = n
-    a = (plane * job.alpha_step + a) * job.itemsize
-    if job.each:
-        into = job.each + a
-    a += job.a
-    base[0] = base[1] = base[2] = start * job.itemsize
-    locate(job.dims, job.plane_dims, plane, base)
-    if job.partial != NULL:
-        partial = job.partial + (plane * job.groups + group) * job.columns + first
-        if job.flags & RUNNING:
-            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # its kernel reads and writes whole groups ...
+        slope = first // plan.segments
+        k = first % plan.segments * plan.segment
+        start = slope * plan.m + k
+        loop.n = loop.m = min(plan.segment, plan.m - k)
+    loop.alpha = <const void*>(alpha + slope * plan.itemsize)
+    if call.single_terms:
+        loop.terms = <void*>(call.dalpha + (plane * plan.channels + slope) * plan.itemsize)
+    base[0] = base[1] = base[2] = start * plan.itemsize
+    locate(plan.loops, plan.plane_loops, plane, base)
+    if work.partial != NULL:
+        partial = work.partial + (plane * plan.groups + group) * plan.columns + first
+        if plan.along:
+            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # the kernel reads and writes whole groups ...
             memset(scratch, 0, GROUP * sizeof(double))
             scratch += GROUP                                    # ... and one before the first
-        # Not where two threads would share a line of them all the time.
-        acc = partial if levels == 1 and lanes == width and width >= LINE else scratch
+        # Sums are made in place, unless two threads would keep writing to one cache line.
+        acc = partial if levels == 1 and lanes == width and width >= DOUBLES else scratch
         memset(acc, 0, levels * lanes * sizeof(double))
-        into = <intptr_t>acc
+        loop.sums = acc
     while row < stop:
         at[0], at[1], at[2] = base[0], base[1], base[2]
-        locate(job.dims + job.plane_dims, job.row_dims, row, at)
+        locate(plan.loops + plan.plane_loops, plan.row_loops, row, at)
         take = 1
-        if job.joined:
+        if plan.joined:
             take = min(stop - row, left if acc != NULL else stop - row)
-            n = min(take * job.m, job.elements - row * job.m)
+            loop.n = min(take * plan.m, plan.joined_elements - row * plan.m)
         row += take
-        flags = job.flags | FENCE if last and row >= stop else job.flags
-        job.kernel(job.y + at[0] if job.y else 0, job.dy + at[1] if job.dy else 0, job.x + at[2], a, into, n, m, flags)
+        place(&loop, call, at)
+        loop.fence = last and row >= stop
+        call.kernel(&loop)
         left -= take
         if acc != NULL and left == 0 and row < stop:
-            # The cascade: 32 or 64 rows make a sum, 32 or 64 such sums the next one.
+            # 32 or 64 rows make a sum, 32 or 64 such sums the next one.
             add_to(acc + lanes, acc, lanes)
             left = radix
             turns += 1
@@ -160,13 +209,97 @@ cdef void run_chunk(const Job* job, Py_ssize_t chunk, bint last, double* scratch
         memcpy(partial, acc + (levels - 1) * lanes, width * sizeof(double))
 
 
+cdef inline Py_ssize_t part_start(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:
+    """Where a thread's equal part of all elements begins: at a cache line of the result."""
+    if thread == 0:
+        return 0
+    if thread == threads:
+        return work.plan.elements
+    return (work.plan.elements * thread // threads & -GROUP) + work.edge
+
+
+cdef void run_part(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:
+    """A thread's equal part of all elements.
+
+    Whole rows of an image (12 KB of rows of 49) took 1.2 to 1.3 of a copy in L2, and chunks of them do not come out
+    even (3 chunks with a slope for each element on 2 threads: 1.4).
+    """
+    cdef const Plan* plan = work.plan
+    cdef Py_ssize_t lo = part_start(work, thread, threads)
+    cdef Py_ssize_t offset = lo * plan.itemsize
+    cdef Py_ssize_t[3] at
+    cdef InnerLoop loop = new_loop(work)
+    at[0] = at[1] = at[2] = offset
+    place(&loop, work.call, at)
+    loop.n = loop.m = part_start(work, thread + 1, threads) - lo
+    loop.alpha = <const void*>work.call.alpha
+    if plan.along:
+        loop.alpha = <const void*>(work.call.alpha + offset)
+        if work.call.single_terms:
+            loop.terms = <void*>(work.call.dalpha + offset)
+    elif plan.elements > plan.m:
+        loop.m, loop.channels = plan.m, plan.channels
+        loop.first, loop.offset = lo // plan.m % plan.channels, lo % plan.m
+    work.call.kernel(&loop)
+
+
+cdef void make_pattern(const Plan* plan, intptr_t slopes, char* target) noexcept nogil:
+    """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and GROUP more where they wrap."""
+    cdef Py_ssize_t k, r, period = plan.channels * plan.repeats * plan.itemsize
+    cdef char* end = target + plan.pattern * plan.itemsize
+    if plan.repeats == 1:
+        memcpy(target, <const void*>slopes, period)
+        target += period
+    else:
+        for k in range(plan.channels):
+            for r in range(plan.repeats):
+                if plan.itemsize == sizeof(float):
+                    (<float*>target)[r] = (<const float*>slopes)[k]
+                else:
+                    (<double*>target)[r] = (<const double*>slopes)[k]
+            target += plan.repeats * plan.itemsize
+    while target < end:
+        k = min(period, end - target)
+        memcpy(target, target - period, k)
+        target += k
+
+
+cdef inline Py_ssize_t pattern_doubles(const Plan* plan) noexcept nogil:
+    """What a plane's pattern takes of a thread's scratch, to the end of a cache line."""
+    return (plan.pattern * plan.itemsize + LINE - 1) // LINE * DOUBLES
+
+
+cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
+    """What one thread of a team does: its range of the chunks, or its part of all elements."""
+    cdef const Plan* plan = work.plan
+    cdef Py_ssize_t chunk, stop = plan.chunks * (thread + 1) // threads, plane, last_plane = -1
+    cdef double* pattern = work.scratch + thread * work.scratch_step
+    cdef double* scratch = pattern + (pattern_doubles(plan) if work.pattern else 0)
+    cdef intptr_t alpha = 0
+    if work.plain:
+        run_part(work, thread, threads)
+        return
+    for chunk in range(plan.chunks * thread // threads, stop):
+        plane = chunk // (plan.strips * plan.groups)
+        if plane != last_plane:
+            alpha = work.call.alpha + plane * plan.channels * plan.itemsize
+            if work.pattern:
+                # Each thread has its own: fetching the lines that another core has just written took 3 to 5 us.
+                make_pattern(plan, alpha, <char*>pattern)
+                alpha = <intptr_t>pattern
+            last_plane = plane
+        run_chunk(work, chunk, alpha, chunk + 1 == stop, scratch)
+
+
+# ---- the end of a sum ------------------------------------------------------------------------------------------------
+
 cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, Py_ssize_t inner, Py_ssize_t step,
                    double* sums, int width) noexcept nogil:
     """Terms added in pairs, pairs of pairs, ...: outer * inner of them for each of `width` <= WIDTH sums side by side.
 
-    The next term of a sum lies one further (`outer_step` after `inner` of them), the next sum's `step` further.
+    Term (i, j) of sum k is at term[i * outer_step + j + k * step].
     """
-    cdef double[LINE * 5][WIDTH] pending
+    cdef double[PAIRS][WIDTH] pending
     cdef double[WIDTH] total
     cdef Py_ssize_t i, j, count = 0
     cdef int level, k
@@ -194,253 +327,143 @@ cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, 
         sums[k] = total[k]
 
 
-cdef void make_pattern(const Job* job, char* target) noexcept nogil:
-    """alpha as a running kernel reads it: slopes repeated, copies of the period, 16 more where it wraps."""
-    cdef Py_ssize_t channels = job.channels, repeats = job.repeats, k, r
-    cdef Py_ssize_t period = channels * repeats * job.itemsize
-    cdef char* end = target + (job.m + (GROUP if job.joined else 0)) * job.itemsize
-    cdef char* t = target
-    if repeats == 1:
-        memcpy(t, <const void*>job.a, period)
-        t += period
-    else:
-        for k in range(channels):
-            for r in range(repeats):
-                if job.itemsize == sizeof(float):
-                    (<float*>t)[r] = (<const float*>job.a)[k]
-                else:
-                    (<double*>t)[r] = (<const double*>job.a)[k]
-            t += repeats * job.itemsize
-    while t < end:
-        memcpy(t, t - period, min(period, end - t))
-        t += min(period, end - t)
-
-
-cdef inline Py_ssize_t part_edge(const Job* job, Py_ssize_t share, Py_ssize_t shares) noexcept nogil:
-    """Where an equal part of all elements begins: at a cache line of the result."""
-    if share == 0:
-        return 0
-    return job.elements if share == shares else (job.elements * share // shares & -GROUP) + job.edge
-
-
-cdef void run_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t chunks,
-                    double* scratch) noexcept nogil:
-    """The share-th of `shares` equal parts of the chunks, or of plain rows."""
-    cdef Py_ssize_t chunk, stop = chunks * (share + 1) // shares, lo, n, a
-    cdef double[3] again
-    cdef bint rows
-    cdef Job mine
-    if job.plain:
-        # Equal parts of all elements, as for a single row: runs of one image's rows (12 KB of rows of 49) took 1.2 to
-        # 1.3 of the limit in L2, and chunks of them do not come out even (3 chunks of slopes for each element on 2
-        # threads: 1.4).
-        lo = part_edge(job, share, shares)
-        n = part_edge(job, share + 1, shares) - lo
-        if job.flags & RUNNING:
-            a = lo * job.itemsize
-            job.kernel(job.y + a if job.y else 0, job.dy + a if job.dy else 0, job.x + a, job.a + a,
-                       job.each + a if job.each else 0, n, n, job.flags | FENCE)
-            return
-        again[0], again[1], again[2] = lo // job.m % job.channels, job.channels, lo % job.m
-        rows = job.elements > job.m
-        job.kernel(job.y + lo * job.itemsize, job.dy + lo * job.itemsize if job.dy else 0, job.x + lo * job.itemsize,
-                   job.a, <intptr_t>&again[0] if rows else 0, n, job.m if rows else n,
-                   job.flags | FENCE | (AGAIN if rows else 0))
-        return
-    if job.pattern:
-        # Its own for each thread: fetching the lines that another core has just written took 3 to 5 us.
-        mine = job[0]
-        make_pattern(job, <char*>scratch)
-        mine.a = <intptr_t>scratch
-        scratch += job.pattern
-        job = &mine
-    for chunk in range(chunks * share // shares, stop):
-        run_chunk(job, chunk, chunk + 1 == stop, scratch)
-
-
-cdef void fold_share(const Job* job, Py_ssize_t share, Py_ssize_t shares, double* sums) noexcept nogil:
-    """The share-th of `shares` equal parts of the columns (without sums: their groups), or then of the alphas."""
-    cdef Py_ssize_t count = job.columns if sums == NULL else job.channels
+cdef void fold_thread(const Work* work, int thread, int threads) noexcept nogil:
+    """A thread's range of the columns, whose groups are added up; with `sums` set, of the slopes, for their columns."""
+    cdef const Plan* plan = work.plan
+    cdef Py_ssize_t count = plan.columns if work.sums == NULL else plan.channels
     cdef Py_ssize_t strips = (count + WIDTH - 1) // WIDTH, i, first
     cdef int width
     cdef double* partial
-    for i in range(job.n_planes * strips * share // shares, job.n_planes * strips * (share + 1) // shares):
-        partial = job.partial + i // strips * job.groups * job.columns
+    for i in range(plan.planes * strips * thread // threads, plan.planes * strips * (thread + 1) // threads):
+        partial = work.partial + i // strips * plan.groups * plan.columns
         first = i % strips * WIDTH
         width = <int>min(WIDTH, count - first)
-        if sums == NULL:
-            in_pairs(partial + first, job.groups, job.columns, 1, 1, partial + first, width)
+        if work.sums == NULL:
+            in_pairs(partial + first, plan.groups, plan.columns, 1, 1, partial + first, width)
         else:
-            in_pairs(partial + first * job.repeats, job.copies, job.channels * job.repeats, job.repeats, job.repeats,
-                     sums + i // strips * job.channels + first, width)
+            in_pairs(partial + first * plan.repeats, plan.copies, plan.channels * plan.repeats, plan.repeats,
+                     plan.repeats, work.sums + i // strips * plan.channels + first, width)
 
 
-cdef struct Work:           # what a team does: its job, and for a fold where the sums go
-    const Job* job
-    Py_ssize_t chunks
-    double* scratch
-    Py_ssize_t scratch_step
-    double* sums
+cdef void fold(Work* work, double* sums, fa_team* team, Py_ssize_t partials) noexcept nogil:
+    """Add up the partial sums of each slope."""
+    cdef fa_team alone
+    alone.helpers = 0
+    if partials <= policy.fold_partials:
+        team = &alone
+    if work.plan.groups > 1:
+        work.sums = NULL
+        fa_run(team, <fa_share>fold_thread, work)
+    work.sums = sums
+    fa_run(team, <fa_share>fold_thread, work)
 
 
-cdef void run_one(const Work* work, int share, int shares) noexcept nogil:
-    run_share(work.job, share, shares, work.chunks, work.scratch + share * work.scratch_step)
+# ---- a call ----------------------------------------------------------------------------------------------------------
 
-
-cdef void fold_one(const Work* work, int share, int shares) noexcept nogil:
-    fold_share(work.job, share, shares, work.sums)
-
-
-cdef class Prepared:
-    """A plan as the driver reads it; what changes from call to call is filled in by `run`."""
-
-    def __cinit__(self, plan, Py_ssize_t itemsize):
-        cdef Job* job = &self.job
-        cdef int d = 0
-        job.dims = self.dims
-        job.itemsize = itemsize
-        job.edge = 0
-        job.m = plan.m
-        job.columns = plan.columns
-        job.segments = plan.segments
-        job.segment = plan.segment
-        job.copies = plan.copies
-        job.channels = plan.channels
-        job.repeats = plan.repeats
-        job.elements = plan.elements
-        job.joined = plan.joined
-        job.chunk_columns = plan.chunk_columns
-        job.chunk_rows = plan.chunk_rows
-        job.n_planes = plan.n_planes
-        job.n_rows = plan.n_rows
-        job.groups = plan.groups
-        job.strips = (job.columns + job.chunk_columns - 1) // job.chunk_columns
-        job.flags = RUNNING if plan.running else 0
-        job.alpha_step = job.channels
-        if plan.running:
-            job.alpha_step = job.m + (GROUP if job.joined else 0)
-        job.plane_dims = len(plan.planes)
-        job.row_dims = len(plan.rows)
-        for dim in plan.planes + plan.rows:
-            self.dims[d].size = dim.size
-            self.dims[d].y, self.dims[d].dy, self.dims[d].x = dim.strides
-            d += 1
-        self.chunks = job.n_planes * job.groups * job.strips
-        # All rows one after the other, or a single one along which alpha runs.
-        self.dense = job.n_planes == 1 and (job.n_rows == job.copies == job.repeats == 1 if plan.running else (
-            job.n_rows == 1 or job.row_dims == 1 and all(
-                step == job.channels * job.m * itemsize for step in plan.rows[0].strides)))
-        self.elements = job.n_planes * job.n_rows * (job.m if job.flags & RUNNING else job.channels * job.m)
-        self.folds = job.groups * job.copies * job.repeats > 1
-        self.lanes = LEVELS * (job.chunk_columns + 3 * GROUP) + GROUP
-
-
-cdef int run(Prepared prepared, Kernel kernel, intptr_t y, intptr_t dy, intptr_t x, intptr_t a,
-             Py_ssize_t flags, int threads, void* sums) except -1:
-    """Run a plan; sums (unless NULL) gets one double for each alpha, in alpha's memory order.
-
-    With EACH it gets one element of the kernel's type instead, and nothing is added up.
-    """
-    cdef Job job = prepared.job
-    cdef double* scratch = NULL
-    cdef double[SMALL + LINE] small
-    cdef void* memory = NULL
-    cdef Py_ssize_t step = 0, partials = 0, needed
-    cdef PyThreadState* state = NULL
-    cdef fa_team team
+cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream) noexcept nogil:
+    """Run a plan on up to so many threads; -1 where there is no memory for it, and nothing is written."""
     cdef Work work
-    job.kernel = kernel
-    job.y, job.dy, job.x, job.a = y, dy, x, a
-    job.flags |= flags & ~SLOPES
-    job.pattern = 0
-    job.partial = NULL
-    job.each = <intptr_t>sums if flags & EACH else 0
-    job.plain = prepared.dense and (sums == NULL or job.each and job.flags & RUNNING)
-    if job.plain:
-        job.elements = prepared.elements
-    if job.flags & RUNNING or job.plain:
-        # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
-        job.edge = -((y or x) // job.itemsize) & (64 // job.itemsize - 1)
-    threads = max(1, min(<Py_ssize_t>threads, prepared.chunks))
-    if flags & SLOPES:
-        job.pattern = (job.m + GROUP + LINE) // LINE * LINE
-    if sums != NULL and not job.each:
-        if prepared.folds:
-            partials = (job.n_planes * job.groups * job.columns + LINE) // LINE * LINE
-        step = (prepared.lanes // LINE + 2) * LINE
-    step += job.pattern
-    needed = partials + threads * step
+    cdef fa_team team
+    cdef double[SMALL + DOUBLES] small
+    cdef void* memory = NULL
+    cdef double* sums = <double*>call.dalpha
+    cdef Py_ssize_t partials = 0, rounded = 0, needed, k
+    cdef bint summed = call.dalpha != 0 and not call.single_terms
+    threads = max(1, min(threads, plan.chunks))
+    work.plan, work.call, work.stream = plan, call, stream
+    work.plain = plan.dense and (call.dalpha == 0 or call.single_terms and plan.along)
+    # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
+    work.edge = -((call.y if call.y else call.x) // plan.itemsize) & (LINE // plan.itemsize - 1)
+    # A vector that crosses the end of a period reads slopes behind it.  With a period of whole groups none does, if
+    # vectors begin where the period does: then alpha is read as it is.
+    work.pattern = plan.repeated and not work.plain and (
+        plan.repeats > 1 or plan.copies > 1 or plan.m % GROUP != 0 or stream
+        or (call.x if summed else call.y) % LINE != 0)
+    work.partial = work.sums = NULL
+    work.scratch = small
+    work.scratch_step = pattern_doubles(plan) if work.pattern else 0
+    if summed:
+        work.scratch_step += (plan.scratch // DOUBLES + 2) * DOUBLES
+        if plan.folds:
+            partials = (plan.planes * plan.groups * plan.columns + DOUBLES) // DOUBLES * DOUBLES
+        if call.narrow:
+            rounded = (plan.alphas + DOUBLES) // DOUBLES * DOUBLES
+    needed = threads * work.scratch_step + partials + rounded
     if needed:
-        scratch = small
         if needed > SMALL:
-            memory = malloc((needed + LINE) * sizeof(double))
+            memory = malloc((needed + DOUBLES) * sizeof(double))
             if memory == NULL:
-                raise MemoryError(f"fastact: no memory for partial sums or alpha's pattern ({job.columns} columns)")
-            scratch = <double*>memory
-        # On cache lines: a register that crosses two costs a running alpha's sum a tenth.
-        scratch += -(<intptr_t>scratch // <intptr_t>sizeof(double)) & (LINE - 1)
-    if sums != NULL and not job.each:
-        job.partial = scratch + threads * step if prepared.folds else <double*>sums
-    if prepared.elements >= KEEP_GIL:
-        state = PyEval_SaveThread()
+                return -1
+            work.scratch = <double*>memory
+        # On cache lines: a vector that crosses two costs the sum with alpha along the loop a tenth.
+        work.scratch += -(<intptr_t>work.scratch // <intptr_t>sizeof(double)) & (DOUBLES - 1)
+    if summed:
+        work.partial = work.scratch + threads * work.scratch_step
+        if call.narrow:
+            sums = work.partial + partials
+        if not plan.folds:
+            work.partial = sums
     team.helpers = 0
     if threads > 1 and not fa_openmp_team():
         # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
-        fa_gather(&team, threads - 1, max(fa_processors(), threads) - 1)
-    work.job, work.chunks, work.scratch, work.scratch_step = &job, prepared.chunks, scratch, step
-    fa_run(&team, <fa_share>run_one, &work)
-    if job.partial != NULL and prepared.folds:
-        if team.helpers and partials > FOLD:
-            work.sums = NULL
-            fa_run(&team, <fa_share>fold_one, &work)
-            work.sums = <double*>sums
-            fa_run(&team, <fa_share>fold_one, &work)
-        else:
-            if job.groups > 1:
-                fold_share(&job, 0, 1, NULL)
-            fold_share(&job, 0, 1, <double*>sums)
+        fa_gather(&team, <int>threads - 1, max(fa_processors(), <int>threads) - 1)
+    fa_run(&team, <fa_share>run_thread, &work)
+    if summed and plan.folds:
+        fold(&work, sums, &team, partials)
     fa_dismiss(&team)
+    if summed and call.narrow:
+        for k in range(plan.alphas):
+            (<float*>call.dalpha)[k] = <float>sums[k]
     free(memory)
-    if state != NULL:
-        PyEval_RestoreThread(state)
     return 0
 
 
-def execute(kernel, addresses, plan, int itemsize, int flags, int threads, dalpha):
-    """Run a plan; `dalpha` (one element for each alpha in memory order) is written, unless None.
-
-    It is float64, or with the flag EACH of the operands' type.  `addresses` are those of y, dy, x and alpha's
-    pattern (0: none).
-    """
-    cdef intptr_t into = 0 if dalpha is None else dalpha.ctypes.data
-    run(Prepared(plan, itemsize), <Kernel><intptr_t>kernel, addresses[0], addresses[1], addresses[2], addresses[3],
-        flags, threads, <void*>into)
+cdef inline bint apart(intptr_t a, Py_ssize_t a_span, intptr_t b, Py_ssize_t b_span) noexcept nogil:
+    """Whether the memory of two operands, each from its first to its last element, does not meet."""
+    return a + a_span <= b or b + b_span <= a
 
 
-cdef class Bound:
-    """A plan bound to a kernel and to arrays, without a sum: calling it runs it, in 0.2 us beside the work."""
-    cdef Prepared prepared
-    cdef Kernel kernel
-    cdef intptr_t y, dy, x
-    cdef Py_ssize_t flags
-    cdef int threads
+cdef int launch(const Plan* plan, const Call* call) except -1:
+    """Run a plan: how many threads, which stores, without the GIL where the work is worth it."""
+    cdef bint summed = call.dalpha != 0, stream
+    cdef Py_ssize_t operands = 1 + (call.y != 0) + (call.dy != 0) + call.single_terms + (
+        call.alpha != 0 and plan.alphas == plan.elements)
+    cdef Py_ssize_t traffic = plan.elements * plan.itemsize * operands
+    cdef Py_ssize_t threads = policy.threads_that_pay(traffic, summed)
+    cdef int failed
+    if threads > 1:
+        threads = min(threads, <Py_ssize_t>thread_bound(call.threads))
+    # Where y's address is no multiple of an element's size, none of its elements is at a cache line.
+    stream = call.y != 0 and policy.streams(traffic, threads) and call.y % plan.itemsize == 0 \
+        and apart(call.y, plan.y_span, call.x, plan.x_span) \
+        and (call.dy == 0 or apart(call.y, plan.y_span, call.dy, plan.dy_span))
+    if plan.elements >= policy.gil_elements:
+        with nogil:
+            failed = run(plan, call, threads, stream)
+    else:
+        failed = run(plan, call, threads, stream)
+    if failed:
+        raise MemoryError(f"fastact: no memory for partial sums or alpha's pattern ({plan.columns} columns)")
+    return 0
 
-    def __init__(self, kernel, addresses, plan, int itemsize, int flags, int threads):
-        self.prepared = Prepared(plan, itemsize)
-        self.kernel = <Kernel><intptr_t>kernel
-        self.y, self.dy, self.x, _ = addresses
-        self.flags, self.threads = flags, threads
 
-    def __call__(self):
-        run(self.prepared, self.kernel, self.y, self.dy, self.x, 0, self.flags, self.threads, NULL)
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+cdef int quota = 0              # processors that the control groups' quotas amount to; 0: no quota
+cdef double quota_read = -1e9   # when
+cdef double QUOTA_SECONDS = _cpu.QUOTA_SECONDS
 
 
-cdef int processors() noexcept nogil:
-    return fa_processors()
-
-
-cdef int openmp_limit() noexcept nogil:
-    return fa_openmp_threads()
+cdef int thread_bound(int explicit) except -1:
+    """The bound on threads in force, where `explicit` (0: none) was asked for."""
+    global quota, quota_read
+    cdef int processors = fa_processors()
+    if fa_seconds() - quota_read > QUOTA_SECONDS:
+        quota = _cpu.read_quota()
+        quota_read = fa_seconds()
+    if quota:
+        processors = min(processors, quota)
+    return policy.bound_on_threads(explicit, processors, 0 if explicit else fa_openmp_threads())
 
 
 def openmp_threads():
@@ -453,4 +476,84 @@ def openmp_runtimes():
     return [fa_runtime_path(i).decode(errors="replace") for i in range(fa_count_runtimes())]
 
 
-CPU_LEVEL = ("generic", "v2", "v3", "v4")[fa_cpu_level()]
+CPU_LEVEL = fa_cpu_level().decode()
+
+# ---- for Python ------------------------------------------------------------------------------------------------------
+
+cdef inline intptr_t address(object array):
+    """Where an array or None has its first element."""
+    return 0 if array is None else <intptr_t>cnp.PyArray_DATA(<cnp.ndarray?>array)
+
+
+cdef inline const Py_ssize_t* strides(object array) except? NULL:
+    return <const Py_ssize_t*>cnp.PyArray_STRIDES(<cnp.ndarray?>array)
+
+
+cdef bint plan_arrays(Plan* plan, object y, object dy, object x_, object alpha, object order, bint summed) except -1:
+    """The plan for these arrays of one shape (None where there is no such operand); False where there is none."""
+    cdef cnp.ndarray x = <cnp.ndarray?>x_
+    cdef Py_ssize_t[MAX_LOOPS] ones
+    cdef int[MAX_LOOPS] axes
+    cdef int d, ndim = cnp.PyArray_NDIM(x)
+    for d in range(ndim):
+        ones[d] = 1
+        axes[d] = order[d]
+    return make_plan(
+        plan, ndim, <Py_ssize_t*>cnp.PyArray_DIMS(x), strides(x if y is None else y), strides(x if dy is None else dy),
+        strides(x), &ones[0] if alpha is None else <Py_ssize_t*>cnp.PyArray_DIMS(<cnp.ndarray?>alpha), axes,
+        cnp.PyArray_ITEMSIZE(x), summed)
+
+
+def launch_arrays(kernel, y, dy, x, alpha, slopes, dalpha, order, bint single_terms, int threads):
+    """Run a kernel on arrays of one shape and dtype; False, and nothing is done, where they cannot be run as they lie.
+
+    `alpha` has x's number of axes; `slopes` are its numbers, dense in `order`, which has the axes from outermost to
+    innermost in memory.  `dalpha` (unless None) gets a number for each slope in the same order, in float64 or rounded
+    to float32; or `single_terms`, one of x's dtype for each element.  `threads` is the bound that was asked for, or 0.
+    """
+    cdef Plan plan
+    cdef Call call
+    if not plan_arrays(&plan, y, dy, x, alpha, order, dalpha is not None and not single_terms):
+        return False
+    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
+    if alpha is not None and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
+            address(slopes) != address(alpha) or (plan.along and plan.repeats > 1)):
+        return False
+    call.kernel = <Kernel><intptr_t>kernel
+    call.y, call.dy, call.x, call.alpha = address(y), address(dy), address(x), address(slopes)
+    call.dalpha, call.single_terms, call.threads = address(dalpha), single_terms, threads
+    call.narrow = dalpha is not None and cnp.PyArray_TYPE(<cnp.ndarray>dalpha) == cnp.NPY_FLOAT and not single_terms
+    launch(&plan, &call)
+    return True
+
+
+cdef class Bound:
+    """A kernel without alpha, bound to arrays, threads and a kind of stores: a call costs 0.2 us beside the work."""
+    cdef Plan plan
+    cdef Call call
+    cdef Py_ssize_t threads
+    cdef bint stream
+    cdef object arrays
+
+    def __init__(self, kernel, y, dy, x, Py_ssize_t threads, bint stream):
+        if not plan_arrays(&self.plan, y, dy, x, None, tuple(range(x.ndim)), False):
+            raise ValueError("these arrays cannot be run as they lie")
+        memset(&self.call, 0, sizeof(self.call))
+        self.call.kernel = <Kernel><intptr_t>kernel
+        self.call.y, self.call.dy, self.call.x = address(y), address(dy), address(x)
+        self.arrays, self.threads, self.stream = (y, dy, x), threads, stream
+
+    def __call__(self):
+        with nogil:
+            run(&self.plan, &self.call, self.threads, self.stream)
+
+
+def describe(y, dy, x, alpha, order, bint summed):
+    """The plan for these arrays as a dict, or None; for tests."""
+    cdef Plan plan
+    memset(&plan, 0, sizeof(plan))
+    if not plan_arrays(&plan, y, dy, x, alpha, order, summed):
+        return None
+    found = dict(plan)
+    found["loops"] = found["loops"][:plan.plane_loops + plan.row_loops]
+    return found

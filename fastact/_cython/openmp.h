@@ -1,7 +1,11 @@
-/* Asks the OpenMP runtimes that are loaded (we link none) how many threads they allow, and whether one of their teams is
-   calling us.  A linked libgomp would change the process when it is loaded (OMP_PROC_BIND=true binds the main thread to
-   one processor), and not every compiler has omp.h.  So runtimes are looked for by name, as threadpoolctl does, and
-   again only when the loader has loaded something since. */
+/* Asks the OpenMP runtimes of the process how many threads they allow, and whether one of their teams is calling us.
+
+   A runtime is a library that carries out OpenMP's directives, such as GCC's libgomp.  Other packages load runtimes.
+   This package is linked to none, for two reasons.  A libgomp that is linked changes the process when it is loaded:
+   with OMP_PROC_BIND=true it binds the main thread to one processor.  And not every compiler has omp.h.
+
+   The runtimes are found among the loaded libraries by their names, as threadpoolctl finds them.  They are looked up
+   again only when the loader (the part of the C library that loads libraries) has loaded something since. */
 
 #ifndef FASTACT_OPENMP_H
 #define FASTACT_OPENMP_H
@@ -12,29 +16,25 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <link.h>
-#include <pthread.h>
 #include <string.h>
+#include "posix.h"
+
+/* fa_lock is held whenever we ask the loader, and during a fork.  The reason is the loader's own lock, which glibc
+   (2.36) does not renew in a forked child.  If a thread of the parent held the loader's lock at the fork, the child
+   would wait for it for ever. */
 
 enum { FA_RUNTIMES = 8, FA_PATH = 4096 };
-struct fa_runtime {
+/* Runtimes are only ever added, and they stay loaded.  So the first fa_runtime_count elements never change.  A thread
+   that has read the count while it held the lock may read them without the lock. */
+static struct fa_runtime {
     int (*max_threads)(void);
     int (*in_parallel)(void);
     char path[FA_PATH];
-};
-/* Runtimes are only ever added, and stay loaded (see fa_find_runtimes): whoever reads the count may call them. */
-static struct fa_runtime fa_runtimes[FA_RUNTIMES];
+} fa_runtimes[FA_RUNTIMES];
 static int fa_runtime_count;
-static unsigned long long fa_loads;     /* the loader's counter when they were last looked for */
-/* Held whenever we ask the loader, and during a fork: the loader's own lock is not renewed in a forked child (glibc 2.36),
-   so that a child whose parent was asking would wait for ever. */
-static pthread_mutex_t fa_finding = PTHREAD_MUTEX_INITIALIZER;
+static unsigned long long fa_loads;     /* the loader's counter (dlpi_adds) when the runtimes were last looked up */
 
-struct fa_search {
-    unsigned long long loads;
-    int found;
-    char paths[FA_RUNTIMES][FA_PATH];
-};
-
+/* A callback of dl_iterate_phdr: reads the loader's counter from the first library and stops there. */
 static int fa_read_loads(struct dl_phdr_info *info, size_t size, void *loads)
 {
     (void)size;
@@ -42,54 +42,53 @@ static int fa_read_loads(struct dl_phdr_info *info, size_t size, void *loads)
     return 1;
 }
 
-static int fa_note_runtime(struct dl_phdr_info *info, size_t size, void *context)
+/* A callback of dl_iterate_phdr: if the library is a runtime that has not been noted yet, it notes the path in the next
+   element of fa_runtimes.  `noted` counts the elements that have a path. */
+static int fa_note_runtime(struct dl_phdr_info *info, size_t size, void *noted)
 {
-    struct fa_search *search = context;
-    const char *name = strrchr(info->dlpi_name, '/');
-    name = name ? name + 1 : info->dlpi_name;
+    int i, *n = noted;
+    const char *path = info->dlpi_name, *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     (void)size;
-    search->loads = info->dlpi_adds;
-    if ((!strncmp(name, "libgomp", 7) || !strncmp(name, "libomp", 6) || !strncmp(name, "libiomp", 7)) &&
-        search->found < FA_RUNTIMES && strlen(info->dlpi_name) < FA_PATH)
-        strcpy(search->paths[search->found++], info->dlpi_name);
+    if (strncmp(name, "libgomp", 7) && strncmp(name, "libomp", 6) && strncmp(name, "libiomp", 7)) return 0;
+    for (i = 0; i < *n; i++)
+        if (!strcmp(fa_runtimes[i].path, path)) return 0;
+    if (*n < FA_RUNTIMES && strlen(path) < FA_PATH) strcpy(fa_runtimes[(*n)++].path, path);
     return 0;
 }
 
-/* The caller holds fa_finding.  dlopen may not be called within dl_iterate_phdr, so the paths are collected first. */
+/* Adds the runtimes that are new.  It collects their paths first, since a callback of dl_iterate_phdr must not call
+   dlopen.  dlopen with RTLD_NOLOAD loads nothing, but keeps the runtime loaded, because its handle is never closed. */
 static void fa_find_runtimes(void)
 {
-    static struct fa_search search;
-    int i, k;
-    search.found = 0;
-    dl_iterate_phdr(fa_note_runtime, &search);
-    for (i = 0; i < search.found && fa_runtime_count < FA_RUNTIMES; i++) {
+    int i, noted = fa_runtime_count;
+    dl_iterate_phdr(fa_note_runtime, &noted);
+    for (i = fa_runtime_count; i < noted; i++) {
         struct fa_runtime *runtime = &fa_runtimes[fa_runtime_count];
-        void *handle;
-        for (k = 0; k < fa_runtime_count && strcmp(fa_runtimes[k].path, search.paths[i]); k++) {}
-        if (k < fa_runtime_count) continue;
-        handle = dlopen(search.paths[i], RTLD_LAZY | RTLD_NOLOAD);      /* never closed: the runtime stays */
+        void *handle = dlopen(fa_runtimes[i].path, RTLD_LAZY | RTLD_NOLOAD);
         if (!handle) continue;
         *(void **)&runtime->max_threads = dlsym(handle, "omp_get_max_threads");
         *(void **)&runtime->in_parallel = dlsym(handle, "omp_in_parallel");
         if (!runtime->max_threads || !runtime->in_parallel) continue;
-        strcpy(runtime->path, search.paths[i]);
-        __atomic_store_n(&fa_runtime_count, fa_runtime_count + 1, __ATOMIC_RELEASE);
+        memmove(runtime->path, fa_runtimes[i].path, FA_PATH);
+        fa_runtime_count++;
     }
-    fa_loads = search.loads;
 }
 
-/* How many runtimes there are; 30 ns where nothing was loaded since. */
+/* The number of runtimes.  It takes 30 ns if the loader has loaded nothing since the last call. */
 static int fa_count_runtimes(void)
 {
     unsigned long long loads = 0;
-    pthread_mutex_lock(&fa_finding);
+    int count;
+    fa_lock();
     dl_iterate_phdr(fa_read_loads, &loads);
     if (loads != fa_loads) fa_find_runtimes();
-    pthread_mutex_unlock(&fa_finding);
-    return __atomic_load_n(&fa_runtime_count, __ATOMIC_ACQUIRE);
+    fa_loads = loads;
+    count = fa_runtime_count;
+    fa_unlock();
+    return count;
 }
 
-/* The least that any of them allows the calling thread. */
+/* The least number of threads that a runtime allows the calling thread. */
 static int fa_openmp_threads(void)
 {
     int i, least = INT_MAX, count = fa_count_runtimes();
@@ -100,7 +99,7 @@ static int fa_openmp_threads(void)
     return least;
 }
 
-/* Whether one of them has called us from its team. */
+/* Whether the calling thread is in a team of one of the runtimes. */
 static int fa_openmp_team(void)
 {
     int i, count = fa_count_runtimes();
@@ -111,11 +110,10 @@ static int fa_openmp_team(void)
 
 static const char *fa_runtime_path(int i) { return fa_runtimes[i].path; }
 
-static void fa_hold_finding(void) { pthread_mutex_lock(&fa_finding); }
-static void fa_let_finding(void) { pthread_mutex_unlock(&fa_finding); }
-static int fa_prepare_openmp(void) { return pthread_atfork(fa_hold_finding, fa_let_finding, fa_let_finding); }
+/* Has to be called once, before any other function here; returns 0 or an error number. */
+static int fa_prepare_openmp(void) { return pthread_atfork(fa_lock, fa_unlock, fa_unlock); }
 
-#else       /* no way to list what is loaded */
+#else       /* There is no way to list the loaded libraries. */
 #include <limits.h>
 static int fa_count_runtimes(void) { return 0; }
 static int fa_openmp_threads(void) { return INT_MAX; }

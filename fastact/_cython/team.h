@@ -1,17 +1,70 @@
-/* Teams of threads: a caller and helpers from one pool of the process's own, of fixed places and without a heap.
+/* The pool: threads of the process's own that compute parts of a call.
 
-   A helper waits at its place for work, spinning first (a team then starts in 1 to 2 us) and then asleep.  All callers
-   share the pool, so that together they keep no more helpers busy than there are processors; who finds none works
-   alone.  Not OpenMP's teams: libgomp ends the process where no thread can be started or malloc fails within a team,
-   hangs in a forked child, and gives every calling thread a pool of its own.  Here the caller goes on with the helpers
-   that could be had, and a child starts with an empty pool. */
+   caller       a thread that calls a function of this package; there may be several at the same time
+   helper       a thread of the pool; it waits for a range, computes it, waits again, and never ends
+   worker slot  a helper's place in the pool; it holds the helper's state and its range
+   team         a caller and the helpers that it has taken for one call
+   range        the part of the call's work that one thread of the team computes; the caller's has the index 0
+   to spin      to wait by reading the state again and again, without sleeping
+
+   A helper that has no range spins at first, because a team of spinning helpers starts in 1 to 2 us.  After 4 ms it
+   goes to sleep.  The pool is an array of fixed size and needs no heap.
+
+   All callers share the pool.  Together they keep no more helpers busy than there are processors, or than the largest
+   team needs.  A caller that finds no free helper works alone.
+
+   The teams of OpenMP's runtimes are not used, for three reasons:
+   - libgomp ends the process if it cannot start a thread, or if malloc fails while it makes a team.  Here the caller
+     goes on with the helpers that it could get.
+   - libgomp hangs in a forked child.  Here the child begins with an empty pool.
+   - libgomp gives every calling thread a pool of its own.  Here there is one pool for all.
+
+   The states of a worker slot, and the moves between them:
+
+                  1                     4
+       EMPTY ----------> TAKEN ------------------> WORK <---------+
+             <----------  ^ |  <------------------  |             |
+                  2       | |           6           | 5           | 8
+                        3 | | 9                     v             |
+                          | v                      BUSY           |
+                          IDLE                      |             |
+                           ^                        | 7           |
+                           |            9           v             |
+                           +---------------------- DONE ----------+
+
+       EMPTY   there is no helper              WORK   there is a range, and nobody has begun it
+       IDLE    the helper is in no team        BUSY   the helper is computing the range
+       TAKEN   the helper is in a team         DONE   the helper has computed the range
+               and has no range
+
+     move              made by   in           how, and with which memory order
+     1 EMPTY -> TAKEN  caller    fa_gather    compare-and-exchange, acquire-release; then the caller starts the thread
+     2 TAKEN -> EMPTY  caller    fa_gather    store, release: the thread could not be started
+     3 IDLE  -> TAKEN  caller    fa_gather    compare-and-exchange, acquire-release
+     4 TAKEN -> WORK   caller    fa_run       store, sequentially consistent, after the description of the range
+     5 WORK  -> BUSY   helper    fa_help      compare-and-exchange, acquire-release
+     6 WORK  -> TAKEN  caller    fa_run       compare-and-exchange, acquire-release: the caller takes the range back
+     7 BUSY  -> DONE   helper    fa_help      store, sequentially consistent, after the results
+     8 DONE  -> WORK   caller    fa_run       as 4, if the team gets more ranges
+     9 TAKEN or DONE   caller    fa_dismiss   store, release
+           -> IDLE
+     Every state becomes EMPTY in a forked child (fa_in_child), which has no thread but the one that forked.
+
+   Moves that two threads may try at once are compare-and-exchanges: 1 and 3 (two callers), 5 and 6 (caller and helper).
+   Every other move is made by the only thread that may make it.
+
+   Release and acquire order everything else.  The description of the range (`run`, `work`, `index`, `count`, `mode`) is
+   written before move 4 and read after move 5.  The helper's results are written before move 7, and the caller reads
+   DONE with acquire before it returns.  Moves 4 and 7 are sequentially consistent because the other side may be asleep;
+   fa_set explains that. */
 
 #ifndef FASTACT_TEAM_H
 #define FASTACT_TEAM_H
 
 #include "exact.h"
 
-typedef void (*fa_share)(const void *work, int share, int shares);
+/* Computes one range: the one with this index, of `count` ranges into which `work` is cut. */
+typedef void (*fa_share)(const void *work, int index, int count);
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <ctype.h>
@@ -21,66 +74,46 @@ typedef void (*fa_share)(const void *work, int share, int shares);
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
+#include "affinity.h"
+#include "float_mode.h"
+#include "posix.h"
 
 enum {
-    FA_PLACES = 1023,           /* helpers, at most */
-    FA_STACK = 512 << 10,       /* bytes: kernels take a few KB; 8 MB, the usual, are hard to have in a tight space */
-    FA_PAUSES = 64,             /* between two looks at the clock */
-    FA_RUDE_NS = 20000,         /* spinning that long before giving way to other threads at every look ... */
-    FA_SPIN_NS = 4000000,       /* ... and that long in all, as libgomp: waking a sleeper costs its caller 13 us */
+    FA_SLOTS = 1023,            /* the most helpers that there can be */
+    FA_STACK = 512 << 10,       /* bytes of a helper's stack.  A kernel needs a few KB.  The usual 8 MB may be too much
+                                   where the address space of the process is limited */
+    FA_PAUSES = 64,             /* readings of a state between two readings of the clock */
+    FA_YIELD_NS = 20000,        /* a thread that has spun for this time lets others run whenever it reads the clock */
+    FA_SPIN_NS = 4000000,       /* a thread that has spun for this time goes to sleep; libgomp's threads do the same.
+                                   It is long because waking a sleeping helper costs its caller 13 us, where starting a
+                                   team of spinning helpers costs 1 to 2 us */
 };
 enum { FA_EMPTY, FA_IDLE, FA_TAKEN, FA_WORK, FA_BUSY, FA_DONE };
 
-/* How a thread rounds, and whether it flushes denormals: a helper works in its caller's mode, whoever started it. */
-#if defined(__x86_64__) || defined(__i386__)
-typedef unsigned fa_mode;
-static inline fa_mode fa_get_mode(void) { return __builtin_ia32_stmxcsr() & ~0x3fu; }   /* without what has happened */
-static inline void fa_set_mode(fa_mode mode) { __builtin_ia32_ldmxcsr(mode); }
-#elif defined(__aarch64__)
-typedef unsigned long fa_mode;
-static inline fa_mode fa_get_mode(void)
-{
-    fa_mode mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-}
-static inline void fa_set_mode(fa_mode mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
-#else
-typedef int fa_mode;
-static inline fa_mode fa_get_mode(void) { return 0; }
-static inline void fa_set_mode(fa_mode mode) { (void)mode; }
-#endif
-
-struct fa_place {
+struct fa_slot {
     int state;
-    int sleepers;               /* of the helper and its caller, those that sleep until `state` changes */
-    int share, shares;
+    int sleepers;               /* how many threads sleep until `state` changes: the helper, its caller or neither */
+    int index, count;
     fa_share run;
     const void *work;
-    fa_mode mode;
-    char lines[88];             /* a place to itself: processors fetch lines in pairs */
-    pthread_mutex_t mutex;
+    fa_mode mode;               /* the caller's floating-point mode, which the helper takes over */
+    /* What stands above is written and read at every start.  It has 128 bytes to itself, since processors fetch cache
+       lines of 64 bytes in pairs. */
+    pthread_mutex_t mutex __attribute__((aligned(128)));
     pthread_cond_t changed;
-#ifdef __linux__
-    pid_t thread;
-    int sent, barred;           /* to wake up on another processor than this one; `cpus` are all that it may use */
-    cpu_set_t cpus;
-#endif
+    struct fa_affinity affinity;
 } __attribute__((aligned(128)));
 
 struct fa_team {
     int helpers;
-    short place[FA_PLACES];
+    short slot[FA_SLOTS];       /* the numbers of the helpers' slots */
 };
 
-static struct fa_place fa_pool[FA_PLACES];
+static struct fa_slot fa_pool[FA_SLOTS];
 static int fa_spin_ns = FA_SPIN_NS;
 
+/* Tells the processor that this thread is spinning. */
 static inline void fa_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -90,216 +123,203 @@ static inline void fa_pause(void)
 #endif
 }
 
-static long long fa_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
+/* Moves a slot to a state that the other side may be waiting for, and wakes the other side if it sleeps.
 
-/* Linux may wake a thread where its waker runs (a virtual machine's halted processor counts as preempted, and some
-   kernels pack threads on few of them), and there it waits behind its caller until the load is balanced 4 to 8 ms
-   later.  So it is barred from the caller's processor until it runs. */
-static void fa_send(struct fa_place *p)
+   A thread that goes to sleep first adds itself to `sleepers` and then reads `state` once more (fa_await).  The thread
+   here first writes `state` and then reads `sleepers`.  All four steps are sequentially consistent, so at least one of
+   the two threads sees what the other has written: the first one stays awake, or this one wakes it.  The wake-up cannot
+   come too early, because the first one holds the mutex until it sleeps. */
+static void fa_set(struct fa_slot *slot, int state)
 {
-#ifdef __linux__
-    cpu_set_t others;
-    int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE || (p->sent && p->barred == here)) return;
-    /* Sent before and not there yet, it is sent again if its caller has moved. */
-    if (!p->sent && sched_getaffinity(p->thread, sizeof p->cpus, &p->cpus)) return;
-    others = p->cpus;
-    CPU_CLR(here, &others);
-    if (!CPU_COUNT(&others) || sched_setaffinity(p->thread, sizeof others, &others)) return;
-    p->sent = 1;
-    p->barred = here;
-#else
-    (void)p;
-#endif
-}
-
-static void fa_arrive(struct fa_place *p)
-{
-#ifdef __linux__
-    if (p->sent) sched_setaffinity(p->thread, sizeof p->cpus, &p->cpus);
-    p->sent = 0;
-#else
-    (void)p;
-#endif
-}
-
-/* A change that the other side may wait for: no sleeper is missed, since both sides write before they read. */
-static void fa_set(struct fa_place *p, int state)
-{
-    __atomic_store_n(&p->state, state, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) {
-        pthread_mutex_lock(&p->mutex);
-        if (state == FA_WORK && __atomic_load_n(&p->sleepers, __ATOMIC_RELAXED)) fa_send(p);     /* it may be up by now */
-        pthread_cond_broadcast(&p->changed);
-        pthread_mutex_unlock(&p->mutex);
+    __atomic_store_n(&slot->state, state, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&slot->sleepers, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&slot->mutex);
+        /* The helper may have woken up before the mutex was locked.  Then it must not be sent, because nobody would
+           restore its mask. */
+        if (state == FA_WORK && __atomic_load_n(&slot->sleepers, __ATOMIC_RELAXED)) fa_send(&slot->affinity);
+        pthread_cond_broadcast(&slot->changed);
+        pthread_mutex_unlock(&slot->mutex);
     }
 }
 
-static void fa_await(struct fa_place *p, int state)
+/* Spins.  Returns 1 as soon as the slot is in this state, and 0 if the time to spin is over before.  The clock is first
+   read after FA_PAUSES readings of the state, because many waits end before that. */
+static int fa_spin(const struct fa_slot *slot, int state)
 {
-    long long start, spent;
+    long long start = 0, spent;
     int pauses;
-    for (;;) {
-        start = 0;
-        do {
-            for (pauses = 0; pauses < FA_PAUSES; pauses++) {
-                if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == state) return;
-                fa_pause();
-            }
-            spent = fa_now();
-            if (!start) start = spent;
-            spent -= start;
-            if (spent > FA_RUDE_NS) sched_yield();
-        } while (spent < fa_spin_ns);
-        /* Woken in vain (its caller did the work by itself) it spins again: the next call may be near. */
-        pthread_mutex_lock(&p->mutex);
-        __atomic_add_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&p->state, __ATOMIC_SEQ_CST) != state) pthread_cond_wait(&p->changed, &p->mutex);
-        __atomic_sub_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
-        if (state == FA_WORK) fa_arrive(p);
-        pthread_mutex_unlock(&p->mutex);
+    do {
+        for (pauses = 0; pauses < FA_PAUSES; pauses++) {
+            if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) == state) return 1;
+            fa_pause();
+        }
+        spent = fa_now(CLOCK_MONOTONIC);
+        if (!start) start = spent;
+        spent -= start;
+        if (spent > FA_YIELD_NS) sched_yield();
+    } while (spent < fa_spin_ns);
+    return 0;
+}
+
+/* Waits until the slot is in this state: a helper waits for FA_WORK, a caller for FA_DONE.  A helper that was woken may
+   find that its caller has taken the range back.  It then spins again, because the next call may come soon. */
+static void fa_await(struct fa_slot *slot, int state)
+{
+    while (!fa_spin(slot, state)) {
+        pthread_mutex_lock(&slot->mutex);
+        __atomic_add_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST) != state) pthread_cond_wait(&slot->changed, &slot->mutex);
+        __atomic_sub_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
+        if (state == FA_WORK) fa_arrive(&slot->affinity);
+        pthread_mutex_unlock(&slot->mutex);
     }
 }
 
-static int fa_change(struct fa_place *p, int from, int to)
+/* Moves a slot from one state to another; returns 0 if it is not in the first state, or not any more.  A plain reading
+   comes first, because it is cheaper than a compare-and-exchange that fails. */
+static int fa_change(struct fa_slot *slot, int from, int to)
 {
-    return __atomic_load_n(&p->state, __ATOMIC_RELAXED) == from &&
-           __atomic_compare_exchange_n(&p->state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    return __atomic_load_n(&slot->state, __ATOMIC_RELAXED) == from &&
+           __atomic_compare_exchange_n(&slot->state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-static void *fa_help(void *place)
+/* The life of a helper. */
+static void *fa_help(void *argument)
 {
-    struct fa_place *p = place;
-#ifdef __linux__
-    p->thread = (pid_t)syscall(SYS_gettid);
-#endif
+    struct fa_slot *slot = argument;
+    fa_enter(&slot->affinity);
     for (;;) {
-        fa_await(p, FA_WORK);
-        if (!fa_change(p, FA_WORK, FA_BUSY)) continue;
-        if (p->mode != fa_get_mode()) fa_set_mode(p->mode);
-        p->run(p->work, p->share, p->shares);
-        fa_set(p, FA_DONE);
+        fa_await(slot, FA_WORK);
+        if (!fa_change(slot, FA_WORK, FA_BUSY)) continue;       /* the caller has taken the range back */
+        if (slot->mode != fa_get_mode()) fa_set_mode(slot->mode);
+        slot->run(slot->work, slot->index, slot->count);
+        fa_set(slot, FA_DONE);
     }
     return NULL;
 }
 
-static int fa_start(struct fa_place *p)
+/* Starts the helper of a slot; returns whether that was possible. */
+static int fa_start(struct fa_slot *slot)
 {
-    pthread_attr_t small;
+    pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t ours, before;
+    sigset_t blocked, before;
     int failed;
-    if (pthread_attr_init(&small)) return 0;
-    pthread_mutex_init(&p->mutex, NULL);
-    pthread_cond_init(&p->changed, NULL);
-    pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&small, FA_STACK);
-    /* Signals are for the threads that Python knows; what a thread brings on itself stays its own. */
-    sigfillset(&ours);
-    sigdelset(&ours, SIGSEGV);
-    sigdelset(&ours, SIGBUS);
-    sigdelset(&ours, SIGFPE);
-    sigdelset(&ours, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &ours, &before);
-    failed = pthread_create(&thread, &small, fa_help, p);
+    if (pthread_attr_init(&attributes)) return 0;
+    pthread_mutex_init(&slot->mutex, NULL);
+    pthread_cond_init(&slot->changed, NULL);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, FA_STACK);
+    /* Signals are for the threads that Python knows, so helpers block them, except those that report a fault of the
+       thread itself.  A new thread inherits what the thread that starts it blocks. */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    failed = pthread_create(&thread, &attributes, fa_help, slot);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&small);
+    pthread_attr_destroy(&attributes);
     return !failed;
 }
 
-/* Up to `wanted` helpers out of the first `bound` places; those that are there before new ones. */
+/* Makes a team of up to `wanted` helpers.  It takes idle helpers first and starts new ones only if those are not
+   enough.  It uses the first `bound` slots only.  All callers use the same slots, so `bound` is the most helpers that
+   all callers can have together. */
 static void fa_gather(struct fa_team *team, int wanted, int bound)
 {
     int i, n = 0, fresh;
-    if (bound > FA_PLACES) bound = FA_PLACES;
+    if (bound > FA_SLOTS) bound = FA_SLOTS;
     for (fresh = 0; fresh < 2; fresh++)
         for (i = 0; i < bound && n < wanted; i++) {
             if (!fa_change(&fa_pool[i], fresh ? FA_EMPTY : FA_IDLE, FA_TAKEN)) continue;
             if (fresh && !fa_start(&fa_pool[i])) {
                 __atomic_store_n(&fa_pool[i].state, FA_EMPTY, __ATOMIC_RELEASE);
-                wanted = n;     /* the next would fail as well */
+                wanted = n;     /* the next thread could not be started either */
                 break;
             }
-            team->place[n++] = (short)i;
+            team->slot[n++] = (short)i;
         }
     team->helpers = n;
 }
 
-/* One share each, the caller's is the first.  Then it takes those that nobody has begun: a sleeper needs 35 us to wake
-   up, which are 2 MB of relu in a cache, and one whose processor is taken needs more. */
+/* Runs the work on all threads of the team and returns when all ranges are done.
+
+   When the caller has computed its own range, it takes back every range that no helper has begun, and computes it
+   itself.  It does not wait, because a sleeping helper needs 35 us to wake up.  In that time one thread computes relu
+   on 2 MB that lie in a cache.  A helper whose processor is taken by another thread needs even longer. */
 static void fa_run(const struct fa_team *team, fa_share run, const void *work)
 {
-    int i, shares = team->helpers + 1;
-    const fa_mode mode = shares > 1 ? fa_get_mode() : 0;
+    int i, count = team->helpers + 1;
+    const fa_mode mode = count > 1 ? fa_get_mode() : 0;
     for (i = 0; i < team->helpers; i++) {
-        struct fa_place *p = &fa_pool[team->place[i]];
-        p->run = run;
-        p->work = work;
-        p->share = i + 1;
-        p->shares = shares;
-        p->mode = mode;
-        fa_set(p, FA_WORK);
+        struct fa_slot *slot = &fa_pool[team->slot[i]];
+        slot->run = run;
+        slot->work = work;
+        slot->index = i + 1;
+        slot->count = count;
+        slot->mode = mode;
+        fa_set(slot, FA_WORK);
     }
-    run(work, 0, shares);
+    run(work, 0, count);
     for (i = team->helpers - 1; i >= 0; i--)
-        if (fa_change(&fa_pool[team->place[i]], FA_WORK, FA_TAKEN)) run(work, i + 1, shares);
+        if (fa_change(&fa_pool[team->slot[i]], FA_WORK, FA_TAKEN)) run(work, i + 1, count);
     for (i = 0; i < team->helpers; i++) {
-        struct fa_place *p = &fa_pool[team->place[i]];
-        if (__atomic_load_n(&p->state, __ATOMIC_RELAXED) != FA_TAKEN) fa_await(p, FA_DONE);
+        struct fa_slot *slot = &fa_pool[team->slot[i]];
+        if (__atomic_load_n(&slot->state, __ATOMIC_RELAXED) != FA_TAKEN) fa_await(slot, FA_DONE);
     }
 }
 
+/* Ends the team.  Its helpers become idle, and any caller may take them. */
 static void fa_dismiss(const struct fa_team *team)
 {
     int i;
     for (i = 0; i < team->helpers; i++)
-        __atomic_store_n(&fa_pool[team->place[i]].state, FA_IDLE, __ATOMIC_RELEASE);
+        __atomic_store_n(&fa_pool[team->slot[i]].state, FA_IDLE, __ATOMIC_RELEASE);
 }
 
-/* A child of a fork (of any kind, so not Python's hook) has none of these threads, and nobody who holds their locks. */
+/* Empties all slots in a forked child.  The child has none of the helpers, and a mutex that another thread held would
+   stay locked.  pthread_atfork calls this after a fork by C code too; Python's own hook sees Python's forks only. */
 static void fa_in_child(void)
 {
     int i;
-    for (i = 0; i < FA_PLACES; i++)
+    for (i = 0; i < FA_SLOTS; i++)
         if (fa_pool[i].state != FA_EMPTY) memset(&fa_pool[i], 0, sizeof fa_pool[i]);
 }
 
-/* Once, before the first team. */
+/* Has to be called once, before the first team; returns 0 or an error number.  If the environment has
+   OMP_WAIT_POLICY=passive, a thread that waits goes to sleep without spinning.  The variable is OpenMP's, because that
+   is the one which people know for this purpose. */
 static int fa_prepare(void)
 {
-    const char *policy = getenv("OMP_WAIT_POLICY");     /* what people know for this from OpenMP */
+    const char *policy = getenv("OMP_WAIT_POLICY");
     while (policy && isspace((unsigned char)*policy)) policy++;
     if (policy && !strncasecmp(policy, "passive", 7)) fa_spin_ns = 0;
     return pthread_atfork(NULL, NULL, fa_in_child);
 }
 
-/* The processors that the calling thread may use.  Asked once in a tick of the coarse clock (4 ms or less): the system
-   call takes 0.3 us, the smallest work that two threads share 3 us. */
+/* The number of processors that the calling thread may use.  On Linux the system is asked again only when the coarse
+   clock has advanced, which it does every 4 ms or more often.  The system call takes 0.3 us, a tenth of the time of the
+   smallest work that two threads share (3 us). */
 static int fa_processors(void)
 {
 #ifdef __linux__
-    static __thread struct timespec asked;
+    static __thread long long asked;    /* the time of the last system call */
     static __thread int found;
-    struct timespec now;
+    const long long now = fa_now(FA_COARSE_CLOCK);
     cpu_set_t set;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    if (!found || now.tv_nsec != asked.tv_nsec || now.tv_sec != asked.tv_sec) {
+    if (!found || now != asked) {
         asked = now;
         found = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
     }
-    return found > 0 ? found : 1;
 #else
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
+    const int found = (int)sysconf(_SC_NPROCESSORS_ONLN);
 #endif
+    return found > 0 ? found : 1;
 }
 
-#else       /* no POSIX threads: everybody works alone */
+#else       /* There are no POSIX threads.  Every caller works alone. */
 static int fa_processors(void) { return 1; }
 struct fa_team { int helpers; };
 static void fa_gather(struct fa_team *team, int wanted, int bound) { team->helpers = 0; }

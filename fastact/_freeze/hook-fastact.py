@@ -14,4 +14,5 @@ hiddenimports = sorted(
     }
 )
 # Numba's cache is keyed by what these files say.
-datas = [(str(_package / "_numba" / name), "fastact/_numba") for name in ("kernels.py", "simd.py")]
+_sources = ("_kernels.py", "_integers.py", "_tables.py", "_numba/kernels.py", "_numba/simd.py")
+datas = [(str(_package / name), f"fastact/{Path(name).parent}".removesuffix("/.")) for name in _sources]

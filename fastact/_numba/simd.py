@@ -1,20 +1,36 @@
-"""The vector vocabulary that kernels.py is written in: what simd.h is to the Cython variant.
+"""The vector vocabulary of _kernels.py in LLVM: what _cython/simd.h is in C.
 
 A `Vector` is an LLVM vector; LLVM splits it into the registers of the machine, so there is one text for every CPU.
-For elementwise work a vector is one cache line (64 bytes), whatever the type; a sum has 16 doubles.  A pointer is
-Numba's own CPointer: it carries the type, and an index counts elements.  Each word becomes one or two LLVM
-instructions, without fast-math flags: nothing is reordered, nothing raises, and only exact products are fused.
+For elementwise work a vector is one cache line, whatever the type; a sum has GROUP doubles.  A pointer is Numba's own
+CPointer: it carries the type, and an index counts elements.  Each word becomes one or two LLVM instructions, without
+fast-math flags: nothing is reordered, nothing raises, and only exact products are fused.
 """
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+import inspect
+from collections.abc import Callable
 
-GROUP = 16  # the lanes of a sum: doubles in a wide vector
-LINE = 64  # bytes: a cache line, an elementwise vector, the alignment that streaming needs
-# How many lines ahead they are fetched, in the caches and from memory: see docs/performance.md for the figures.
-FETCH_AHEAD, FETCH_AHEAD_STREAMED = 16, 32
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
+
+from .._tables import FETCH_AHEAD, FETCH_AHEAD_STREAMED, GROUP, INNER_LOOP, LINE, PAIRS
+
+# Every flag of the compiler.  Numba's "numpy" error model leaves out the checks before // and %.
+FLAGS = {"error_model": "numpy", "boundscheck": False, "fastmath": False, "forceinline": True}
+inlined = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **FLAGS)
+# The same, inlined by Numba already: a function that is called once would else be compiled twice (0.6 s of 4.6).
+inlined_early = njit(inline="always", **FLAGS)
+# The same, left as a function of its own where LLVM sees fit.
+out_of_line = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **{**FLAGS, "forceinline": False})
+
+# np.intp and np.bool_, because Numba compiles a function again for each plain constant that it is called with.
+ZERO = np.intp(0)
+NO_DX, STORED, STREAMED = np.arange(3, dtype=np.intp)  # what is done about dx in the loop of a sum
+ORDINARY, STREAMING = np.array([False, True])  # stores
+ROWS, ALONG = ORDINARY, STREAMING  # how alpha lies
 
 Pointer = types.CPointer
 
@@ -41,6 +57,52 @@ def _line(pointer: Pointer) -> Vector:
     return Vector(pointer.dtype, LINE * 8 // pointer.dtype.bitwidth)
 
 
+class InnerLoop(types.Type):
+    """Numba's type of a pointer to `struct inner_loop`; its fields are attributes."""
+
+    def __init__(self, dtype: types.Type):
+        self.dtype = dtype
+        super().__init__(name=f"InnerLoop({dtype})")
+
+    def field(self, name: str) -> types.Type | None:
+        """The type of a field."""
+        kind = INNER_LOOP.get(name)
+        if kind is None:
+            return None
+        numbers = {"ptrdiff_t ": types.intp, "bool ": types.boolean, "double *": Pointer(types.float64)}
+        return numbers.get(kind) or Pointer(self.dtype)
+
+
+@register_model(InnerLoop)
+class InnerLoopModel(models.PrimitiveModel):
+    """The pointer itself; each field has eight bytes."""
+
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.IntType(64).as_pointer())
+
+
+@infer_getattr
+class InnerLoopFields(AttributeTemplate):
+    """loop.n and the other fields."""
+
+    key = InnerLoop
+
+    def generic_resolve(self, loop, name):
+        """The type of a field."""
+        return loop.field(name)
+
+
+@lower_getattr_generic(InnerLoop)
+def _field(context, builder, loop, value, name):
+    """Load a field."""
+    place = ir.Constant(ir.IntType(64), list(INNER_LOOP).index(name))
+    number = builder.load(builder.gep(value, [place]))
+    kind = loop.field(name)
+    if kind is types.boolean:
+        return builder.icmp_signed("!=", number, ir.Constant(number.type, 0))
+    return number if kind is types.intp else builder.inttoptr(number, context.get_value_type(kind))
+
+
 # ---- LLVM, spelled once ----------------------------------------------------------------------------------------------
 
 
@@ -64,13 +126,6 @@ def _broadcast(builder, scalar, lanes: int):
     )
 
 
-def _vector(context, builder, value, given: types.Type, kind: Vector):
-    """A vector as it is; a number in every lane."""
-    if isinstance(given, Vector):
-        return value
-    return _broadcast(builder, context.cast(builder, value, given, kind.dtype), kind.lanes)
-
-
 def _first(builder, n, lanes: int):
     """A mask of the lanes below n."""
     index = ir.IntType(32)
@@ -86,8 +141,7 @@ def _call(builder, name: str, returns, arguments: list):
 
 def _masked(builder, verb: str, kind: Vector, returns, arguments: list):
     """Call llvm.masked.load or .store on vectors of `kind`: lanes that are masked out are not touched in memory."""
-    element = "i" if isinstance(kind.dtype, types.Integer) else "f"
-    return _call(builder, f"llvm.masked.{verb}.v{kind.lanes}{element}{kind.dtype.bitwidth}.p0", returns, arguments)
+    return _call(builder, f"llvm.masked.{verb}.v{kind.lanes}f{kind.dtype.bitwidth}.p0", returns, arguments)
 
 
 def _load(context, builder, pointer, index, kind: Vector):
@@ -98,18 +152,8 @@ def _load(context, builder, pointer, index, kind: Vector):
 
 def _load_part(context, builder, pointer, index, mask, kind: Vector):
     vector = context.get_value_type(kind)
-    return _masked(
-        builder,
-        "load",
-        kind,
-        vector,
-        [
-            _at(context, builder, pointer, index, kind),
-            ir.IntType(32)(_align(kind)),
-            mask,
-            ir.Constant(vector, None),
-        ],
-    )
+    arguments = [_at(context, builder, pointer, index, kind), ir.IntType(32)(_align(kind)), mask]
+    return _masked(builder, "load", kind, vector, [*arguments, ir.Constant(vector, None)])
 
 
 def _has_avx512(context) -> bool:
@@ -142,322 +186,270 @@ def _widened(context, builder, vector, dtype: types.Type):
     return builder.fpext(vector, ir.VectorType(ir.DoubleType(), vector.type.count))
 
 
+def word(returns: Callable) -> Callable:
+    """Make a word of a function that emits its code; `returns` gives the result's type for the arguments' types."""
+
+    def decorate(emit: Callable):
+        def typed(typingctx, *kinds):
+            kinds = tuple(map(types.unliteral, kinds))
+
+            def codegen(context, builder, signature, values):
+                return emit(context, builder, kinds, *values)
+
+            return returns(*kinds)(*kinds), codegen
+
+        # Numba binds arguments by the function's signature: the typing context, then the word's own parameters.
+        parameters = list(inspect.signature(emit).parameters.values())
+        typed.__signature__ = inspect.Signature([parameters[0], *parameters[3:]])
+        return intrinsic(typed)
+
+    return decorate
+
+
+def _void(*kinds) -> types.Type:
+    return types.void
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 WIDE = Vector(types.float64, GROUP)
 
 
-@intrinsic
-def at(typingctx, p, i):
+@word(lambda p, i: p)
+def at(context, builder, kinds, p, i):
     """The pointer to p[i]."""
-
-    def codegen(context, builder, signature, args):
-        return builder.gep(args[0], [args[1]])
-
-    return p(p, types.intp), codegen
+    return builder.gep(p, [i])
 
 
-@intrinsic
-def get(typingctx, p, i):
+at_sums = at
+
+
+@word(lambda p, i: p.dtype)
+def sum_at(context, builder, kinds, p, i):
     """The number p[i]."""
-
-    def codegen(context, builder, signature, args):
-        return builder.load(builder.gep(args[0], [args[1]]))
-
-    return p.dtype(p, types.intp), codegen
+    return builder.load(builder.gep(p, [i]))
 
 
-@intrinsic
-def put(typingctx, p, i, value):
+@word(_void)
+def put_sum(context, builder, kinds, p, i, value):
     """p[i] = value, a number."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[2], builder.gep(args[0], [args[1]]))
-
-    return types.void(p, types.intp, p.dtype), codegen
+    builder.store(value, builder.gep(p, [i]))
 
 
-@intrinsic
-def address(typingctx, p):
+@word(lambda p: types.intp)
+def address(context, builder, kinds, p):
     """The address as an integer; 0 for "no such array"."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ptrtoint(args[0], context.get_value_type(types.intp))
-
-    return types.intp(p), codegen
+    return builder.ptrtoint(p, context.get_value_type(types.intp))
 
 
-@intrinsic
-def lanes(typingctx, p):
-    """The lanes of the vectors that `load(p, i)` gives; a constant."""
-    n = _line(p).lanes
-
-    def codegen(context, builder, signature, args):
-        return context.get_constant(types.intp, n)
-
-    return types.intp(p), codegen
+@inlined
+def given(p):
+    """Whether there is such an array."""
+    return address(p) != 0
 
 
-@intrinsic
-def registers(typingctx):
+@inlined
+def unaligned(p, i):
+    """How many elements p[i] lies behind the last address that can be streamed to."""
+    return (address(at(p, i)) & (LINE - 1)) // (LINE // lanes(p))
+
+
+@inlined
+def fetch_distance(p, streams):
+    """How many elements ahead they are fetched."""
+    return (FETCH_AHEAD_STREAMED if streams else FETCH_AHEAD) // LINE * lanes(p)
+
+
+@word(lambda p: types.intp)
+def lanes(context, builder, kinds, p):
+    """The elements of a vector, which is a cache line; a constant."""
+    return context.get_constant(types.intp, _line(kinds[0]).lanes)
+
+
+line = lanes
+
+
+@word(lambda: types.intp)
+def registers(context, builder, kinds):
     """How many wide vectors the registers can hold over a loop; a constant."""
-
-    def codegen(context, builder, signature, args):
-        return context.get_constant(types.intp, 4 if _has_avx512(context) else 1)
-
-    return types.intp(), codegen
+    return context.get_constant(types.intp, 4 if _has_avx512(context) else 1)
 
 
-@intrinsic
-def like(typingctx, p, q):
-    """The pointer p as one to what q points to."""
+def _on_stack(size: int):
+    """A word without arguments: `size` uninitialised doubles on the stack."""
 
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], args[1].type)
-
-    return q(p, q), codegen
-
-
-@intrinsic(prefer_literal=True)
-def scratch(typingctx, n):
-    """An uninitialised array of n doubles (a literal) on the stack, and a pointer to it."""
-    size = n.literal_value
-
-    def codegen(context, builder, signature, args):
+    @word(lambda: Pointer(types.float64))
+    def doubles(context, builder, kinds):
         array = cgutils.alloca_once(builder, ir.ArrayType(ir.DoubleType(), size))
         return builder.bitcast(array, ir.DoubleType().as_pointer())
 
-    return Pointer(types.float64)(n), codegen
+    return doubles
 
 
-@intrinsic
-def load(typingctx, p, i):
+scratch = _on_stack(PAIRS)
+
+
+@word(lambda p, i: _line(p))
+def load(context, builder, kinds, p, i):
     """A cache line's worth of elements from p[i] on, at any alignment."""
-    kind = _line(p)
-
-    def codegen(context, builder, signature, args):
-        return _load(context, builder, *args, kind)
-
-    return kind(p, types.intp), codegen
+    return _load(context, builder, p, i, _line(kinds[0]))
 
 
-@intrinsic
-def load_part(typingctx, p, i, n):
+@word(lambda p, i, n: _line(p))
+def load_part(context, builder, kinds, p, i, n):
     """The first n lanes from memory, zero in the others; nothing is touched past p[i + n - 1]."""
-    kind = _line(p)
-
-    def codegen(context, builder, signature, args):
-        pointer, index, count = args
-        return _load_part(context, builder, pointer, index, _first(builder, count, kind.lanes), kind)
-
-    return kind(p, types.intp, types.intp), codegen
+    kind = _line(kinds[0])
+    return _load_part(context, builder, p, i, _first(builder, n, kind.lanes), kind)
 
 
-@intrinsic
-def load_wide(typingctx, p, i):
-    """16 elements from p[i] on, as doubles."""
-
-    def codegen(context, builder, signature, args):
-        return _load_wide(context, builder, *args, p.dtype)
-
-    return WIDE(p, types.intp), codegen
+@word(lambda p, i: _line(p))
+def load_broadcast(context, builder, kinds, p, i):
+    """The number p[i] in every lane."""
+    return _broadcast(builder, builder.load(builder.gep(p, [i])), _line(kinds[0]).lanes)
 
 
-@intrinsic
-def load_wide_part(typingctx, p, i, at, n):
-    """The n elements from p[i] on, as doubles, in the lanes from `at` on, and +0.0 in the other lanes."""
-    kind = Vector(p.dtype, GROUP)
-
-    def codegen(context, builder, signature, args):
-        pointer, index, at, count = args
-        below, upto = (_first(builder, lanes, GROUP) for lanes in (at, builder.add(at, count)))
-        mask = builder.and_(upto, builder.not_(below))
-        vector = _load_part(context, builder, pointer, builder.sub(index, at), mask, kind)
-        return _widened(context, builder, vector, p.dtype)
-
-    return WIDE(p, types.intp, types.intp, types.intp), codegen
+@word(lambda p, i: WIDE)
+def load_wide(context, builder, kinds, p, i):
+    """GROUP elements from p[i] on, as doubles."""
+    return _load_wide(context, builder, p, i, kinds[0].dtype)
 
 
-@intrinsic
-def store(typingctx, p, i, v):
+@word(_void)
+def store(context, builder, kinds, p, i, v):
     """Store a vector at p[i] and on, at any alignment."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[2], _at(context, builder, *args[:2], v)).align = _align(v)
-
-    return types.void(p, types.intp, v), codegen
+    builder.store(v, _at(context, builder, p, i, kinds[2])).align = _align(kinds[2])
 
 
-@intrinsic
-def store_part(typingctx, p, i, v, n):
+store_wide = store
+
+
+@word(_void)
+def store_part(context, builder, kinds, p, i, v, n):
     """Store the first n lanes; nothing is touched past p[i + n - 1]."""
-
-    def codegen(context, builder, signature, args):
-        pointer, index, vector, count = args
-        mask = _first(builder, count, v.lanes)
-        arguments = [vector, _at(context, builder, pointer, index, v), ir.IntType(32)(_align(v)), mask]
-        _masked(builder, "store", v, ir.VoidType(), arguments)
-
-    return types.void(p, types.intp, v, types.intp), codegen
+    kind = kinds[2]
+    arguments = [v, _at(context, builder, p, i, kind), ir.IntType(32)(_align(kind)), _first(builder, n, kind.lanes)]
+    _masked(builder, "store", kind, ir.VoidType(), arguments)
 
 
-@intrinsic
-def stream(typingctx, p, i, v):
+def _past_the_caches(builder, value, target):
+    """A store past the caches."""
+    stored = builder.store(value, target)
+    stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+    return stored
+
+
+@word(_void)
+def stream(context, builder, kinds, p, i, v):
     """Store a cache line past the caches; p + i must be aligned to it, and a `fence` must follow the last one."""
-
-    def codegen(context, builder, signature, args):
-        stored = builder.store(args[2], _at(context, builder, *args[:2], v))
-        stored.align = LINE
-        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
-
-    return types.void(p, types.intp, v), codegen
+    _past_the_caches(builder, v, _at(context, builder, p, i, kinds[2])).align = LINE
 
 
-@intrinsic
-def stream_lane(typingctx, p, i, v, k):
+@word(_void)
+def _stream_lane(context, builder, kinds, p, i, v, k):
     """p[i + k] = lane k of v, past the caches; as an integer, which is what x86 has an instruction for."""
-
-    def codegen(context, builder, signature, args):
-        pointer, index, vector, lane = args
-        integers = ir.VectorType(ir.IntType(v.dtype.bitwidth), v.lanes)
-        value = builder.extract_element(builder.bitcast(vector, integers), builder.trunc(lane, ir.IntType(32)))
-        target = builder.gep(pointer, [builder.add(index, lane)])
-        stored = builder.store(value, builder.bitcast(target, value.type.as_pointer()))
-        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
-
-    return types.void(p, types.intp, v, types.intp), codegen
+    integers = ir.VectorType(ir.IntType(kinds[2].dtype.bitwidth), kinds[2].lanes)
+    value = builder.extract_element(builder.bitcast(v, integers), builder.trunc(k, ir.IntType(32)))
+    _past_the_caches(builder, value, builder.bitcast(builder.gep(p, [builder.add(i, k)]), value.type.as_pointer()))
 
 
-@intrinsic
-def fetch(typingctx, p, i):
+@inlined
+def stream_part(p, i, v, n):
+    """Store the first n lanes past the caches, one by one."""
+    for k in range(n):
+        _stream_lane(p, i, v, k)
+
+
+@word(_void)
+def fetch(context, builder, kinds, p, i):
     """A hint that the line of p[i] will be read soon."""
-
-    def codegen(context, builder, signature, args):
-        there = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
-        read, keep, data = (ir.IntType(32)(hint) for hint in (0, 3, 1))
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [there, read, keep, data])
-
-    return types.void(p, types.intp), codegen
+    there = builder.bitcast(builder.gep(p, [i]), ir.IntType(8).as_pointer())
+    read, keep, data = (ir.IntType(32)(hint) for hint in (0, 3, 1))
+    _call(builder, "llvm.prefetch.p0", ir.VoidType(), [there, read, keep, data])
 
 
-@intrinsic
-def fence(typingctx):
+@word(_void)
+def fence(context, builder, kinds):
     """Order streamed stores before whatever tells another thread that they are done."""
-
-    def codegen(context, builder, signature, args):
-        if builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686")):
-            _call(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
-        else:
-            builder.fence("seq_cst")
-
-    return types.void(), codegen
+    if builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686")):
+        _call(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
+    else:
+        builder.fence("seq_cst")
 
 
 # ---- registers -------------------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def splat(typingctx, p, value):
-    """The number in every lane of a vector of p's type."""
-    kind = _line(p)
-
-    def codegen(context, builder, signature, args):
-        return _vector(context, builder, args[1], value, kind)
-
-    return kind(p, value), codegen
+@word(lambda given, number: given if isinstance(given, Vector) else _line(given))
+def full_like(context, builder, kinds, given, number):
+    """The number in every lane of a vector of given's type, or of the type that the pointer `given` loads."""
+    kind = kinds[0] if isinstance(kinds[0], Vector) else _line(kinds[0])
+    return _broadcast(builder, context.cast(builder, number, kinds[1], kind.dtype), kind.lanes)
 
 
-@intrinsic
-def mul(typingctx, a, b):
+full = full_like
+
+
+@word(lambda a, b: a)
+def mul(context, builder, kinds, a, b):
     """The product, rounded once."""
-
-    def codegen(context, builder, signature, args):
-        return (builder.mul if isinstance(a.dtype, types.Integer) else builder.fmul)(*args)
-
-    return a(a, b), codegen
+    return builder.fmul(a, b)
 
 
-@intrinsic
-def add(typingctx, a, b):
-    """The sum, rounded once.  b is a vector; a may be a number."""
-    given = types.unliteral(a)
-
-    def codegen(context, builder, signature, args):
-        a_ = _vector(context, builder, args[0], given, b)
-        return (builder.add if isinstance(b.dtype, types.Integer) else builder.fadd)(a_, args[1])
-
-    return b(given, b), codegen
+@word(lambda a, b: a)
+def add(context, builder, kinds, a, b):
+    """The sum, rounded once."""
+    return builder.fadd(a, b)
 
 
-@intrinsic
-def exact_in_double(typingctx, v):
+@word(lambda v: types.boolean)
+def exact_in_double(context, builder, kinds, v):
     """Whether the product of two of v's numbers is exact in double: a constant."""
-    exact = v.dtype == types.float32
-
-    def codegen(context, builder, signature, args):
-        return context.get_constant(types.boolean, exact)
-
-    return types.boolean(v), codegen
+    return context.get_constant(types.boolean, kinds[0].dtype == types.float32)
 
 
-def _not_greater(builder, kind: Vector, u, v):
+def _not_greater(builder, u, v):
     """A mask of the lanes where u <= v or either is NaN.
 
     Every "greater" is asked this way round: it is the mask that leaves a lane alone in a product or a sum.
     """
-    return (builder.icmp_signed if isinstance(kind.dtype, types.Integer) else builder.fcmp_unordered)("<=", u, v)
+    return builder.fcmp_unordered("<=", u, v)
 
 
-def _less_equal(builder, kind: Vector, u, v):
-    """A mask of the lanes where u <= v."""
-    return (builder.icmp_signed if isinstance(kind.dtype, types.Integer) else builder.fcmp_ordered)("<=", u, v)
+@word(lambda u, v, a, b: a)
+def where_gt(context, builder, kinds, u, v, a, b):
+    """u > v ? a : b."""
+    return builder.select(_not_greater(builder, u, v), b, a)
 
 
-def _where(mask, where_set: int):
-    """A select.  u is a vector; v, a and b are vectors or numbers."""
-
-    def where(typingctx, u, v, a, b):
-        given = [types.unliteral(kind) for kind in (u, v, a, b)]
-
-        def codegen(context, builder, signature, args):
-            u_, v_, *ab = (_vector(context, builder, arg, kind, u) for arg, kind in zip(args, given, strict=True))
-            return builder.select(mask(builder, u, u_, v_), ab[where_set], ab[1 - where_set])
-
-        return u(*given), codegen
-
-    return intrinsic(where)
+@word(lambda u, v, a, b: a)
+def where_le(context, builder, kinds, u, v, a, b):
+    """u <= v ? a : b."""
+    return builder.select(builder.fcmp_ordered("<=", u, v), a, b)
 
 
-where_gt = _where(_not_greater, 1)  # where_gt(u, v, a, b): u > v ? a : b
-where_le = _where(_less_equal, 0)  # where_le(u, v, a, b): u <= v ? a : b
-
-
-@intrinsic
-def join(typingctx, a, b, n):
+@word(lambda a, b, n: a)
+def join(context, builder, kinds, a, b, n):
     """Lanes below n from a, the others from b."""
-
-    def codegen(context, builder, signature, args):
-        return builder.select(_first(builder, args[2], a.lanes), args[0], args[1])
-
-    return a(a, b, types.intp), codegen
+    return builder.select(_first(builder, n, kinds[0].lanes), a, b)
 
 
 def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, dtype: types.Type, given: types.Type):
     """Each of the totals + (u > bound ? 0 : u * v) for 16 elements from u[index] and v[index] on.
 
-    Where no lane of a total is -0.0, leaving a lane alone is adding +0.0 to it.
+    To add +0.0 is to leave a lane alone: no lane of a sum is -0.0.
     """
-    # Before the comparison's load: LLVM would take them out of its register, which costs shuffles.
+    # These loads come before the comparison's.  After it LLVM would take the numbers out of its register by shuffles.
     compared = factor = _load_wide(context, builder, u, index, dtype)
     other = _load_wide(context, builder, v, index, dtype)
     kind = WIDE
     exact = dtype is types.float32 and _has_avx512(context)
     if exact:
-        # A converting load takes both vector ports of such a machine, so the rest has to be short: one
+        # A converting load keeps both vector ports of such a machine busy, so the rest has to be short: one
         # comparison of floats, and under its mask multiply-adds fused (the product is exact).
         kind = Vector(dtype, GROUP)
         compared = _load(context, builder, u, index, kind)
-    mask = _not_greater(builder, kind, compared, _vector(context, builder, bound, given, kind))
+    limit = _broadcast(builder, context.cast(builder, bound, given, kind.dtype), kind.lanes)
+    mask = _not_greater(builder, compared, limit)
     if exact:
         fused = [_call(builder, "llvm.fma.v16f64", total.type, [factor, other, total]) for total in totals]
         return [builder.select(mask, *pair) for pair in zip(fused, totals, strict=True)]
@@ -466,54 +458,56 @@ def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, 
     return [builder.fadd(total, term) for total in totals]
 
 
-@intrinsic
-def add_products_unless_gt(typingctx, total, u, v, i, bound):
-    """total + (u > bound ? 0 : u * v) for 16 elements from u[i] and v[i] on, in doubles."""
-    given = types.unliteral(bound)
-
-    def codegen(context, builder, signature, args):
-        return _add_products_unless_gt(context, builder, args[:1], *args[1:], u.dtype, given)[0]
-
-    return total(total, u, v, types.intp, given), codegen
+@word(lambda total, u, v, i, bound: total)
+def add_products_unless_gt(context, builder, kinds, total, u, v, i, bound):
+    """total + (u > bound ? 0 : u * v) for GROUP elements from u[i] and v[i] on, in doubles."""
+    return _add_products_unless_gt(context, builder, [total], u, v, i, bound, kinds[1].dtype, kinds[4])[0]
 
 
-@intrinsic
-def share_products_unless_gt(typingctx, total, following, u, v, i, bound, n):
-    """The same, shared out: lanes below n are added to total, the others to following; both are the result."""
-    given = types.unliteral(bound)
-    both = types.UniTuple(total, 2)
-
-    def codegen(context, builder, signature, args):
-        totals, operands, n = list(args[:2]), args[2:-1], args[-1]
-        sums = _add_products_unless_gt(context, builder, totals, *operands, u.dtype, given)
-        first = _first(builder, n, GROUP)
-        shared = builder.select(first, sums[0], totals[0]), builder.select(first, totals[1], sums[1])
-        return context.make_tuple(builder, both, shared)
-
-    return both(total, following, u, v, types.intp, given, types.intp), codegen
+@word(lambda total, following, u, v, i, bound, n: types.UniTuple(total, 2))
+def split_products_unless_gt(context, builder, kinds, total, following, u, v, i, bound, n):
+    """The same, split: lanes below n are added to total, the others to following; both are the result."""
+    totals = [total, following]
+    sums = _add_products_unless_gt(context, builder, totals, u, v, i, bound, kinds[2].dtype, kinds[5])
+    first = _first(builder, n, GROUP)
+    split = builder.select(first, sums[0], total), builder.select(first, following, sums[1])
+    return context.make_tuple(builder, types.UniTuple(kinds[0], 2), split)
 
 
-@intrinsic
-def zeros(typingctx):
-    """16 doubles, all +0.0."""
+@word(lambda p, i, lane, n: WIDE)
+def _load_wide_part(context, builder, kinds, p, i, lane, n):
+    """The n elements from p[i] on, as doubles, in the lanes from `lane` on, and +0.0 in the other lanes."""
+    below, upto = (_first(builder, lanes, GROUP) for lanes in (lane, builder.add(lane, n)))
+    mask = builder.and_(upto, builder.not_(below))
+    vector = _load_part(context, builder, p, builder.sub(i, lane), mask, Vector(kinds[0].dtype, GROUP))
+    return _widened(context, builder, vector, kinds[0].dtype)
 
-    def codegen(context, builder, signature, args):
-        return ir.Constant(context.get_value_type(WIDE), None)
 
-    return WIDE(), codegen
+_group = _on_stack(GROUP)
 
 
-@intrinsic
-def sum_lanes(typingctx, v):
+@inlined
+def add_products_part_unless_gt(total, u, v, i, bound, lane, n):
+    """add_products_unless_gt for n < GROUP elements, which go to the lanes from `lane` on."""
+    a = _group()
+    b = _group()
+    store(a, 0, _load_wide_part(u, i, lane, n))
+    store(b, 0, _load_wide_part(v, i, lane, n))
+    return add_products_unless_gt(total, a, b, ZERO, bound)
+
+
+@word(lambda: WIDE)
+def zeros(context, builder, kinds):
+    """GROUP doubles, all +0.0."""
+    return ir.Constant(context.get_value_type(WIDE), None)
+
+
+@word(lambda v: v.dtype)
+def sum_lanes(context, builder, kinds, v):
     """The sum of the lanes by halves: lane i + lane i+8, then i + i+4, i + i+2, i + i+1."""
-
-    def codegen(context, builder, signature, args):
-        (total,) = args
-        half = v.lanes // 2
-        while half:
-            low, high = (_shuffle(builder, total, total, range(first, first + half)) for first in (0, half))
-            total = builder.fadd(low, high)
-            half //= 2
-        return builder.extract_element(total, ir.IntType(32)(0))
-
-    return v.dtype(v), codegen
+    half = kinds[0].lanes // 2
+    while half:
+        low, high = (_shuffle(builder, v, v, range(first, first + half)) for first in (0, half))
+        v = builder.fadd(low, high)
+        half //= 2
+    return builder.extract_element(v, ir.IntType(32)(0))

@@ -1,0 +1,68 @@
+# The types of _plan.py.
+
+cimport cython
+
+cdef extern from "tables.h":
+    enum: MAX_LOOPS
+
+cdef struct Loop:               # one loop: its length, the operands' strides in bytes, alpha's stride in elements
+    Py_ssize_t size, y, dy, x, alpha
+
+# Planes (each with slopes of its own) of rows (which add up in dalpha) of columns (which have one sum each).
+cdef struct Plan:
+    int itemsize
+    Py_ssize_t elements         # of x in all
+    Py_ssize_t y_span, dy_span, x_span      # bytes from an operand's first element to the end of its last one
+    bint along                  # alpha runs along the inner loop
+    Py_ssize_t m                # elements of a row with one slope, or the period of an alpha along the loop
+    Py_ssize_t columns          # sums in a row: its channels times their segments, or the period
+    int segments                # the pieces of a channel's m elements (1 where alpha runs along) ...
+    Py_ssize_t segment          # ... and their length
+    int copies                  # how often the period repeats alpha ...
+    Py_ssize_t channels         # ... of so many slopes ...
+    Py_ssize_t repeats          # ... each so many times
+    bint joined                 # rows lie one after the other, so that one inner loop takes many ...
+    Py_ssize_t joined_elements  # ... of so many elements in all
+    Py_ssize_t chunk_columns, chunk_rows    # what a thread takes at a time
+    Py_ssize_t planes, rows     # how many there are
+    int plane_loops, row_loops  # how many loops make them
+    # What follows from the above:
+    Py_ssize_t groups           # of rows that are summed apart
+    Py_ssize_t strips           # of columns
+    Py_ssize_t chunks           # pieces that the work is cut into
+    Py_ssize_t alphas           # slopes in all
+    bint folds                  # whether a slope has more than one partial sum
+    bint repeated               # whether the kernel reads a pattern that is made of the slopes ...
+    Py_ssize_t pattern          # ... of so many elements, for each plane: a period, and GROUP more where it wraps
+    Py_ssize_t scratch          # doubles that a chunk's sums take
+    bint dense                  # whether equal parts of all elements can be run as single inner loops
+    # Planes' loops first, then rows', each from outermost to innermost.  It is the last field because a slot of the
+    # fast path keeps the first loops only.
+    Loop[MAX_LOOPS] loops
+
+cdef Py_ssize_t GROUP, RADIX, SUM_LEVELS, SHORTEST_ROW, SEGMENT, PERIOD, REGISTERS, SHORT_PERIOD, COLUMNS, LEAST_CHUNK
+cdef Py_ssize_t MOST_CHUNK, CHUNKS, SHORT_LOOP, MAX_SEGMENTS, MAX_GROUPS, PARTIALS
+
+cdef bint make_plan(Plan* plan, int ndim, const Py_ssize_t* shape, const Py_ssize_t* ys, const Py_ssize_t* dys,
+                    const Py_ssize_t* xs, const Py_ssize_t* alpha_shape, const int* order, Py_ssize_t itemsize,
+                    bint summed) noexcept nogil
+
+
+@cython.locals(merged=cython.bint)
+cdef int collapse(Plan* plan, int ndim, const Py_ssize_t* shape, const Py_ssize_t* ys, const Py_ssize_t* dys,
+                  const Py_ssize_t* xs, const Py_ssize_t* alpha_shape, const int* order) noexcept nogil
+cdef Py_ssize_t turns_of(const Plan* plan, int count, bint with_alpha) noexcept nogil
+cdef int row_loops(const Plan* plan, int count) noexcept nogil
+cdef bint is_step(Loop loop, Py_ssize_t step) noexcept nogil
+cdef Py_ssize_t chunk_of(const Plan* plan) noexcept nogil
+
+
+@cython.locals(often=cython.bint)
+cdef void use_rows(Plan* plan, int count, Py_ssize_t m, bint summed) noexcept nogil
+
+
+@cython.locals(joined=cython.bint)
+cdef void use_alpha_along(Plan* plan, int count, Py_ssize_t channels, Py_ssize_t repeats, Py_ssize_t period,
+                          bint summed) noexcept nogil
+cdef Py_ssize_t copies_of(Py_ssize_t period, bint summed) noexcept nogil
+cdef void make_grid(Plan* plan, int count, Py_ssize_t chunk, Py_ssize_t per_row, bint summed) noexcept nogil

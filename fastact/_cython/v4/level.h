@@ -1,0 +1,55 @@
+/* AVX-512: registers of 16 floats or 8 doubles, and masks.
+ *
+ * Measured on a Zen 4 core (AMD EPYC), in cycles: until a result can be used, and for each of many that do not wait for
+ * one another, operands in L1.
+ *   word                 instruction                          latency   each
+ *   load, load_masked    vmovups                                           1
+ *   store, store_masked  vmovups                                           2
+ *   mul                  vmulps                                     3      1
+ *   add                  vaddpd                                     3      1
+ *   where_gt, where_le   vcmpps                                            1
+ *                        vblendmps, or vmulps under the mask     1, 3  0.5, 1
+ *   add_product_masked   vfmadd231pd under the mask                 4      1
+ *   widen                vcvtps2pd from memory                          1.33
+ */
+
+#include <immintrin.h>
+#include "exact.h"
+#define W32 16
+#define W64 8
+#define FA_STREAM_INTEGER
+typedef __m512 r32;
+typedef __m512d r64;
+typedef __mmask16 FA_ANY_MASK;
+#define FA_MASK(n) (__mmask16)((1u << (n)) - 1)
+#define FA_NOT_GREATER(u, v) _mm512_cmp_ps_mask(u, v, _CMP_NGT_UQ)
+#define FA_512(R, E, S)                                                                                        \
+    FA_INLINE R R##_load_masked(const E *p, __mmask16 k) { return _mm512_maskz_loadu_##S(k, p); }              \
+    FA_INLINE void R##_store_masked(E *p, R v, __mmask16 k) { _mm512_mask_storeu_##S(p, k, v); }               \
+    FA_INLINE R R##_select(__mmask16 k, R a, R b) { return _mm512_mask_mov_##S(b, k, a); }                     \
+    FA_INLINE R R##_load(const E *p) { return _mm512_loadu_##S(p); }                                           \
+    FA_INLINE void R##_store(E *p, R v) { _mm512_storeu_##S(p, v); }                                           \
+    FA_INLINE void R##_stream(E *p, R v) { _mm512_stream_##S(p, v); }                                          \
+    FA_INLINE R R##_splat(E s) { return _mm512_set1_##S(s); }                                                  \
+    FA_INLINE R R##_mul(R a, R b) { return _mm512_mul_##S(a, b); }                                             \
+    FA_INLINE R R##_add(R a, R b) { return _mm512_add_##S(a, b); }                                             \
+    /* By the lanes where u is not greater, so that GCC joins the product in b and the select. */              \
+    FA_INLINE R R##_where_gt(R u, R v, R a, R b)                                                               \
+    { return _mm512_mask_mov_##S(a, _mm512_cmp_##S##_mask(u, v, _CMP_NGT_UQ), b); }                            \
+    FA_INLINE R R##_where_le(R u, R v, R a, R b)                                                               \
+    { return _mm512_mask_blend_##S(_mm512_cmp_##S##_mask(u, v, _CMP_LE_OQ), b, a); }
+FA_512(r32, float, ps)
+FA_512(r64, double, pd)
+FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a)
+{ return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(u, v, _CMP_NGT_UQ), a); }
+/* total + a * b under a mask, rounded once. */
+FA_INLINE r64 r64_add_product_masked(r64 a, r64 b, r64 total, __mmask16 k)
+{ return _mm512_mask3_fmadd_pd(a, b, total, (__mmask8)k); }
+FA_INLINE r64 r64_widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+FA_INLINE double r64_sum(r64 v)
+{
+    __m256d q = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
+    __m128d d = _mm_add_pd(_mm256_castpd256_pd128(q), _mm256_extractf128_pd(q, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(d, _mm_unpackhi_pd(d, d)));
+}
+FA_INLINE void fa_fence(void) { _mm_sfence(); }

@@ -1,0 +1,154 @@
+"""What stands once for all languages: operations, kernels, types, SIMD levels, and the numbers that C and Python share.
+
+This module imports nothing.  setup.py reads it by its path and writes a C header and Cython declarations of it into
+the build folder: every integer constant, the kernels' numbers, the levels' features and `struct inner_loop`.
+"""
+
+# ---- operations and kernels ------------------------------------------------------------------------------------------
+
+# What each kernel reads, in the order of the public signatures.  copy and add are the bandwidth bounds that the
+# benchmarks compare with: the same loops with a formula that costs nothing.
+KERNELS = {
+    "relu": ("x",),
+    "relu_backward": ("dy", "x"),
+    "prelu": ("x", "alpha"),
+    "prelu_backward": ("dy", "x", "alpha"),
+    "copy": ("x",),
+    "add": ("dy", "x"),
+}
+# The function of _kernels.py for each family of kernels, by what they read.
+FAMILIES = {
+    ("x",): "run_plain",
+    ("dy", "x"): "run_plain",
+    ("x", "alpha"): "run_with_alpha",
+    ("dy", "x", "alpha"): "run_backward",
+}
+DALPHA = len(KERNELS)  # the number of dalpha's own formula, which is no kernel by itself
+READS_DY = 1 << DALPHA  # bit k: kernel k reads dy
+for _number, _reads in enumerate(KERNELS.values()):
+    READS_DY |= ("dy" in _reads) << _number
+
+
+class Operation:
+    """One public function: its kernel, what it reads and writes, which forms of alpha it takes.
+
+    Dispatch, the parity tests, the consistency tests and the benchmarks go through OPERATIONS.  An activation that has
+    a row there is tested and timed without another line.
+    """
+
+    def __init__(self, name: str, kernel: str, *writes: str, alpha: str = "", integers: bool = False) -> None:
+        self.name = name
+        self.kernel = kernel
+        self.reads = tuple(operand for operand in KERNELS[kernel] if operand != "alpha")
+        self.writes = writes
+        self.alpha = alpha  # "" (none), "number" or "array" (every form)
+        self.integers = integers  # integers and booleans keep their dtype (else they are computed in float64)
+        self.backward = "dy" in self.reads
+        self.summed = "dalpha" in writes
+        # The functions of reference.py that it is held to.
+        both = self.backward and "alpha" in KERNELS[kernel]
+        self.reference = f"{kernel}_dx" if both else kernel
+        self.dalpha = f"{kernel}_dalpha" if self.summed else ""
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name}>"
+
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        Operation("relu", "relu", "y", integers=True),
+        Operation("relu_backward", "relu_backward", "dx"),
+        Operation("leaky_relu", "prelu", "y", alpha="number"),
+        Operation("leaky_relu_backward", "prelu_backward", "dx", alpha="number"),
+        Operation("prelu", "prelu", "y", alpha="array"),
+        Operation("prelu_backward", "prelu_backward", "dx", "dalpha", alpha="array"),
+    )
+}
+
+# ---- types -----------------------------------------------------------------------------------------------------------
+
+# The computing types: NumPy's name, C's name and the name of the kernels' modules.
+TYPES = {"float32": ("float", "f32"), "float64": ("double", "f64")}
+# relu's own kernels for integers.  Unsigned integers and booleans are never below 0: their relu is a copy.
+INTEGERS = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t"}
+INTEGER_MODULE = "int"
+
+# ---- compiled modules ------------------------------------------------------------------------------------------------
+
+CORE = ("policy", "plan", "driver", "buffers", "front")  # without one of them there is no Cython variant
+BUILD_REPORT = "build.json"  # what could not be built and why, beside the modules
+
+# ---- SIMD levels -----------------------------------------------------------------------------------------------------
+
+
+class Level:
+    """What a level means: the machine, the compiler's flags, the processor's features, and what people call it.
+
+    A level's vector instructions are in _cython/<level>/level.h.
+    """
+
+    def __init__(self, machine: str, known_as: str, flags: list[str], features: str = "") -> None:
+        self.machine = machine  # "": any
+        self.known_as = known_as
+        self.flags = flags
+        self.features = features.split()  # beside those of the levels before it
+
+
+# From the least to the most.
+LEVELS = {
+    "generic": Level("", "no particular instructions", []),
+    "v2": Level("x86_64", "SSE4.2", ["-march=x86-64-v2"], "sse3 ssse3 sse4.1 sse4.2 popcnt"),
+    "v3": Level("x86_64", "AVX2", ["-march=x86-64-v3"], "avx avx2 fma bmi bmi2"),
+    "v4": Level(
+        "x86_64",
+        "AVX-512",
+        ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+        "avx512f avx512bw avx512cd avx512dq avx512vl",
+    ),
+}
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+LINE = 64  # bytes of a cache line, and the alignment that a streaming store needs
+GROUP = 16  # lanes of a sum: elements that are added up side by side
+BLOCK = 1024  # elements that are added up in GROUP lanes; 4 or 8 KB of each operand stay in L1
+RADIX = 32  # rows whose sums are added one after the other before the result moves up a level
+SUM_LEVELS = 3  # of such additions
+TILE = 8  # periods of an alpha along the loop that are added up at once
+WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
+# Bytes by which elements are fetched ahead, in the caches and where results are streamed: docs/performance.md has the
+# figures.
+FETCH_AHEAD, FETCH_AHEAD_STREAMED = 1024, 2048
+PAIRS = 40  # levels on which sums are added in pairs: 2**40 of them
+MAX_LOOPS = 64  # NumPy's own bound on axes
+SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
+MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
+TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB for each operand, which an L2 cache holds
+
+# ---- the one argument of a kernel ------------------------------------------------------------------------------------
+
+# struct inner_loop: n elements that lie one after the other in every operand.  T is the computing type.  Alpha is
+# constant along rows of m elements, or runs along the loop and begins again after m elements (`along`).  Each field has
+# eight bytes, so its place in this table is its place in memory.
+INNER_LOOP = {
+    "y": "T *",  # the result, y or dx; NULL: not needed
+    "dy": "const T *",  # NULL where the operation has no such operand
+    "x": "const T *",
+    # The slopes: one for each row; or where alpha runs along the loop m of them, and if m < n the first GROUP again.
+    "alpha": "const T *",
+    # Where sums are added to: one for each row, or one for each of the m elements.  In the second case whole groups
+    # are read and written: from GROUP doubles before `sums` to 2 * GROUP - 1 after its end; the outer ones keep their
+    # values.  NULL: no sum is needed.
+    "sums": "double *",
+    "terms": "T *",  # dalpha itself, where each slope has a single term; NULL: no such thing
+    "n": "ptrdiff_t ",
+    "m": "ptrdiff_t ",
+    # Of an elementwise loop over rows that begins anywhere, so that threads take equal parts:
+    "first": "ptrdiff_t ",  # the slope of its first row,
+    "channels": "ptrdiff_t ",  # how many slopes there are before the first one follows again (0: enough),
+    "offset": "ptrdiff_t ",  # and how many elements of its first row lie before it.
+    "along": "bool ",  # whether alpha runs along the loop
+    "stream": "bool ",  # whether to use streaming stores: the result is larger than the caches and not in place
+    "fence": "bool ",  # whether other threads have to see what was streamed: a thread's last loop
+}
