@@ -30,6 +30,7 @@ TABLES = SimpleNamespace(**runpy.run_path("fastact/_tables.py"))
 CYTHON = Path("fastact/_cython")
 DRIVER_HEADERS = ("team.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h")
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
+TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
 MACHINE = platform.machine().lower().replace("amd64", "x86_64")
 LEVELS = {name: level for name, level in TABLES.LEVELS.items() if level.machine in ("", MACHINE)}
@@ -87,7 +88,7 @@ def write_tables() -> None:
         if level.machine
     ]
     write(
-        GENERATED / "tables.h",
+        Path(TABLES_H),
         "/* Written by setup.py from fastact/_tables.py. */",
         "#ifndef FASTACT_TABLES_H\n#define FASTACT_TABLES_H\n#include <stddef.h>",
         f"enum {{ {', '.join(f'{name} = {n}' for name, n in numbers.items())} }};",
@@ -154,7 +155,7 @@ def kernels(text: str, kind: str, level: str, head: list[str], entries: dict[str
         f"fastact._cython.{level}.{kind}",
         [file],
         include_dirs=[str(CYTHON / level), str(CYTHON), str(GENERATED)],
-        depends=[str(CYTHON / level / "level.h"), *(str(CYTHON / name) for name in ("simd.h", "words.pxi", "exact.h"))],
+        depends=[TABLES_H, *(str(CYTHON / name) for name in (f"{level}/level.h", "simd.h", "words.pxi", "exact.h"))],
         extra_compile_args=[*FLAGS, *LEVELS[level].flags, f'-DFA_LEVEL="{level}"', *macros, *INLINED],
         extra_link_args=LINK_FLAGS,
     )
@@ -174,7 +175,7 @@ def core(name: str, source: str, *headers: str, numpy: bool = False) -> Extensio
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
             ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
         ]
-    depends = [str(CYTHON / header) for header in headers]
+    depends = [TABLES_H, *(str(CYTHON / header) for header in headers)]
     return Extension(name, [source], depends=depends, extra_compile_args=FLAGS, extra_link_args=LINK_FLAGS, **options)
 
 

@@ -1,4 +1,4 @@
-# The driver of both variants: walks a plan's chunks, shares them out to threads, adds up the sums of dalpha.
+# The driver of both variants: walks a plan's chunks, hands them out to threads, adds up the sums of dalpha.
 #
 # It knows loops and threads but no formula.  A kernel is a C function on one inner loop, Cython's or Numba's alike, so
 # both start their threads equally cheaply and add up in the same order.  Every way to compute ends in `launch`.  Teams
@@ -57,7 +57,7 @@ cdef extern from "openmp.h":
     int fa_prepare_openmp()
 
 cdef extern from "team.h":
-    ctypedef void (*fa_share)(const void* work, int share, int shares) noexcept nogil
+    ctypedef void (*fa_share)(const void* work, int index, int count) noexcept nogil
     cdef struct fa_team:
         int helpers
     void fa_gather(fa_team* team, int wanted, int bound) nogil

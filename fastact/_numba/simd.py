@@ -448,8 +448,8 @@ def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, 
         # comparison of floats, and under its mask multiply-adds fused (the product is exact).
         kind = Vector(dtype, GROUP)
         compared = _load(context, builder, u, index, kind)
-    limit = _broadcast(builder, context.cast(builder, bound, given, kind.dtype), kind.lanes)
-    mask = _not_greater(builder, compared, limit)
+    bounds = _broadcast(builder, context.cast(builder, bound, given, kind.dtype), kind.lanes)
+    mask = _not_greater(builder, compared, bounds)
     if exact:
         fused = [_call(builder, "llvm.fma.v16f64", total.type, [factor, other, total]) for total in totals]
         return [builder.select(mask, *pair) for pair in zip(fused, totals, strict=True)]
