@@ -61,7 +61,7 @@ def launch_arrays(kernel, y, dy, x, alpha, slopes, dalpha, order, single_terms, 
     with np.errstate(all="ignore"):
         partial = run(kernel, addresses, plan, stream, slopes, dalpha, single_terms)
         if partial is not None:
-            dalpha.reshape(-1)[:] = fold(plan, partial)
+            dalpha.reshape(-1)[:] = reduce_sums(plan, partial)
     return True
 
 
@@ -155,7 +155,7 @@ def move_up(sums: list[np.ndarray], level: int) -> None:
     sums[level][:] = 0
 
 
-def fold(plan: Plan, partial: np.ndarray) -> np.ndarray:
+def reduce_sums(plan: Plan, partial: np.ndarray) -> np.ndarray:
     """The partial sums of each slope, added in pairs: groups, then copies and repeats."""
     columns = in_pairs(partial.transpose(1, 0, 2)).reshape(plan.planes, plan.copies, plan.channels, plan.repeats)
     return in_pairs(columns.transpose(1, 3, 0, 2).reshape(-1, plan.alphas))

@@ -563,7 +563,7 @@ def single_terms(along: bool, streams: bool, dx: Out, dy: In, x: In, a: In, dalp
         if hi > made:
             sweep_dalpha(streams, dalpha, dy, x, made, hi)
             made = hi
-        if given(dx):
+        if wanted(dx):
             hi = aligned(streams, dx, made, n)
             if hi > done:
                 sweep_dx(along, streams, dx, dy, x, a, done, hi, m, no_rows())
@@ -602,11 +602,11 @@ def run_backward(op: int, loop: InnerLoop) -> None:
     m = loop.m
     along = loop.along
     streams = loop.stream
-    if given(loop.terms):
+    if wanted(loop.terms):
         single_terms(along, streams, dx, dy, x, a, loop.terms, n, m)
-    elif not given(sums):
+    elif not wanted(sums):
         sweep_dx(along, streams, dx, dy, x, a, ZERO, n, m, (loop.first, loop.channels, loop.offset))
-    elif not given(dx):
+    elif not wanted(dx):
         if along:
             sum_along(NO_DX, dx, dy, x, a, sums, n, m)
         else:

@@ -28,7 +28,7 @@ COLUMNS = 8192  # accumulators of an alpha along the loop (64 KB) that stay in L
 LEAST_CHUNK = 8192
 MOST_CHUNK = 65536
 CHUNKS = 64  # ... and so many chunks where that leaves a choice: ranges come out even, long loops stream better
-SHORT_LOOP = 4096  # elements: shorter inner loops cost more than the folds that they save
+SHORT_LOOP = 4096  # elements: shorter inner loops cost more than the reductions that they save
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
 # Partial sums of a plane (512 KB).  There are more where 8 groups of columns need more, or groups would be too long.
@@ -217,7 +217,7 @@ def use_alpha_along(plan, count, channels, repeats, period, summed):
     plan.repeats = repeats
     plan.columns = period
     plan.chunk_columns = wide
-    make_grid(plan, count, 2 * chunk, wide, summed)  # a chunk sets up and folds an accumulator for each column
+    make_grid(plan, count, 2 * chunk, wide, summed)  # a chunk sets up and reduces an accumulator for each column
 
 
 def copies_of(period, summed):
@@ -261,7 +261,7 @@ def make_grid(plan, count, chunk, per_row, summed):
     plan.strips = (plan.columns + plan.chunk_columns - 1) // plan.chunk_columns
     plan.chunks = plan.planes * plan.groups * plan.strips
     plan.alphas = plan.planes * plan.channels
-    plan.folds = plan.groups * plan.copies * plan.repeats > 1
+    plan.reduces = plan.groups * plan.copies * plan.repeats > 1
     plan.repeated = plan.along and (plan.repeats > 1 or plan.copies > 1 or plan.joined)
     plan.pattern = plan.m + (GROUP if plan.joined else 0)
     plan.scratch = SUM_LEVELS * (plan.chunk_columns + 3 * GROUP) + GROUP

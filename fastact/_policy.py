@@ -28,7 +28,7 @@ stream_bytes = 3 * _cpu.caches()["L3"] // 4 if _cpu.sharing() * (32 << 20) >= _c
 # Elements (some 5 us of work) below which letting other Python threads run costs more than it gives.
 gil_elements = 32768
 # Partial sums from which all threads add them up: some 50 us of work.
-fold_partials = 32768
+parallel_reduction = 32768
 
 _numbers = itertools.count(1)
 process_threads = 0  # the bound that somebody gave for the process; 0: nobody
@@ -66,14 +66,14 @@ def thresholds():
         "bytes_per_thread": bytes_per_thread,
         "bytes_per_summing_thread": bytes_per_summing_thread,
         "gil_elements": gil_elements,
-        "fold_partials": fold_partials,
+        "parallel_reduction": parallel_reduction,
     }
 
 
 def set_thresholds(**given):
     """Set some of the thresholds, for tests and benchmarks; all of them as they were before."""
     global stream_bytes, stream_bytes_per_thread, bytes_per_thread, bytes_per_summing_thread, gil_elements
-    global fold_partials
+    global parallel_reduction
     before = thresholds()
     if unknown := given.keys() - before:
         raise TypeError(f"there are no thresholds {', '.join(unknown)}: there are {', '.join(before)}")
@@ -85,7 +85,7 @@ def set_thresholds(**given):
     bytes_per_thread = after["bytes_per_thread"]
     bytes_per_summing_thread = after["bytes_per_summing_thread"]
     gil_elements = after["gil_elements"]
-    fold_partials = after["fold_partials"]
+    parallel_reduction = after["parallel_reduction"]
     return before
 
 

@@ -57,11 +57,11 @@ cdef extern from "openmp.h":
     int fa_prepare_openmp()
 
 cdef extern from "team.h":
-    ctypedef void (*fa_share)(const void* work, int index, int count) noexcept nogil
+    ctypedef void (*fa_body)(const void* work, int index, int count) noexcept nogil
     cdef struct fa_team:
         int helpers
     void fa_gather(fa_team* team, int wanted, int bound) nogil
-    void fa_run(const fa_team* team, fa_share run, const void* work) nogil
+    void fa_run(const fa_team* team, fa_body run, const void* work) nogil
     void fa_dismiss(const fa_team* team) nogil
     int fa_processors() nogil
     int fa_prepare()
@@ -327,7 +327,7 @@ cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, 
         sums[k] = total[k]
 
 
-cdef void fold_thread(const Work* work, int thread, int threads) noexcept nogil:
+cdef void reduce_thread(const Work* work, int thread, int threads) noexcept nogil:
     """A thread's range of the columns, whose groups are added up; with `sums` set, of the slopes, for their columns."""
     cdef const Plan* plan = work.plan
     cdef Py_ssize_t count = plan.columns if work.sums == NULL else plan.channels
@@ -345,17 +345,17 @@ cdef void fold_thread(const Work* work, int thread, int threads) noexcept nogil:
                      plan.repeats, work.sums + i // strips * plan.channels + first, width)
 
 
-cdef void fold(Work* work, double* sums, fa_team* team, Py_ssize_t partials) noexcept nogil:
+cdef void reduce_sums(Work* work, double* sums, fa_team* team, Py_ssize_t partials) noexcept nogil:
     """Add up the partial sums of each slope."""
     cdef fa_team alone
     alone.helpers = 0
-    if partials <= policy.fold_partials:
+    if partials <= policy.parallel_reduction:
         team = &alone
     if work.plan.groups > 1:
         work.sums = NULL
-        fa_run(team, <fa_share>fold_thread, work)
+        fa_run(team, <fa_body>reduce_thread, work)
     work.sums = sums
-    fa_run(team, <fa_share>fold_thread, work)
+    fa_run(team, <fa_body>reduce_thread, work)
 
 
 # ---- a call ----------------------------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream
     work.scratch_step = pattern_doubles(plan) if work.pattern else 0
     if summed:
         work.scratch_step += (plan.scratch // DOUBLES + 2) * DOUBLES
-        if plan.folds:
+        if plan.reduces:
             partials = (plan.planes * plan.groups * plan.columns + DOUBLES) // DOUBLES * DOUBLES
         if call.narrow:
             rounded = (plan.alphas + DOUBLES) // DOUBLES * DOUBLES
@@ -401,15 +401,15 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream
         work.partial = work.scratch + threads * work.scratch_step
         if call.narrow:
             sums = work.partial + partials
-        if not plan.folds:
+        if not plan.reduces:
             work.partial = sums
     team.helpers = 0
     if threads > 1 and not fa_openmp_team():
         # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
         fa_gather(&team, <int>threads - 1, max(fa_processors(), <int>threads) - 1)
-    fa_run(&team, <fa_share>run_thread, &work)
-    if summed and plan.folds:
-        fold(&work, sums, &team, partials)
+    fa_run(&team, <fa_body>run_thread, &work)
+    if summed and plan.reduces:
+        reduce_sums(&work, sums, &team, partials)
     fa_dismiss(&team)
     if summed and call.narrow:
         for k in range(plan.alphas):

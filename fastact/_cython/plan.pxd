@@ -31,7 +31,7 @@ cdef struct Plan:
     Py_ssize_t strips           # of columns
     Py_ssize_t chunks           # pieces that the work is cut into
     Py_ssize_t alphas           # slopes in all
-    bint folds                  # whether a slope has more than one partial sum
+    bint reduces                # whether a slope has more than one partial sum
     bint repeated               # whether the kernel reads a pattern that is made of the slopes ...
     Py_ssize_t pattern          # ... of so many elements, for each plane: a period, and GROUP more where it wraps
     Py_ssize_t scratch          # doubles that a chunk's sums take

@@ -1,7 +1,7 @@
 # The types of _policy.py.
 
 cdef Py_ssize_t bytes_per_thread, bytes_per_summing_thread, stream_bytes, stream_bytes_per_thread, gil_elements
-cdef Py_ssize_t fold_partials, generation
+cdef Py_ssize_t parallel_reduction, generation
 cdef int process_threads, openmp_variables, oversubscription
 cdef bint contexts
 

@@ -62,7 +62,7 @@ enum { ROWS, ALONG };             /* how alpha lies */
 #define fa_at(p, i) ((p) + (i))
 #define fa_get(p, i) ((p)[i])
 #define fa_put(p, i, value) ((p)[i] = (value))
-#define fa_given(p) ((p) != NULL)
+#define fa_wanted(p) ((p) != NULL)
 #define fa_lanes(p) ((ptrdiff_t)LANES)
 #define fa_line(p) ((ptrdiff_t)(LINE / sizeof(T)))
 /* How many elements p[i] lies behind the last address that can be streamed to. */

@@ -64,7 +64,7 @@
 #include "exact.h"
 
 /* Computes one range: the one with this index, of `count` ranges into which `work` is cut. */
-typedef void (*fa_share)(const void *work, int index, int count);
+typedef void (*fa_body)(const void *work, int index, int count);
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <ctype.h>
@@ -95,7 +95,7 @@ struct fa_slot {
     int state;
     int sleepers;               /* how many threads sleep until `state` changes: the helper, its caller or neither */
     int index, count;
-    fa_share run;
+    fa_body run;
     const void *work;
     fa_mode mode;               /* the caller's floating-point mode, which the helper takes over */
     /* What stands above is written and read at every start.  It has 128 bytes to itself, since processors fetch cache
@@ -249,7 +249,7 @@ static void fa_gather(struct fa_team *team, int wanted, int bound)
    When the caller has computed its own range, it takes back every range that no helper has begun, and computes it
    itself.  It does not wait, because a sleeping helper needs 35 us to wake up.  In that time one thread computes relu
    on 2 MB that lie in a cache.  A helper whose processor is taken by another thread needs even longer. */
-static void fa_run(const struct fa_team *team, fa_share run, const void *work)
+static void fa_run(const struct fa_team *team, fa_body run, const void *work)
 {
     int i, count = team->helpers + 1;
     const fa_mode mode = count > 1 ? fa_get_mode() : 0;
@@ -323,7 +323,7 @@ static int fa_processors(void)
 static int fa_processors(void) { return 1; }
 struct fa_team { int helpers; };
 static void fa_gather(struct fa_team *team, int wanted, int bound) { team->helpers = 0; }
-static void fa_run(const struct fa_team *team, fa_share run, const void *work) { run(work, 0, 1); }
+static void fa_run(const struct fa_team *team, fa_body run, const void *work) { run(work, 0, 1); }
 static void fa_dismiss(const struct fa_team *team) { }
 static int fa_prepare(void) { return 0; }
 #endif

@@ -14,7 +14,7 @@ cdef extern from "simd.h" nogil:
 
     T* at "fa_at"(const T*, Py_ssize_t)
     double* at_sums "fa_at"(double*, Py_ssize_t)
-    bint given "fa_given"(const void*)
+    bint wanted "fa_wanted"(const void*)
     Py_ssize_t lanes "fa_lanes"(const T*)
     Py_ssize_t line "fa_line"(const T*)
     Py_ssize_t unaligned "fa_unaligned"(const T*, Py_ssize_t)

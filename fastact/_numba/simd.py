@@ -243,8 +243,8 @@ def address(context, builder, kinds, p):
 
 
 @inlined
-def given(p):
-    """Whether there is such an array."""
+def wanted(p):
+    """Whether there is such a result."""
     return address(p) != 0
 
 
@@ -379,9 +379,9 @@ def fence(context, builder, kinds):
 # ---- registers -------------------------------------------------------------------------------------------------------
 
 
-@word(lambda given, number: given if isinstance(given, Vector) else _line(given))
-def full_like(context, builder, kinds, given, number):
-    """The number in every lane of a vector of given's type, or of the type that the pointer `given` loads."""
+@word(lambda like, number: like if isinstance(like, Vector) else _line(like))
+def full_like(context, builder, kinds, like, number):
+    """The number in every lane of a vector of the type of `like`, or of the type that the pointer `like` loads."""
     kind = kinds[0] if isinstance(kinds[0], Vector) else _line(kinds[0])
     return _broadcast(builder, context.cast(builder, number, kinds[1], kind.dtype), kind.lanes)
 
