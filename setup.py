@@ -28,7 +28,10 @@ from setuptools.command.build_ext import build_ext
 
 TABLES = SimpleNamespace(**runpy.run_path("fastact/_tables.py"))
 CYTHON = Path("fastact/_cython")
-DRIVER_HEADERS = ("team.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h")
+DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h", "../fastact.h")
+# The functions of fastact.h are the only symbols that the package exports.
+EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
+ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "elements.h", "posix.h", "exact.h")
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
@@ -166,12 +169,12 @@ def kernels(text: str, kind: str, level: str, head: list[str], entries: dict[str
 
 def core(name: str, source: str, *headers: str, numpy: bool = False) -> Extension:
     """A module of the core: the driver with its threads, the recycled memory, the fast path, the public text."""
-    options = {"include_dirs": [str(CYTHON), str(GENERATED)]}
+    options = {"include_dirs": ["fastact", str(CYTHON), str(GENERATED)], "define_macros": list(EXPORTING)}
     if numpy:
         from numpy import get_include
 
         options["include_dirs"].append(get_include())
-        options["define_macros"] = [
+        options["define_macros"] += [
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
             ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
         ]
@@ -189,7 +192,8 @@ def extensions() -> list[Extension]:
         core("fastact._cython.plan", "fastact/_plan.py"),
         core("fastact._cython.driver", "fastact/_cython/driver.pyx", *DRIVER_HEADERS, numpy=True),
         core("fastact._cython.buffers", "fastact/_cython/buffers.pyx", "posix.h", numpy=True),
-        core("fastact._cython.front", "fastact/_cython/front.pyx", numpy=True),
+        core("fastact._cython.entry", "fastact/_cython/entry.pyx", *ENTRY_HEADERS, numpy=True),
+        core("fastact._cython.front", "fastact/_cython/front.pyx", *ENTRY_HEADERS, numpy=True),
         core("fastact._cython.ops", "fastact/ops.py"),
     ]
     floats = ['include "words.pxi"', 'include "kernel_tables.pxi"']

@@ -12,7 +12,18 @@ from . import _built
 from ._backends import available_backends
 from ._buffers import clear_buffers, get_buffer_limit, set_buffer_limit
 from ._config import config, show_config, warmup
-from ._settings import get_backend, get_num_threads, set_backend, set_num_threads, threads, use_backend
+from ._interface import get_include
+from ._settings import (
+    get_backend,
+    get_num_threads,
+    get_thread_source,
+    set_backend,
+    set_num_threads,
+    set_thread_source,
+    thread_source,
+    threads,
+    use_backend,
+)
 from ._version import __version__ as __version__
 
 # The public functions, compiled where that was possible.  A new activation is listed in ops.__all__ only.
@@ -22,17 +33,31 @@ if _TYPE_CHECKING or (ops := _built.optional("ops")) is None:
 else:
     globals().update({name: getattr(ops, name) for name in ops.__all__})
 
+
+def __getattr__(name: str) -> object:
+    """The capsule of the C interface (fastact.h), which is made when somebody asks for it."""
+    if name == "_C_API":
+        from ._interface import capsule
+
+        return capsule()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "available_backends",
     "clear_buffers",
     "config",
     "get_backend",
     "get_buffer_limit",
+    "get_include",
     "get_num_threads",
+    "get_thread_source",
     "set_backend",
     "set_buffer_limit",
     "set_num_threads",
+    "set_thread_source",
     "show_config",
+    "thread_source",
     "threads",
     "use_backend",
     "warmup",

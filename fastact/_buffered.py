@@ -1,9 +1,12 @@
 """Arrays that no kernel can run as they lie: buffered, tile by tile, through a cache-sized scratch.
 
-Another dtype or byte order, unaligned elements, no unit stride, operands in different axis orders: each tile of at most
-TILE_ELEMENTS elements is copied (and cast) by NumPy into dense arrays, launched like any others, and copied out.  Tiles
-follow from the shape and x's axis order alone.  Their sums are added like those of rows: RADIX of them one after the
-other, then RADIX of those.  So dalpha has the same bits on every run; the order is not the one of a dense array.
+Another dtype or byte order, no unit stride, operands in different axis orders: each tile of at most BUFFER_ELEMENTS
+elements is copied (and cast) into dense arrays, launched like any others, and copied out.  entry.pyx does the same in
+C; this is the program to read, and what runs without a compiler.
+
+Tiles follow from the shape and the axis order alone.  They are cut into groups, one after the other.  The sums of a
+group's tiles are added like those of rows: RADIX of them one after the other, then RADIX of those.  Then the groups are
+added in pairs.  So dalpha has the same bits on every run; the order is not the one of a dense array.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,19 +14,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ._plan import memory_order
-from ._tables import RADIX, SUM_LEVELS, TILE_ELEMENTS
+from ._tables import BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SUMS, RADIX, SUM_LEVELS
 
 
 def tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slices that cut an array of this shape into C-ordered tiles of at most TILE_ELEMENTS elements."""
+    """Slices that cut an array of this shape into C-ordered tiles of at most BUFFER_ELEMENTS elements."""
     inner, axis = 1, len(shape)
-    while axis and inner * shape[axis - 1] <= TILE_ELEMENTS:
+    while axis and inner * shape[axis - 1] <= BUFFER_ELEMENTS:
         axis -= 1
         inner *= shape[axis]
     if not axis:
         yield (slice(None),) * len(shape)
         return
-    step = max(1, TILE_ELEMENTS // inner)
+    step = max(1, BUFFER_ELEMENTS // inner)
     for outer in np.ndindex(*shape[: axis - 1]):
         for start in range(0, shape[axis - 1], step):
             yield (*(slice(i, i + 1) for i in outer), slice(start, start + step))
@@ -55,16 +58,17 @@ class TileSums:
         return self.levels[-1]
 
 
-def compute(
-    launch: Callable, kernel: int, result, dy, x, alpha, dtype, need_dalpha: bool, threads: int
-) -> np.ndarray | None:
-    """Write `result` (unless None), each tile by `launch`; dalpha's sums in alpha's shape, where they are needed."""
-    order = memory_order(x)
-    x, dy, alpha, result = (None if a is None else a.transpose(order) for a in (x, dy, alpha, result))
-    sums = TileSums(alpha.shape) if need_dalpha else None
-    axes = tuple(range(x.ndim))
-    with np.errstate(all="ignore"):
-        for tile in tiles(x.shape):
+def compute(run: Callable[..., bool], dtype: np.dtype, result, dy, x, alpha, dalpha) -> None:
+    """Write `result` and `dalpha` (unless None), each tile by `run`, which takes the same operands."""
+    order = memory_order(x, result, dy)
+    x, dy, alpha, result, dalpha = (None if a is None else a.transpose(order) for a in (x, dy, alpha, result, dalpha))
+    every = list(tiles(x.shape))
+    summed = dalpha is not None and dalpha.size != x.size
+    groups = min(len(every), BUFFER_GROUPS, max(1, BUFFER_SUMS // alpha.size) if summed else BUFFER_GROUPS)
+    totals = []
+    for group in range(groups):
+        sums = TileSums(alpha.shape) if summed else None
+        for tile in every[len(every) * group // groups : len(every) * (group + 1) // groups]:
             tile_x = _dense(x[tile], dtype)
             tile_dy = None if dy is None else _dense(dy[tile], dtype)
             tile_y = None if result is None else np.empty(tile_x.shape, dtype)
@@ -72,15 +76,35 @@ def compute(
             if alpha is not None:
                 of_alpha = tuple(s if n != 1 else slice(None) for s, n in zip(tile, alpha.shape, strict=False))
                 slopes = _dense(alpha[of_alpha], dtype)
-            if need_dalpha:
+            if dalpha is not None:
                 part = np.empty(slopes.shape)
-            if not launch(kernel, tile_y, tile_dy, tile_x, slopes, slopes, part, axes, False, threads):
+            if not run(tile_y, tile_dy, tile_x, slopes, part):
                 raise RuntimeError(f"fastact: a dense tile of shape {tile_x.shape} has no plan")
             if sums is not None:
                 sums.add(of_alpha, part)
+            elif dalpha is not None:
+                dalpha[of_alpha] = part
             if result is not None:
                 result[tile] = tile_y
-    return None if sums is None else sums.total().transpose(np.argsort(order))
+        if sums is not None:
+            totals.append(sums.total())
+    if totals:
+        dalpha[...] = in_pairs(np.array(totals))
+
+
+def in_pairs(terms: np.ndarray) -> np.ndarray:
+    """The sum along the first axis: pairs, pairs of pairs, ..."""
+    pending: dict[int, np.ndarray] = {}
+    for total in terms:
+        level = 0
+        while level in pending:
+            total = pending.pop(level) + total
+            level += 1
+        pending[level] = total
+    total = np.zeros(terms.shape[1:])
+    for level in sorted(pending):
+        total = pending[level] + total
+    return total
 
 
 def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

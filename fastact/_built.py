@@ -42,6 +42,7 @@ def optional(name: str) -> ModuleType | None:
 
 
 driver = optional("driver")
+entry = optional("entry")
 buffers = optional("buffers")
 policy = optional("policy") or importlib.import_module("fastact._policy")
 

@@ -64,9 +64,12 @@ def config() -> dict:
         "threads": {
             "bound": _settings.get_num_threads(),
             "processors": _cpu.processors(),
+            "source": _settings.get_thread_source(),
             "openmp_runtimes": _built.driver.openmp_runtimes() if _built.driver else [],
+            "openmp_source": (_built.driver and _built.driver.openmp_source()) or "none",
             "driver": "compiled" if _built.driver else "in Python, where the Numba variant runs on one thread",
         },
+        "c_interface": _built.entry.__file__ if _built.entry else "none",
         "cpu": _cpu.model(),
         "caches": dict(_cpu.caches()),
         "memory": _cpu.memory(),

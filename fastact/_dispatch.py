@@ -1,17 +1,15 @@
-"""From a checked call to the results: which memory, which backend, as it lies or buffered.
+"""From a checked call to the results: which memory, which backend.
 
 `elementwise` and `backward` are what the public functions call where the compiled fast path does not take a call.
-Arguments are checked first (_arguments); then operands that can be run as they lie are launched (_launch makes the
-plan), and others go through a scratch tile by tile (_buffered), each tile through the same launch.
+Arguments are checked first (_arguments); then the checked arrays are launched (_launch).
 """
 
 import numpy as np
 
-from . import _arguments, _backends, _buffered, _built, _settings, reference
+from . import _arguments, _backends, _built, _settings, reference
 from ._arguments import Call
 from ._launch import launch
-from ._plan import memory_order
-from ._tables import OPERATIONS, TILE_ELEMENTS, TYPES, Operation
+from ._tables import OPERATIONS, TYPES, Operation
 
 
 def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) -> np.ndarray:
@@ -34,34 +32,16 @@ def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalp
         n_threads = _settings.check_threads(n_threads)
     call = _arguments.prepare(op, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out)
     backend = backend or _settings.get_backend()
-    result = call.out
+    result, dalpha = call.out, call.dalpha_out
     if call.need and result is None:
         result = empty_like(call.x, call.dtype)
-    terms, dalpha = None, call.dalpha_out
-    if call.need_dalpha:  # all memory before dx is written, which may be in place
-        if backend != "numpy" and call.alpha.size == call.x.size and call.dalpha_dtype == call.dtype:
-            terms = _single_terms(call)
-        if dalpha is None:
-            dalpha = np.empty(call.alpha_shape, call.dalpha_dtype) if terms is None else terms.reshape(call.alpha_shape)
+    if call.need_dalpha and dalpha is None:  # all memory before dx is written, which may be in place
+        dalpha = np.empty(call.alpha_shape, call.dalpha_dtype)
     if backend == "numpy":
-        sums = _reference(op, call, result)
+        _reference(op, call, result, dalpha)
     elif call.need or call.need_dalpha:
-        sums = compute(op, call, result, terms, backend, _settings.explicit_threads(n_threads))
-    else:
-        sums = None
-    if sums is not None and sums is not terms:
-        with np.errstate(all="ignore"):
-            np.copyto(dalpha, sums.reshape(call.alpha_shape), casting="same_kind")  # rounds, where that is to be done
+        compute(op, call, result, dalpha, backend, _settings.explicit_threads(n_threads), _settings.explicit_source())
     return (result if out is None else out), (dalpha if dalpha_out is None else dalpha_out)
-
-
-def _single_terms(call: Call) -> np.ndarray | None:
-    """Memory in x's shape for a dalpha of single terms, which a kernel may write as it writes dx."""
-    if call.dalpha_out is None:
-        return empty_like(call.alpha, call.dtype)
-    if call.dalpha_out.ndim < call.x.ndim and not call.dalpha_out.flags.c_contiguous:
-        return None
-    return call.dalpha_out.reshape(call.x.shape)
 
 
 def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -71,7 +51,7 @@ def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.empty_like(x, dtype=dtype, subok=False)
 
 
-def _reference(op: Operation, call: Call, result: np.ndarray | None) -> np.ndarray | None:
+def _reference(op: Operation, call: Call, result: np.ndarray | None, dalpha: np.ndarray | None) -> None:
     """The NumPy backend: the contract's expressions; dalpha first, for dx may be in place."""
     sums = None
     with np.errstate(all="ignore"):
@@ -83,37 +63,25 @@ def _reference(op: Operation, call: Call, result: np.ndarray | None) -> np.ndarr
             sums = getattr(reference, op.dalpha)(*operands)
         if result is not None:
             result[...] = getattr(reference, op.reference)(*operands)
-    return sums
+        if sums is not None:
+            dalpha[...] = sums.reshape(call.alpha_shape)  # rounds, where that is to be done
 
 
-def compute(op: Operation, call: Call, result, terms, backend: str, threads: int) -> np.ndarray | None:
-    """Write `result` (unless None) by a compiled backend; dalpha in alpha's shape, where it is needed.
+def compute(op: Operation, call: Call, result, dalpha, backend: str, threads: int, source: int) -> None:
+    """Write `result` and `dalpha` (unless None) by a compiled backend.
 
-    Where every slope has one term, `terms` (of x's shape and dtype) is written and returned, if it can be.  `threads`
-    is the bound that somebody asked for, or 0.
+    `threads` is the bound and `source` the source of threads that somebody asked for, or 0.
     """
     x, alpha, dtype = call.x, call.alpha, call.dtype
-    if x.size == 0:
-        return np.zeros(alpha.shape) if call.need_dalpha else None
     if dtype.kind in "bu":
         np.copyto(result, x)  # never below 0: relu is a copy
-        return None
-    if alpha is not None and alpha.size <= TILE_ELEMENTS:
-        with np.errstate(all="ignore"):
-            alpha = np.require(alpha, dtype, ["A"])
-    operands = result, call.dy, x, alpha
-    order = memory_order(x)
+        return
+    sums = None
+    if dalpha is not None:
+        # dalpha in alpha's shape, by x's axes; memory for sums where no kernel can write it.
+        sums = dalpha.reshape(alpha.shape) if dalpha.dtype.name in TYPES else np.empty(alpha.shape)
     kernel = _backends.kernel_address(backend, op.kernel, dtype)
-    # alpha is read where it lies, or a copy of it is no more than a cache-sized scratch.
-    small = alpha is None or alpha.size <= TILE_ELEMENTS or alpha.transpose(order).flags.c_contiguous
-    if small and all(a is None or a.dtype == dtype for a in operands):
-        slopes = None if alpha is None else np.ascontiguousarray(alpha.transpose(order))
-        single = terms is not None and terms.transpose(order).flags.c_contiguous and terms.flags.aligned and x.size > 1
-        sums = terms if single else None
-        if call.need_dalpha and not single:
-            sums = np.empty(alpha.size, call.dalpha_dtype if call.dalpha_dtype.name in TYPES else np.float64)
-        if launch(kernel, *operands, slopes, sums, order, single, threads):
-            if sums is None or single:
-                return sums
-            return sums.reshape([alpha.shape[axis] for axis in order]).transpose(np.argsort(order))
-    return _buffered.compute(launch, kernel, *operands, dtype, call.need_dalpha, threads)
+    launch(op.kernel, kernel, result, call.dy, x, alpha, sums, threads, source)
+    if sums is not None and not np.may_share_memory(sums, dalpha):
+        with np.errstate(all="ignore"):
+            np.copyto(dalpha, sums.reshape(dalpha.shape), casting="same_kind")

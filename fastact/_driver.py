@@ -1,14 +1,15 @@
 """The driver where nothing was compiled: one thread, ctypes, NumPy; and the order of a sum as a program to read.
 
-It walks the same chunks of the same plans as _cython/driver.pyx and adds up in the same order, so dalpha has the same
-bits with and without a C compiler.  A call costs some 60 us and an inner loop 3 us.
+It takes the same decisions as _cython/entry.pyx, walks the same chunks of the same plans as _cython/driver.pyx and adds
+up in the same order, so dalpha has the same bits with and without a C compiler.  A call costs some 60 us and an inner
+loop 3 us.
 """
 
 import ctypes
 
 import numpy as np
 
-from . import _plan
+from . import _buffered, _plan
 from ._built import policy
 from ._tables import GROUP, INNER_LOOP, RADIX, SUM_LEVELS, TILE_ELEMENTS
 
@@ -42,15 +43,53 @@ def make_plan(y, dy, x, alpha, order, summed: bool) -> Plan | None:
     return plan if made else None
 
 
-def launch_arrays(kernel, y, dy, x, alpha, slopes, dalpha, order, single_terms, threads) -> bool:
-    """As driver.pyx's; `threads` stays without effect."""
+def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> None:
+    """As entry.pyx's, on the calling thread: `threads` and `source` stay without effect."""
+    dtype = x.dtype.newbyteorder("=") if x.dtype.kind == "f" or name == "relu" else np.dtype(np.float64)
+
+    def run_one(*operands) -> bool:
+        return run_as_they_lie(kernel, dtype, *operands)
+
+    # Where x goes backwards, all operands are turned round.
+    forward = tuple(slice(None, None, -1 if s < 0 and n > 1 else 1) for s, n in zip(x.strides, x.shape, strict=True))
+    y, dy, x = (None if a is None else a[forward] for a in (y, dy, x))
+    if alpha is not None:
+        of_alpha = tuple(s if n > 1 else slice(None) for s, n in zip(forward, alpha.shape, strict=True))
+        alpha, dalpha = alpha[of_alpha], None if dalpha is None else dalpha[of_alpha]
+    with np.errstate(all="ignore"):
+        if x.size == 0:
+            if dalpha is not None:
+                dalpha[...] = 0
+        elif not run_one(y, dy, x, alpha, dalpha):
+            _buffered.compute(run_one, dtype, y, dy, x, alpha, dalpha)
+
+
+def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
+    """Run operands of the computing dtype in one plan; False, and nothing is done, where there is none."""
+    order = _plan.memory_order(x, y, dy)
+    if any(a is not None and a.dtype != dtype for a in (dy, x)):
+        return False
+    slopes = None
+    if alpha is not None:
+        dense = alpha.dtype == dtype and alpha.transpose(order).flags.c_contiguous
+        if alpha.size > TILE_ELEMENTS and not dense:
+            return False
+        slopes = np.require(alpha.transpose(order), dtype, ["C", "A"])
+    single_terms = (
+        dalpha is not None
+        and dalpha.size == x.size > 1
+        and dalpha.dtype == dtype
+        and dalpha.transpose(order).flags.c_contiguous
+        and dalpha.flags.aligned
+    )
     plan = make_plan(y, dy, x, alpha, order, dalpha is not None and not single_terms)
     if plan is None:
         return False
+    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
     if (
         alpha is not None
         and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS
-        and (address(slopes) != address(alpha) or (plan.along and plan.repeats > 1))
+        and (not dense or (plan.along and plan.repeats > 1))
     ):
         return False
     operands = [a for a in (y, dy, x) if a is not None]
@@ -58,10 +97,10 @@ def launch_arrays(kernel, y, dy, x, alpha, slopes, dalpha, order, single_terms, 
     stream = y is not None and policy.streams(traffic, 1) and y.flags.aligned
     stream = stream and not any(np.may_share_memory(y, a) for a in (dy, x) if a is not None)
     addresses = [address(a) for a in (y, dy, x)]
-    with np.errstate(all="ignore"):
-        partial = run(kernel, addresses, plan, stream, slopes, dalpha, single_terms)
-        if partial is not None:
-            dalpha.reshape(-1)[:] = reduce_sums(plan, partial)
+    partial = run(kernel, addresses, plan, stream, slopes, dalpha, single_terms)
+    if partial is not None:
+        sums = reduce_sums(plan, partial).reshape([alpha.shape[axis] for axis in order])
+        dalpha[...] = sums.transpose(np.argsort(order))
     return True
 
 
@@ -157,23 +196,10 @@ def move_up(sums: list[np.ndarray], level: int) -> None:
 
 def reduce_sums(plan: Plan, partial: np.ndarray) -> np.ndarray:
     """The partial sums of each slope, added in pairs: groups, then copies and repeats."""
-    columns = in_pairs(partial.transpose(1, 0, 2)).reshape(plan.planes, plan.copies, plan.channels, plan.repeats)
-    return in_pairs(columns.transpose(1, 3, 0, 2).reshape(-1, plan.alphas))
-
-
-def in_pairs(terms: np.ndarray) -> np.ndarray:
-    """The sum along the first axis: pairs, pairs of pairs, ..."""
-    pending: dict[int, np.ndarray] = {}
-    for total in terms:
-        level = 0
-        while level in pending:
-            total = pending.pop(level) + total
-            level += 1
-        pending[level] = total
-    total = np.zeros(terms.shape[1:])
-    for level in sorted(pending):
-        total = pending[level] + total
-    return total
+    columns = _buffered.in_pairs(partial.transpose(1, 0, 2)).reshape(
+        plan.planes, plan.copies, plan.channels, plan.repeats
+    )
+    return _buffered.in_pairs(columns.transpose(1, 3, 0, 2).reshape(-1, plan.alphas))
 
 
 class Bound:

@@ -3,8 +3,8 @@
 
 `make_plan` sorts the axes by x's strides, merges what lies one after the other, and finds one of two forms of alpha:
 constant along rows, or running along the inner loop.  Everything in a plan follows from shape, memory order and the
-form of alpha, never from threads or addresses: that is what makes dalpha reproducible.  What cannot be run as it lies
-(no unit stride, a negative stride) has no plan: see _buffered.py.
+form of alpha, never from threads or addresses: that is what makes dalpha reproducible.  The loops around the inner loop
+may have any strides.  What cannot be run as it lies (no unit stride in the inner loop) has no plan: see _buffered.py.
 
 Cython compiles this text (plan.pxd has the types, and says what each field of a plan is): a plan is then a C struct,
 made without the GIL.  Uncompiled, it is an object with the same fields.
@@ -43,9 +43,16 @@ def set_sizes(least_chunk, most_chunk, max_groups):
     return before
 
 
-def memory_order(array) -> tuple[int, ...]:
-    """The axes from the largest stride to the smallest, as np.empty_like keeps them."""
-    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+def memory_order(x, y=None, dy=None) -> tuple[int, ...]:
+    """The axes from x's largest stride to its smallest, as np.empty_like keeps them.
+
+    Along an axis where x is expanded (stride 0) another operand says how far apart the elements are.
+    """
+
+    def step(axis):
+        return next((abs(a.strides[axis]) for a in (x, y, dy) if a is not None and a.strides[axis]), 0)
+
+    return tuple(sorted(range(x.ndim), key=lambda axis: -step(axis)))
 
 
 def make_plan(plan, ndim, shape, ys, dys, xs, alpha_shape, order, itemsize, summed):
@@ -56,14 +63,17 @@ def make_plan(plan, ndim, shape, ys, dys, xs, alpha_shape, order, itemsize, summ
     """
     plan.itemsize = itemsize
     plan.elements = 1
-    plan.y_span = plan.dy_span = plan.x_span = itemsize
+    plan.y_low = plan.dy_low = plan.x_low = 0
+    plan.y_high = plan.dy_high = plan.x_high = itemsize
     for axis in range(ndim):
-        if shape[axis] > 1 and (ys[axis] < 0 or dys[axis] < 0 or xs[axis] < 0):
-            return False
+        last = shape[axis] - 1
         plan.elements *= shape[axis]
-        plan.y_span += (shape[axis] - 1) * ys[axis]
-        plan.dy_span += (shape[axis] - 1) * dys[axis]
-        plan.x_span += (shape[axis] - 1) * xs[axis]
+        plan.y_low += min(0, last * ys[axis])
+        plan.dy_low += min(0, last * dys[axis])
+        plan.x_low += min(0, last * xs[axis])
+        plan.y_high += max(0, last * ys[axis])
+        plan.dy_high += max(0, last * dys[axis])
+        plan.x_high += max(0, last * xs[axis])
     count = collapse(plan, ndim, shape, ys, dys, xs, alpha_shape, order)
     m = 1
     if count:

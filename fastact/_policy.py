@@ -17,6 +17,9 @@ from fastact._tables import MOST_THREADS
 # prelu_backward 1.0 at 192 KB, 0.76 at 384 KB.
 bytes_per_thread = 128 << 10
 bytes_per_summing_thread = 192 << 10
+# In company (pool.h) a helper has to be woken, which costs its caller 13 us, and begins some 50 us later.  Between
+# PyTorch's convolutions two threads took 1.05 to 1.15 of one thread's time at 3.2 MB, 0.65 to 0.9 at 8.7 MB.
+bytes_to_wake = 5 << 20
 # Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a
 # call reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against
 # ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
@@ -32,6 +35,7 @@ parallel_reduction = 32768
 
 _numbers = itertools.count(1)
 process_threads = 0  # the bound that somebody gave for the process; 0: nobody
+thread_source = 0  # the source of threads that somebody gave for the process, by its number in fastact.h; 0: nobody
 openmp_variables = MOST_THREADS  # what OMP_NUM_THREADS and OMP_THREAD_LIMIT allow
 oversubscription = 0  # explicit bounds may go up to this, even beyond the processors (tests only)
 contexts = False  # whether use_backend or threads was ever used: then a call has to ask the context
@@ -41,6 +45,11 @@ generation = 0  # another one after each change of backend or SIMD level
 def threads_that_pay(traffic, summed):
     """How many threads this many bytes of reading and writing are worth."""
     return max(1, traffic // (bytes_per_summing_thread if summed else bytes_per_thread))
+
+
+def wakes(traffic):
+    """Whether this many bytes are worth waking helpers in company."""
+    return traffic >= bytes_to_wake
 
 
 def streams(traffic, threads):
@@ -65,6 +74,7 @@ def thresholds():
         "stream_bytes_per_thread": stream_bytes_per_thread,
         "bytes_per_thread": bytes_per_thread,
         "bytes_per_summing_thread": bytes_per_summing_thread,
+        "bytes_to_wake": bytes_to_wake,
         "gil_elements": gil_elements,
         "parallel_reduction": parallel_reduction,
     }
@@ -73,7 +83,7 @@ def thresholds():
 def set_thresholds(**given):
     """Set some of the thresholds, for tests and benchmarks; all of them as they were before."""
     global stream_bytes, stream_bytes_per_thread, bytes_per_thread, bytes_per_summing_thread, gil_elements
-    global parallel_reduction
+    global parallel_reduction, bytes_to_wake
     before = thresholds()
     if unknown := given.keys() - before:
         raise TypeError(f"there are no thresholds {', '.join(unknown)}: there are {', '.join(before)}")
@@ -84,6 +94,7 @@ def set_thresholds(**given):
     stream_bytes_per_thread = after["stream_bytes_per_thread"]
     bytes_per_thread = after["bytes_per_thread"]
     bytes_per_summing_thread = after["bytes_per_summing_thread"]
+    bytes_to_wake = after["bytes_to_wake"]
     gil_elements = after["gil_elements"]
     parallel_reduction = after["parallel_reduction"]
     return before
@@ -93,6 +104,7 @@ def bounds():
     """What was set of the bounds on threads."""
     return {
         "process_threads": process_threads,
+        "thread_source": thread_source,
         "openmp_variables": openmp_variables,
         "oversubscription": oversubscription,
     }
@@ -100,14 +112,20 @@ def bounds():
 
 def set_bounds(**given):
     """Set some of the bounds; all of them as they were before."""
-    global process_threads, openmp_variables, oversubscription
+    global process_threads, thread_source, openmp_variables, oversubscription
     before = bounds()
     if unknown := given.keys() - before:
         raise TypeError(f"there are no bounds {', '.join(unknown)}: there are {', '.join(before)}")
     after = before | given
-    process_threads = after["process_threads"]
-    openmp_variables = after["openmp_variables"]
-    oversubscription = after["oversubscription"]
+    # Only what changes is written: calls that run without the GIL read the last two meanwhile.
+    if process_threads != after["process_threads"]:
+        process_threads = after["process_threads"]
+    if thread_source != after["thread_source"]:
+        thread_source = after["thread_source"]
+    if openmp_variables != after["openmp_variables"]:
+        openmp_variables = after["openmp_variables"]
+    if oversubscription != after["oversubscription"]:
+        oversubscription = after["oversubscription"]
     return before
 
 

@@ -20,10 +20,16 @@ from ._tables import MOST_THREADS
 Function = TypeVar("Function", bound=Callable[..., Any])
 _variable_backend: str | None = None  # FASTACT_BACKEND
 _variable_threads: int | None = None  # FASTACT_NUM_THREADS
+_variable_source: str | None = None  # FASTACT_THREAD_SOURCE
 _set_backend: str | None = None
 _set_threads: int | None = None
+_set_source: str | None = None
 _context_backend: ContextVar[str | None] = ContextVar("fastact.backend", default=None)
 _context_threads: ContextVar[int | None] = ContextVar("fastact.threads", default=None)
+_context_source: ContextVar[str | None] = ContextVar("fastact.thread_source", default=None)
+# The numbers of the sources; without the compiled driver a call runs on its own thread.
+_SOURCES: dict[str, int] = driver.SOURCES if driver is not None else {"own": 1}
+SOURCES = ("own", "openmp")
 
 
 class _Setting(ContextDecorator):
@@ -251,6 +257,113 @@ def thread_bound(n_threads: int | None) -> int:
     return policy.bound_on_threads(explicit_threads(n_threads), _cpu.processors(), openmp)
 
 
+def check_source(name: str, argument: str = "the thread source") -> str:
+    """The name, if it is a source's that can be set."""
+    if not isinstance(name, str) or name not in SOURCES:
+        hint = " (a call through the C interface brings that with it)" if name == "caller" else ""
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, SOURCES))}; it is {name!r}{hint}")
+    return name
+
+
+def require_source(name: str) -> str:
+    """The name; a RuntimeError where this process has no such threads."""
+    if name == "openmp" and (driver is None or driver.openmp_source() is None):
+        why = "the compiled driver is missing" if driver is None else "no runtime with GOMP_parallel is loaded"
+        raise RuntimeError(f"the thread source 'openmp' is not available: {why} in this process")
+    return name
+
+
+def set_thread_source(name: str | None) -> None:
+    """Set where the process's calls take their threads from.
+
+    Parameters
+    ----------
+    name : {"own", "openmp"} or None
+        "own" is the package's own pool.  "openmp" is an OpenMP runtime that another package has loaded: PyTorch's where
+        that is loaded, else the first one that was found.  It pays between operations of a library whose idle threads
+        spin.  In a forked child, and inside a parallel region of a runtime, such a call runs on its own thread.  GCC's
+        runtime ends the process where no thread can be started.  None goes back to the environment variable
+        FASTACT_THREAD_SOURCE if it is set, else to "own".
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or "caller", which is for the C interface.
+    RuntimeError
+        If no runtime is loaded that has `GOMP_parallel`.
+
+    Notes
+    -----
+    Results do not depend on the source, to the last bit.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.set_thread_source("own")
+    >>> fastact.get_thread_source()
+    'own'
+    >>> fastact.set_thread_source(None)
+    """
+    global _set_source
+    if name is not None:
+        require_source(check_source(name))
+    _set_source = name
+    policy.set_bounds(thread_source=_SOURCES.get(_set_source or _variable_source or "", 0))
+
+
+def get_thread_source() -> str:
+    """Return where a call takes its threads from now: "own" or "openmp".
+
+    Examples
+    --------
+    >>> import fastact
+    >>> fastact.get_thread_source() in ("own", "openmp")
+    True
+    """
+    return _context_source.get() or _set_source or _variable_source or "own"
+
+
+class thread_source(_Setting):
+    """Take threads from another source within a `with` block (or a decorated function), in this thread or task only.
+
+    Parameters
+    ----------
+    name : {"own", "openmp"}
+        As for `set_thread_source`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, when the object is made.
+    RuntimeError
+        As for `set_thread_source`, when the block is entered.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> with fastact.thread_source("own"):
+    ...     fastact.get_thread_source()
+    'own'
+    """
+
+    variable = _context_source
+
+    def __init__(self, name: str) -> None:
+        super().__init__(check_source(name))
+
+    def __enter__(self) -> None:
+        require_source(self._value)
+        super().__enter__()
+
+
+def explicit_source() -> int:
+    """The number of the source that somebody asked for: the context's or the process's; 0 where nobody did."""
+    name = _context_source.get()
+    if name is None:
+        return policy.bounds()["thread_source"]
+    return _SOURCES.get(name, 0)
+
+
 @contextmanager
 def oversubscribed(most: int) -> Iterator[None]:
     """Let explicit bounds exceed the processors, up to `most` threads: for tests of teams on any machine."""
@@ -274,11 +387,14 @@ def environment_integer(variable: str, text: str, least: int) -> int:
 
 def _from_environment() -> None:
     """Take the variables; FASTACT_SIMD and FASTACT_BUFFER_LIMIT are read where they are used."""
-    global _variable_backend, _variable_threads
+    global _variable_backend, _variable_source, _variable_threads
     if name := os.environ.get("FASTACT_BACKEND"):
         _variable_backend = check_backend(name, "the environment variable FASTACT_BACKEND")
     if text := os.environ.get("FASTACT_NUM_THREADS"):
         _variable_threads = environment_integer("FASTACT_NUM_THREADS", text, 1)
+    if name := os.environ.get("FASTACT_THREAD_SOURCE"):
+        _variable_source = check_source(name, "the environment variable FASTACT_THREAD_SOURCE")
+        policy.set_bounds(thread_source=_SOURCES.get(name, 0))
     most = MOST_THREADS
     for variable in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
         first = os.environ.get(variable, "").split(",")[0].strip()  # one number for each level of nesting

@@ -76,7 +76,7 @@ INTEGER_MODULE = "int"
 
 # ---- compiled modules ------------------------------------------------------------------------------------------------
 
-CORE = ("policy", "plan", "driver", "buffers", "front")  # without one of them there is no Cython variant
+CORE = ("policy", "plan", "driver", "entry", "buffers", "front")  # without one of them there is no Cython variant
 BUILD_REPORT = "build.json"  # what could not be built and why, beside the modules
 
 # ---- SIMD levels -----------------------------------------------------------------------------------------------------
@@ -124,7 +124,10 @@ PAIRS = 40  # levels on which sums are added in pairs: 2**40 of them
 MAX_LOOPS = 64  # NumPy's own bound on axes
 SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
-TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB for each operand, which an L2 cache holds
+TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 cache holds
+BUFFER_ELEMENTS = 8192  # of what is buffered at a time: 32 or 64 KB for each operand
+BUFFER_GROUPS = 64  # of tiles whose sums are added apart, so that threads can share them ...
+BUFFER_SUMS = 65536  # ... and the most sums of all groups, unless alpha alone has more
 
 # ---- the one argument of a kernel ------------------------------------------------------------------------------------
 

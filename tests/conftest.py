@@ -52,10 +52,10 @@ def neutral():
     for variable in [name for name in os.environ if name.startswith(("FASTACT_", "OMP_", "GOMP_"))]:
         if variable != "FASTACT_FREE_THREADED":  # a path, for test_free_threaded.py
             del os.environ[variable]
-    settings._variable_backend = settings._variable_threads = None
+    settings._variable_backend = settings._variable_threads = settings._variable_source = None
     built.policy.set_bounds(process_threads=0, openmp_variables=tables.MOST_THREADS)
     buffers._default = min(1 << 30, cpu.memory() // 8)
-    for reset in (fastact.set_backend, fastact.set_num_threads, fastact.set_buffer_limit):
+    for reset in (fastact.set_backend, fastact.set_num_threads, fastact.set_thread_source, fastact.set_buffer_limit):
         reset(None)
     with built.use_level(built.levels()[-1]) if built.levels() else nullcontext(), settings.oversubscribed(1000):
         yield
@@ -63,7 +63,11 @@ def neutral():
 
 @pytest.fixture(autouse=True)
 def settings_kept():
-    """No test may leave another backend, thread count or buffer limit behind."""
-    before = fastact.get_backend(), fastact.get_num_threads(), fastact.get_buffer_limit()
+    """No test may leave another backend, thread count, thread source or buffer limit behind."""
+
+    def in_force():
+        return fastact.get_backend(), fastact.get_num_threads(), fastact.get_thread_source(), fastact.get_buffer_limit()
+
+    before = in_force()
     yield
-    assert (fastact.get_backend(), fastact.get_num_threads(), fastact.get_buffer_limit()) == before
+    assert in_force() == before

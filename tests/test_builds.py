@@ -7,6 +7,7 @@ refuses some modules, and for the others hands out what was built here, so that 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -293,3 +294,21 @@ def test_doctests_run_uncompiled(without_compiler, tmp_path):
     )  # no kernels are compiled for them
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-1]) > 15
+
+
+@needs_cython
+def test_the_example_for_cython(clone, tmp_path):
+    """examples/cython_user is built against an installed wheel, which has the header and the declarations."""
+    wheels = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "wheel", "--no-deps"]
+    wheels += ["--no-build-isolation", "-w", str(tmp_path), str(clone)]
+    env = os.environ | {"CC": str(SCRIPTS / "compiler.sh"), "BUILT": str(PACKAGE), "REFUSED": ""}
+    subprocess.run(wheels, env=env, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    python = environment(tmp_path / "env")
+    example = tmp_path / "cython_user"
+    shutil.copytree(ROOT / "examples" / "cython_user", example)
+    for source in (wheel, example):
+        done = install(python, source)
+        assert done.returncode == 0, done.stderr[-3000:]
+    done = run(python, "cython_user.py", tmp_path)
+    assert done.stdout.split() == ["same", "bits"], done.stderr

@@ -1,24 +1,45 @@
 """Random calls of every kind, held to the reference: hypothesis draws a number, and the number decides everything.
 
 By the million, if asked: operations, dtypes, any bits, shapes from 0-d to 32-d, layouts (layouts.py draws them), every
-form of alpha, results that alias operands in every way, thread counts, SIMD levels, streaming and threads by force.  A
-call gives the reference's bits (dalpha: its bound, one value for all compiled variants) in an array laid out like x, or
-an error that was foreseen, and writes nothing else.
+form of alpha, results that alias operands in every way, thread counts and sources, SIMD levels, streaming and threads
+by force.  A call gives the reference's bits (dalpha: its bound, one value for all compiled variants) in an array laid
+out like x, or an error that was foreseen, and writes nothing else.
 `python tests/test_fuzz.py N [STRETCH]` runs N, in stretches of 10,000 that can be repeated one by one.
 """
 
 import math
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from helpers import COMPILED, OPERATIONS, VARIANTS, assert_dalpha, assert_same_bits, call, expected, out_for, thresholds
+from helpers import (
+    COMPILED,
+    HAS_CORE,
+    OPERATIONS,
+    VARIANTS,
+    assert_dalpha,
+    assert_same_bits,
+    built,
+    call,
+    expected,
+    out_for,
+    thresholds,
+)
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from layouts import lay, random_layout
 
-FORCED = {"stream_bytes": 1, "stream_bytes_per_thread": 0, "bytes_per_thread": 1, "bytes_per_summing_thread": 1}
+import fastact
+
+FORCED = {
+    "stream_bytes": 1,
+    "stream_bytes_per_thread": 0,
+    "bytes_per_thread": 1,
+    "bytes_per_summing_thread": 1,
+    "bytes_to_wake": 0,
+}
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3e38, -3e38])
 # What `out` is: nothing, arrays of its own (in a layout of their own), an operand, memory that overlaps an operand
 # one element further on, memory that overlaps alpha, or a read-only array.
@@ -128,6 +149,9 @@ def check(number):
     op, ops, options = case(rng)
     axis, kind, force = options.get("channel_axis", 1), str(rng.choice(OUTS)), rng.integers(4) == 0
     threads = [None, 1, 2, 3][rng.integers(4)]
+    source = [None, "own", "openmp"][rng.integers(3)]
+    if source == "openmp" and not (HAS_CORE and built.driver.openmp_source()):  # some test or Numba loads a runtime
+        source = None
     variants = [COMPILED[i] for i in rng.permutation(len(COMPILED))[:2]]
     if rng.integers(4) == 0:
         variants.append(VARIANTS[0])
@@ -148,7 +172,8 @@ def check(number):
             kept = {k: v.tobytes() for k, v in mine.items() if isinstance(v, np.ndarray)}
             before = out.tobytes() if refused else None
             try:
-                got = call(op.name, mine, variant, n_threads=threads, **more)
+                with fastact.thread_source(source) if source else nullcontext():
+                    got = call(op.name, mine, variant, n_threads=threads, **more)
             except (ValueError, TypeError):
                 assert refused, note
                 assert out.tobytes() == before, note

@@ -50,7 +50,9 @@ def between_guards(array, at_end):
 @pytest.mark.parametrize("at_end", [False, True], ids=["at the beginning", "at the end"])
 def test_nothing_outside_is_touched(dtype, at_end, streamed, policy):
     if streamed:
-        policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1)
+        policy(
+            stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1, bytes_to_wake=0
+        )
     for case in CASES:
         ops = operands("prelu_backward", case.shape, case.alpha, dtype)
         ops = {k: between_guards(v, at_end) for k, v in ops.items()}
@@ -84,7 +86,9 @@ def test_every_length_at_every_misalignment(dtype, streamed, policy):
     """
     more = {}
     if streamed:
-        policy(stream_bytes=1, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1)
+        policy(
+            stream_bytes=1, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1, bytes_to_wake=0
+        )
         more["n_threads"] = np.int64(1)  # the fast path leaves it to the Python text, which streams short rows too
     most = max(LENGTHS)
     pages = {

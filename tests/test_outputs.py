@@ -117,5 +117,4 @@ def test_the_search_is_bounded(monkeypatch):
         raise np.exceptions.TooHardError
 
     monkeypatch.setattr(np, "shares_memory", undecided)
-    with pytest.raises(ValueError, match="shares memory among its own"):
-        fastact.relu(x, out=out)
+    assert arguments._meets_itself(out)

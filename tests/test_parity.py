@@ -157,7 +157,7 @@ def test_results_that_are_streamed_by_default(name):
 
 def test_small_arrays_in_many_threads(name, dtype, policy):
     """Threads for next to nothing: shares of one chunk, more threads than chunks."""
-    policy(bytes_per_thread=1, bytes_per_summing_thread=1)
+    policy(bytes_per_thread=1, bytes_per_summing_thread=1, bytes_to_wake=0)
     for case in cases_for(name, [c for c in CASES if 0 < np.prod(c.shape) <= 5000][::3]):
         ops = operands(name, case.shape, case.alpha, dtype)
         answer = Answer(name, ops, case.channel_axis)

@@ -10,10 +10,10 @@ PACKAGE = Path(fastact.__file__).parent
 # From what knows nothing of the others to what everything else is for.
 ROOMS = [
     "_version", "_tables", "_integers", "_kernels", "reference", "_cpu", "_forks", "_policy", "_plan",
-    "_cython.policy", "_cython.plan", "_cython.driver", "_cython.buffers", "_built", "_cython",
+    "_cython.policy", "_cython.plan", "_cython.driver", "_cython.entry", "_cython.buffers", "_built", "_cython",
     "_cython.generic", "_cython.v2", "_cython.v3", "_cython.v4", "_numba", "_numba.simd", "_numba.kernels",
-    "_backends", "_settings", "_buffers", "_arguments", "_driver", "_launch", "_buffered", "_dispatch",
-    "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_freeze",
+    "_backends", "_interface", "_settings", "_buffers", "_arguments", "_buffered", "_driver", "_launch", "_dispatch",
+    "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_njit", "_freeze",
     "_freeze.hook-fastact",
 ]  # fmt: skip
 
@@ -36,8 +36,9 @@ def imports_of_python(text, package):
 def imports_of_cython(text):
     """The same of a .pyx or .pxd."""
     text = re.sub(r"\(\s*([^)]*?)\s*\)", lambda found: found[1].replace("\n", " "), text)
-    for base, names in re.findall(r"^from (fastact[\w.]*) c?import (.+)$", text, re.MULTILINE):
-        yield from (f"{base}.{name.strip()}" for name in names.split(","))
+    for base, how, names in re.findall(r"^from (fastact[\w.]*) (c?import) (.+)$", text, re.MULTILINE):
+        if (base, how) != ("fastact", "cimport") or names == "*":  # what fastact.h declares, which imports nothing
+            yield from (f"{base}.{name.strip()}" for name in names.split(","))
 
 
 def room_of(name):

@@ -123,9 +123,9 @@ def test_the_last_loop_of_a_thread_is_told_to_fence(form, threads, policy):
 
     address = ctypes.CFUNCTYPE(None, ctypes.POINTER(python_driver.InnerLoop))(kernel)
     where = ctypes.cast(address, ctypes.c_void_p).value
-    slopes, order = np.ones(alpha, np.float32), tuple(range(x.ndim))
-    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1)
-    assert launch(where, x, None, x, slopes, slopes, None, order, False, threads)
+    slopes = np.ones(alpha, np.float32).reshape((1,) * (x.ndim - len(alpha)) + alpha)
+    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_to_wake=0)
+    launch("prelu", where, x, None, x, slopes, None, threads, 0)
     assert sum(n for _, n, _ in runs) == x.size
     ends = [y for y, _, fence in runs if fence]
     assert len(ends) == threads

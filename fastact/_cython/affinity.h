@@ -13,6 +13,7 @@
 
 #if defined(__linux__) && !defined(FASTACT_NO_AFFINITY)
 #include <sched.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,8 +25,25 @@ struct fa_affinity {
     cpu_set_t allowed;          /* ... and what the mask was before */
 };
 
-/* Called by the helper when it starts. */
-static void fa_enter(struct fa_affinity *a) { a->thread = (pid_t)syscall(SYS_gettid); }
+/* Called by the helper when it starts.  It asks the system for short turns of 0.3 ms, which Linux 6.12 and later grant:
+   a thread with a short turn need not wait for the end of another one's turn (2.8 ms) when it is woken.  After an
+   operation of ONNX Runtime, whose threads spin, prelu on 8 MB took 0.6 to 0.8 of the time. */
+enum { FA_TURN_NS = 300000 };
+static void fa_enter(struct fa_affinity *a)
+{
+    struct {                    /* struct sched_attr, which the C library's headers have since 2024 only */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } turns;
+    a->thread = (pid_t)syscall(SYS_gettid);
+    if (syscall(SYS_sched_getattr, 0, &turns, sizeof turns, 0) || turns.policy != SCHED_OTHER) return;
+    turns.size = sizeof turns;
+    turns.runtime = FA_TURN_NS;
+    syscall(SYS_sched_setattr, 0, &turns, 0);       /* where it is refused, nothing changes */
+}
 
 /* Called by the caller before it wakes the helper. */
 static void fa_send(struct fa_affinity *a)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport intptr_t
 
+from fastact cimport fastact_parallel_for
 from fastact._cython.plan cimport Plan
 
 include "tables.pxi"
@@ -16,7 +17,19 @@ cdef struct Call:
     bint narrow             # dalpha is float32: sums are rounded once, at the end
     bint single_terms       # every slope has one term: the kernel writes dalpha itself, in x's type
     int threads             # what somebody asked for; 0: nobody did
+    int source              # where threads come from, as fastact.h numbers it; 0: the package's own pool
+    fastact_parallel_for parallel_for       # of the source `caller` ...
+    void* context                           # ... and its first argument
+    double* scratch         # for partial sums, of so many doubles; `run` takes other memory where it needs more
+    Py_ssize_t scratch_doubles
 
-cdef int launch(const Plan* plan, const Call* call) except -1
-cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream) noexcept nogil
-cdef int thread_bound(int explicit) except -1
+ctypedef void (*fa_range)(const void* work, int index, int count) noexcept nogil
+
+cdef Py_ssize_t threads_for(const Call* call, Py_ssize_t traffic, bint summed) noexcept nogil
+cdef void share_out(const Call* call, Py_ssize_t traffic, Py_ssize_t threads, fa_range range_, const void* work
+                    ) noexcept nogil
+cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, Py_ssize_t inner, Py_ssize_t step,
+                   double* sums, int width) noexcept nogil
+cdef int launch(const Plan* plan, const Call* call) noexcept nogil
+cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t threads, bint stream) noexcept nogil
+cdef int read_quota() except -1

@@ -1,15 +1,19 @@
 # The driver of both variants: walks a plan's chunks, hands them out to threads, adds up the sums of dalpha.
 #
 # It knows loops and threads but no formula.  A kernel is a C function on one inner loop, Cython's or Numba's alike, so
-# both start their threads equally cheaply and add up in the same order.  Every way to compute ends in `launch`.  Teams
-# are team.h's, rules are _policy.py's.  OpenMP runtimes are only asked for their limits, which threadpoolctl sets, and
-# whether the caller is in one of their parallel regions: then a call runs on its own thread.
+# both start their threads equally cheaply and add up in the same order.  Every way to compute ends in `launch`.
+# Threads are team.h's, rules are _policy.py's.  OpenMP runtimes are asked for their limits, which threadpoolctl sets,
+# and whether the caller is in one of their parallel regions: then a call runs on its own thread.
 
 cimport numpy as cnp
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from fastact cimport (
+    FASTACT_NO_MEMORY, FASTACT_NO_SOURCE, FASTACT_OK, FASTACT_SOURCE_CALLER, FASTACT_SOURCE_OPENMP,
+    FASTACT_SOURCE_OWN, fastact_parallel_for
+)
 from fastact._cython cimport policy
 from fastact._cython.plan cimport Loop, make_plan
 
@@ -54,14 +58,17 @@ cdef extern from "openmp.h":
     int fa_openmp_threads() nogil
     bint fa_openmp_team() nogil
     const char* fa_runtime_path(int) nogil
+    int fa_team_runtime() nogil
     int fa_prepare_openmp()
 
 cdef extern from "team.h":
-    ctypedef void (*fa_body)(const void* work, int index, int count) noexcept nogil
     cdef struct fa_team:
-        int helpers
-    void fa_gather(fa_team* team, int wanted, int bound) nogil
-    void fa_run(const fa_team* team, fa_body run, const void* work) nogil
+        pass
+    void fa_alone(fa_team* team) nogil
+    void fa_gather(fa_team* team, int threads, int most, bint wake) nogil
+    void fa_borrow(fa_team* team, int threads) nogil
+    void fa_ask(fa_team* team, int threads, fastact_parallel_for parallel_for, void* context) nogil
+    void fa_run(const fa_team* team, fa_range run, const void* work) nogil
     void fa_dismiss(const fa_team* team) nogil
     int fa_processors() nogil
     int fa_prepare()
@@ -293,6 +300,40 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
 
 # ---- the end of a sum ------------------------------------------------------------------------------------------------
 
+cdef Py_ssize_t threads_for(const Call* call, Py_ssize_t traffic, bint summed) noexcept nogil:
+    """How many threads a call takes; 0: its source is not there."""
+    cdef Py_ssize_t threads = policy.threads_that_pay(traffic, summed)
+    if threads > 1:
+        threads = min(threads, <Py_ssize_t>thread_bound(call.threads))
+    if threads > 1 and call.source == FASTACT_SOURCE_OPENMP and not fa_team_runtime():
+        return 0
+    return threads
+
+
+cdef void share_out(const Call* call, Py_ssize_t traffic, Py_ssize_t threads, fa_range range_, const void* work
+                    ) noexcept nogil:
+    """Run ranges of other work than a plan's on a team of up to so many threads."""
+    cdef fa_team team
+    make_team(&team, call, threads, traffic)
+    fa_run(&team, range_, work)
+    fa_dismiss(&team)
+
+
+cdef void make_team(fa_team* team, const Call* call, Py_ssize_t threads, Py_ssize_t traffic) noexcept nogil:
+    """Up to so many threads from the call's source."""
+    fa_alone(team)
+    if threads == 1:
+        return
+    if call.source == FASTACT_SOURCE_CALLER:
+        fa_ask(team, <int>threads, call.parallel_for, call.context)
+    elif not fa_openmp_team():
+        if call.source == FASTACT_SOURCE_OPENMP:
+            fa_borrow(team, <int>threads)
+        else:
+            # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
+            fa_gather(team, <int>threads, max(fa_processors(), <int>threads), policy.wakes(traffic))
+
+
 cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, Py_ssize_t inner, Py_ssize_t step,
                    double* sums, int width) noexcept nogil:
     """Terms added in pairs, pairs of pairs, ...: outer * inner of them for each of `width` <= WIDTH sums side by side.
@@ -348,19 +389,19 @@ cdef void reduce_thread(const Work* work, int thread, int threads) noexcept nogi
 cdef void reduce_sums(Work* work, double* sums, fa_team* team, Py_ssize_t partials) noexcept nogil:
     """Add up the partial sums of each slope."""
     cdef fa_team alone
-    alone.helpers = 0
+    fa_alone(&alone)
     if partials <= policy.parallel_reduction:
         team = &alone
     if work.plan.groups > 1:
         work.sums = NULL
-        fa_run(team, <fa_body>reduce_thread, work)
+        fa_run(team, <fa_range>reduce_thread, work)
     work.sums = sums
-    fa_run(team, <fa_body>reduce_thread, work)
+    fa_run(team, <fa_range>reduce_thread, work)
 
 
 # ---- a call ----------------------------------------------------------------------------------------------------------
 
-cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream) noexcept nogil:
+cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t threads, bint stream) noexcept nogil:
     """Run a plan on up to so many threads; -1 where there is no memory for it, and nothing is written."""
     cdef Work work
     cdef fa_team team
@@ -390,7 +431,9 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream
             rounded = (plan.alphas + DOUBLES) // DOUBLES * DOUBLES
     needed = threads * work.scratch_step + partials + rounded
     if needed:
-        if needed > SMALL:
+        if needed + DOUBLES <= call.scratch_doubles:
+            work.scratch = call.scratch
+        elif needed > SMALL:
             memory = malloc((needed + DOUBLES) * sizeof(double))
             if memory == NULL:
                 return -1
@@ -403,11 +446,8 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream
             sums = work.partial + partials
         if not plan.reduces:
             work.partial = sums
-    team.helpers = 0
-    if threads > 1 and not fa_openmp_team():
-        # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
-        fa_gather(&team, <int>threads - 1, max(fa_processors(), <int>threads) - 1)
-    fa_run(&team, <fa_body>run_thread, &work)
+    make_team(&team, call, threads, traffic)
+    fa_run(&team, <fa_range>run_thread, &work)
     if summed and plan.reduces:
         reduce_sums(&work, sums, &team, partials)
     fa_dismiss(&team)
@@ -418,33 +458,26 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t threads, bint stream
     return 0
 
 
-cdef inline bint apart(intptr_t a, Py_ssize_t a_span, intptr_t b, Py_ssize_t b_span) noexcept nogil:
-    """Whether the memory of two operands, each from its first to its last element, does not meet."""
-    return a + a_span <= b or b + b_span <= a
+cdef inline bint apart(intptr_t a, Py_ssize_t a_low, Py_ssize_t a_high, intptr_t b, Py_ssize_t b_low,
+                       Py_ssize_t b_high) noexcept nogil:
+    """Whether the memory of two operands, each from its lowest to its highest element, does not meet."""
+    return a + a_high <= b + b_low or b + b_high <= a + a_low
 
 
-cdef int launch(const Plan* plan, const Call* call) except -1:
-    """Run a plan: how many threads, which stores, without the GIL where the work is worth it."""
+cdef int launch(const Plan* plan, const Call* call) noexcept nogil:
+    """Run a plan: how many threads, from where, which stores; as fastact.h's functions, what went wrong."""
     cdef bint summed = call.dalpha != 0, stream
     cdef Py_ssize_t operands = 1 + (call.y != 0) + (call.dy != 0) + call.single_terms + (
         call.alpha != 0 and plan.alphas == plan.elements)
     cdef Py_ssize_t traffic = plan.elements * plan.itemsize * operands
-    cdef Py_ssize_t threads = policy.threads_that_pay(traffic, summed)
-    cdef int failed
-    if threads > 1:
-        threads = min(threads, <Py_ssize_t>thread_bound(call.threads))
+    cdef Py_ssize_t threads = threads_for(call, traffic, summed)
+    if threads == 0:
+        return FASTACT_NO_SOURCE
     # Where y's address is no multiple of an element's size, none of its elements is at a cache line.
     stream = call.y != 0 and policy.streams(traffic, threads) and call.y % plan.itemsize == 0 \
-        and apart(call.y, plan.y_span, call.x, plan.x_span) \
-        and (call.dy == 0 or apart(call.y, plan.y_span, call.dy, plan.dy_span))
-    if plan.elements >= policy.gil_elements:
-        with nogil:
-            failed = run(plan, call, threads, stream)
-    else:
-        failed = run(plan, call, threads, stream)
-    if failed:
-        raise MemoryError(f"fastact: no memory for partial sums or alpha's pattern ({plan.columns} columns)")
-    return 0
+        and apart(call.y, plan.y_low, plan.y_high, call.x, plan.x_low, plan.x_high) \
+        and (call.dy == 0 or apart(call.y, plan.y_low, plan.y_high, call.dy, plan.dy_low, plan.dy_high))
+    return FASTACT_NO_MEMORY if run(plan, call, traffic, threads, stream) else FASTACT_OK
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------
@@ -454,16 +487,36 @@ cdef double quota_read = -1e9   # when
 cdef double QUOTA_SECONDS = _cpu.QUOTA_SECONDS
 
 
-cdef int thread_bound(int explicit) except -1:
-    """The bound on threads in force, where `explicit` (0: none) was asked for."""
+cdef int read_quota() except -1:
+    """Read the quota again if the last time is long ago.  Whoever has the GIL does that, for callers without it too."""
     global quota, quota_read
-    cdef int processors = fa_processors()
+    cdef int found
     if fa_seconds() - quota_read > QUOTA_SECONDS:
-        quota = _cpu.read_quota()
+        found = _cpu.read_quota()
+        if found != quota:              # others read it meanwhile, without the GIL
+            quota = found
         quota_read = fa_seconds()
+    return 0
+
+
+read_quota()
+
+
+cdef int thread_bound(int explicit) noexcept nogil:
+    """The bound on threads in force, where `explicit` (0: none) was asked for."""
+    cdef int processors = fa_processors()
     if quota:
         processors = min(processors, quota)
     return policy.bound_on_threads(explicit, processors, 0 if explicit else fa_openmp_threads())
+
+
+SOURCES = {"own": FASTACT_SOURCE_OWN, "openmp": FASTACT_SOURCE_OPENMP}
+
+
+def openmp_source():
+    """The file of the OpenMP runtime that the source "openmp" takes, or None."""
+    cdef int number = fa_team_runtime()
+    return fa_runtime_path(number - 1).decode(errors="replace") if number else None
 
 
 def openmp_threads():
@@ -504,29 +557,6 @@ cdef bint plan_arrays(Plan* plan, object y, object dy, object x_, object alpha, 
         cnp.PyArray_ITEMSIZE(x), summed)
 
 
-def launch_arrays(kernel, y, dy, x, alpha, slopes, dalpha, order, bint single_terms, int threads):
-    """Run a kernel on arrays of one shape and dtype; False, and nothing is done, where they cannot be run as they lie.
-
-    `alpha` has x's number of axes; `slopes` are its numbers, dense in `order`, which has the axes from outermost to
-    innermost in memory.  `dalpha` (unless None) gets a number for each slope in the same order, in float64 or rounded
-    to float32; or `single_terms`, one of x's dtype for each element.  `threads` is the bound that was asked for, or 0.
-    """
-    cdef Plan plan
-    cdef Call call
-    if not plan_arrays(&plan, y, dy, x, alpha, order, dalpha is not None and not single_terms):
-        return False
-    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
-    if alpha is not None and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
-            address(slopes) != address(alpha) or (plan.along and plan.repeats > 1)):
-        return False
-    call.kernel = <Kernel><intptr_t>kernel
-    call.y, call.dy, call.x, call.alpha = address(y), address(dy), address(x), address(slopes)
-    call.dalpha, call.single_terms, call.threads = address(dalpha), single_terms, threads
-    call.narrow = dalpha is not None and cnp.PyArray_TYPE(<cnp.ndarray>dalpha) == cnp.NPY_FLOAT and not single_terms
-    launch(&plan, &call)
-    return True
-
-
 cdef class Bound:
     """A kernel without alpha, bound to arrays, threads and a kind of stores: a call costs 0.2 us beside the work."""
     cdef Plan plan
@@ -545,7 +575,7 @@ cdef class Bound:
 
     def __call__(self):
         with nogil:
-            run(&self.plan, &self.call, self.threads, self.stream)
+            run(&self.plan, &self.call, 1 << 40, self.threads, self.stream)
 
 
 def describe(y, dy, x, alpha, order, bint summed):

@@ -1,18 +1,22 @@
 # The fast path of the compiled package: the common call in a few branches, everything else to the Python text.
 #
-# The common call: exact ndarrays, C-contiguous, float32 or float64, one dtype and shape, alpha a float, an array of
-# one element, a 1-D array or one of x's shape.  It looks the plan up, takes the result from one allocation and launches
-# it; what it leaves out (and every error) goes to _dispatch.py.  A call on 64 floats costs 0.1 us here, 10 us there.
+# The common call: exact ndarrays of any layout and dtype, alpha a number or an ndarray.  It takes the result from one
+# allocation and hands everything to entry.pyx, which checks it; what it leaves out (and every error) goes to
+# _dispatch.py.  A call on 64 floats costs 0.1 us here, 10 us there.
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
+from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
-from libc.string cimport memcpy
 
+from fastact cimport (
+    FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_INT8, FASTACT_OK, FASTACT_UINT8, fastact_array, fastact_default_options,
+    fastact_options
+)
 from fastact._cython cimport policy
 from fastact._cython.buffers cimport new_array
-from fastact._cython.driver cimport Call, InnerLoop, Kernel, MOST_THREADS, SMALLEST_BLOCK, launch
-from fastact._cython.plan cimport MAX_LOOPS, Loop, Plan, SEGMENT, make_plan
+from fastact._cython.driver cimport Kernel, MOST_THREADS, SMALLEST_BLOCK, read_quota
+from fastact._cython.entry cimport FA_SWAPPED, enter, fill
 
 import os
 from threading import Lock
@@ -20,32 +24,15 @@ from threading import Lock
 import numpy as np
 
 from fastact import _backends, _dispatch, _settings
-from fastact._tables import OPERATIONS
+from fastact._tables import KERNELS, OPERATIONS
 
 cnp.import_array()
 
-cdef extern from "numpy/arrayobject.h":
-    bint PyArray_ISCARRAY(cnp.ndarray)
-    bint PyArray_ISCARRAY_RO(cnp.ndarray)
-
 cdef extern from *:
     """
-    enum { SLOTS = 256 };
-    /* Without the GIL each slot has a mutex; with it nothing can come between. */
-    #ifdef Py_GIL_DISABLED
-    static PyMutex fa_slot_mutex[SLOTS];
-    #define fa_lock_slot(i) PyMutex_Lock(&fa_slot_mutex[i])
-    #define fa_unlock_slot(i) PyMutex_Unlock(&fa_slot_mutex[i])
-    #else
-    #define fa_lock_slot(i) ((void)0)
-    #define fa_unlock_slot(i) ((void)0)
-    #endif
     #define fa_get(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
     #define fa_set(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
     """
-    enum: SLOTS
-    void fa_lock_slot(size_t) noexcept
-    void fa_unlock_slot(size_t) noexcept
     int fa_get(int) noexcept
     void fa_set(int, int) noexcept
     Py_ssize_t fa_get_size "fa_get"(Py_ssize_t) noexcept
@@ -55,8 +42,8 @@ cdef extern from *:
 
 cdef enum:
     MAX_OPS = 64
+    MOST_EXACT = 1 << 24    # integers below are floats
     NONE, NUMBER, ARRAY     # the forms of alpha that an operation takes
-    FULL = -2               # in place of an axis: alpha has x's shape
 cdef enum:
     CYTHON, NUMBA, BACKENDS     # rows of the table below
     UNKNOWN = -1
@@ -64,7 +51,10 @@ cdef enum:
 
 # ---- what was looked up ----------------------------------------------------------------------------------------------
 
-cdef Kernel[BACKENDS][MAX_OPS][2] kernels   # [backend][operation][float32, float64]; NULL: not looked up yet
+cdef enum:
+    TYPES = 6                       # float32, float64, and the integers by their size
+cdef Kernel[BACKENDS][MAX_OPS][TYPES] kernels       # [backend][operation][type]; NULL: not looked up yet
+cdef list DTYPES = [np.dtype(name) for name in ("f4", "f8", "i1", "i2", "i4", "i8")]
 cdef int default_row = UNKNOWN      # of the process's default backend
 cdef Py_ssize_t looked_up = -1      # the policy's `generation` that these belong to
 cdef object changing = Lock()       # held where one of these is written, and for nothing slow
@@ -72,13 +62,22 @@ cdef object changing = Lock()       # held where one of these is written, and fo
 cdef list OPS = list(OPERATIONS.values())
 assert len(OPS) <= MAX_OPS
 cdef dict NUMBERS = {op.name: number for number, op in enumerate(OPS)}
+cdef int operations = len(OPS)
+cdef PyObject* names[MAX_OPS]
 cdef int[MAX_OPS] alpha_form
 cdef bint[MAX_OPS] reads_dy
+cdef bint[MAX_OPS] keeps_integers
+cdef int[MAX_OPS] kernels_number
 for number, op in enumerate(OPS):
+    names[number] = <PyObject*>op.name  # which the table keeps
+    kernels_number[number] = list(KERNELS).index(op.kernel)
     alpha_form[number] = ("", "number", "array").index(op.alpha) + NONE
     reads_dy[number] = op.backward
+    keeps_integers[number] = op.integers
 cdef object np_ndarray = np.ndarray, np_float32 = np.float32, np_float64 = np.float64
 cdef object context_backend = _settings._context_backend.get
+cdef object context_threads = _settings._context_threads.get
+cdef object context_source = _settings._context_source.get
 
 
 def forked():
@@ -95,14 +94,14 @@ if hasattr(os, "register_at_fork"):
 cdef int forget(Py_ssize_t asked) except -1:
     """The backend or its level was changed: look everything up again."""
     global default_row, looked_up
-    cdef int row, number
+    cdef int row, number, kind
     with changing:
         if looked_up != asked:
             fa_set(default_row, UNKNOWN)
             for row in range(BACKENDS):
                 for number in range(MAX_OPS):
-                    fa_set_kernel(kernels[row][number][0], NULL)
-                    fa_set_kernel(kernels[row][number][1], NULL)
+                    for kind in range(TYPES):
+                        fa_set_kernel(kernels[row][number][kind], NULL)
             fa_set_size(looked_up, asked)
     return 0
 
@@ -132,260 +131,178 @@ cdef int row_of(object backend) except? UNKNOWN:
     return row
 
 
-cdef Kernel kernel_of(int row, int op, bint is_double) except NULL:
+cdef Kernel kernel_of(int row, int op, int kind) except NULL:
     """A backend's kernel, looked up at its first use: for Numba that is when it is compiled."""
-    cdef Kernel kernel = fa_get_kernel(kernels[row][op][is_double])
+    cdef Kernel kernel = fa_get_kernel(kernels[row][op][kind])
     cdef Py_ssize_t asked = fa_get_size(policy.generation)
     if kernel != NULL:
         return kernel
     backend = "cython" if row == CYTHON else "numba"
     _backends.require(backend)
-    dtype = np.dtype(np.float64 if is_double else np.float32)
-    kernel = <Kernel><intptr_t>_backends.kernel_address(backend, OPS[op].kernel, dtype)
+    kernel = <Kernel><intptr_t>_backends.kernel_address(backend, OPS[op].kernel, DTYPES[kind])
     with changing:
         if asked == fa_get_size(policy.generation):     # else the level was changed: look again next time
-            fa_set_kernel(kernels[row][op][is_double], kernel)
+            fa_set_kernel(kernels[row][op][kind], kernel)
     return kernel
-
-
-# ---- the last plans --------------------------------------------------------------------------------------------------
-
-cdef enum:
-    MAX_NDIM = 6
-    FEW = 1                         # loops that a slot keeps: contiguous operands make no more
-cdef struct Slot:
-    int ndim, typenum, axis, summed
-    Py_ssize_t[MAX_NDIM] shape
-    bint filled
-    Plan plan
-cdef Slot[SLOTS] slots
-cdef size_t SLOT_BYTES = sizeof(Plan) - (MAX_LOOPS - FEW) * sizeof(Loop)
-
-
-cdef bint plan_for(Plan* plan, cnp.ndarray x, int typenum, int axis, bint summed) noexcept:
-    """The plan for contiguous operands (axis -1: one alpha or none; FULL), from its slot or made; False: there is none.
-
-    It is copied, because a call may let other threads run before it is launched, and they may change the slot.
-    """
-    cdef int ndim = cnp.PyArray_NDIM(x), d
-    cdef size_t mixed = 2 * axis + summed + 131 * typenum
-    cdef Slot* slot
-    cdef bint same
-    cdef Py_ssize_t[MAX_LOOPS] alpha
-    cdef int[MAX_LOOPS] order
-    for d in range(ndim):
-        mixed = mixed * 1000003 + <size_t>cnp.PyArray_DIM(x, d)
-    mixed = (mixed ^ (mixed >> 16)) % SLOTS
-    slot = &slots[mixed]
-    fa_lock_slot(mixed)
-    same = slot.filled and slot.ndim == ndim and slot.typenum == typenum and slot.axis == axis \
-        and slot.summed == summed
-    if same:
-        for d in range(ndim):
-            same = same and slot.shape[d] == cnp.PyArray_DIM(x, d)
-    if same:
-        memcpy(plan, &slot.plan, SLOT_BYTES)
-    fa_unlock_slot(mixed)
-    if same:
-        return True
-    for d in range(ndim):
-        alpha[d] = cnp.PyArray_DIM(x, d) if d == axis or axis == FULL else 1
-        order[d] = d
-    strides = <Py_ssize_t*>cnp.PyArray_STRIDES(x)
-    if not make_plan(plan, ndim, <Py_ssize_t*>cnp.PyArray_DIMS(x), strides, strides, strides, alpha, order,
-                     cnp.PyArray_ITEMSIZE(x), summed):
-        return False
-    if ndim <= MAX_NDIM and plan.plane_loops + plan.row_loops <= FEW:
-        fa_lock_slot(mixed)
-        slot.ndim, slot.typenum, slot.axis, slot.summed = ndim, typenum, axis, summed
-        for d in range(ndim):
-            slot.shape[d] = cnp.PyArray_DIM(x, d)
-        memcpy(&slot.plan, plan, SLOT_BYTES)
-        slot.filled = True
-        fa_unlock_slot(mixed)
-    return True
 
 
 # ---- the common call -------------------------------------------------------------------------------------------------
 
-cdef inline bint fits(object array, cnp.ndarray x, int typenum):
-    """Whether an operand is an exact, C-contiguous, native array of x's dtype and shape."""
-    cdef cnp.ndarray a
-    cdef int d
-    if type(array) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>array):
-        return False
-    a = <cnp.ndarray>array
-    if cnp.PyArray_TYPE(a) != typenum or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(x):
-        return False
-    for d in range(cnp.PyArray_NDIM(x)):
-        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(x, d):
-            return False
-    return True
+cdef inline int kind_of(int dtype) noexcept:
+    """The type of the kernel of relu for a dtype of fastact.h; -1: it is a copy."""
+    if dtype == FASTACT_FLOAT32 or dtype == FASTACT_FLOAT64:
+        return dtype == FASTACT_FLOAT64
+    return 2 + dtype - FASTACT_INT8 if FASTACT_INT8 <= dtype < FASTACT_UINT8 else -1
 
 
-cdef inline bint apart(cnp.ndarray one, object other):
-    """Whether two contiguous arrays share nothing."""
-    cdef intptr_t a = <intptr_t>cnp.PyArray_DATA(one), b = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>other)
-    return a + cnp.PyArray_NBYTES(one) <= b or b + cnp.PyArray_NBYTES(<cnp.ndarray>other) <= a
-
-
-cdef object common(int op, object dy_, object x_, object alpha, object channel_axis, object out, object dalpha_out,
+cdef object common(int op, object dy, object x_, object alpha, object channel_axis, object out, object dalpha_out,
                    bint need_dx, bint summed, object backend, object n_threads, object fallback):
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
-    cdef cnp.ndarray x, result = None
-    cdef cnp.ndarray like = None        # alpha's array: one slope ...
-    cdef cnp.ndarray slopes = None      # ... or several
-    cdef bint each                      # whether every one of them has a single term
-    cdef int typenum, row
-    cdef bint has_dy = reads_dy[op]
-    cdef Py_ssize_t n, axis = -1
-    cdef intptr_t a = 0
+    cdef cnp.ndarray x, result = None, sums = None
+    cdef fastact_array[5] arrays
+    cdef fastact_array* a_y = NULL
+    cdef fastact_array* a_sums = NULL
+    cdef fastact_array* a_dy = NULL
+    cdef fastact_array* a_alpha = NULL
+    cdef fastact_options options
+    cdef fastact_options* a_options = NULL
+    cdef int typenum, row, status, sums_type, kind
+    cdef Py_ssize_t n
+    cdef double number
     cdef float narrow
-    cdef double number = 0, total = 0
-    cdef Plan plan
-    cdef bint planned                   # else it is a single inner loop
-    cdef Call call
-    cdef InnerLoop loop
+    cdef Kernel kernel = NULL
     if n_threads is not None and (type(n_threads) is not int or not 1 <= n_threads <= MOST_THREADS):
         return fallback
-    if type(x_) is not np_ndarray or not PyArray_ISCARRAY_RO(<cnp.ndarray>x_):
+    if type(x_) is not np_ndarray:
         return fallback
     x = <cnp.ndarray>x_
-    typenum = cnp.PyArray_TYPE(x)
-    if typenum != cnp.NPY_FLOAT and typenum != cnp.NPY_DOUBLE:
-        return fallback
-    n = cnp.PyArray_SIZE(x)
-    if n == 0 or (has_dy and not fits(dy_, x, typenum)):
-        return fallback
+    fill(&arrays[0], x)
+    typenum = cnp.PyArray_TYPE(x)           # of the result
+    kind = kind_of(arrays[0].dtype & ~FA_SWAPPED)
+    if kind < 0 or kind > 1:
+        if arrays[0].dtype == 0 or typenum == cnp.NPY_FLOAT16:
+            return fallback
+        if not keeps_integers[op]:
+            typenum, kind = cnp.NPY_DOUBLE, 1
+    sums_type = typenum
+    if reads_dy[op]:
+        if type(dy) is not np_ndarray:
+            return fallback
+        a_dy = &arrays[1]
+        fill(a_dy, <cnp.ndarray>dy)
     if alpha_form[op] != NONE:
-        if PyFloat_CheckExact(alpha) or type(alpha) is np_float32 or type(alpha) is np_float64:
+        a_alpha = &arrays[2]
+        if PyFloat_CheckExact(alpha) or type(alpha) is np_float32 or type(alpha) is np_float64 \
+                or (type(alpha) is int and -MOST_EXACT < alpha < MOST_EXACT):
             number = alpha
             narrow = <float>number
-            a = <intptr_t>&narrow if typenum == cnp.NPY_FLOAT else <intptr_t>&number
-        elif type(alpha) is not np_ndarray or cnp.PyArray_TYPE(<cnp.ndarray>alpha) != typenum \
-                or not PyArray_ISCARRAY_RO(<cnp.ndarray>alpha):
-            return fallback
-        elif cnp.PyArray_SIZE(<cnp.ndarray>alpha) == 1:
-            like = <cnp.ndarray>alpha
-            a = <intptr_t>cnp.PyArray_DATA(like)
-        elif alpha_form[op] == ARRAY and cnp.PyArray_NDIM(<cnp.ndarray>alpha) == 1 and type(channel_axis) is int \
-                and -64 <= channel_axis < 64:   # what fits an int; an enum costs 160 instructions here
-            axis = channel_axis
-            if axis < 0:
-                axis += cnp.PyArray_NDIM(x)
-            if axis < 0 or axis >= cnp.PyArray_NDIM(x) or cnp.PyArray_DIM(x, axis) != cnp.PyArray_SIZE(alpha):
-                return fallback
-            slopes = <cnp.ndarray>alpha
-        elif alpha_form[op] == ARRAY and fits(alpha, x, typenum):
-            axis = FULL
-            slopes = <cnp.ndarray>alpha
+            a_alpha.size, a_alpha.ndim = sizeof(fastact_array), 0
+            a_alpha.dtype = FASTACT_FLOAT32 if typenum == cnp.NPY_FLOAT else FASTACT_FLOAT64
+            a_alpha.data = &narrow if typenum == cnp.NPY_FLOAT else <void*>&number
+            a_alpha.shape = a_alpha.strides = NULL
+        elif type(alpha) is np_ndarray:
+            fill(a_alpha, <cnp.ndarray>alpha)
+            if cnp.PyArray_SIZE(<cnp.ndarray>alpha) != 1:
+                if alpha_form[op] == NUMBER:
+                    return fallback
+                if a_alpha.ndim == 1:
+                    if type(channel_axis) is not int or not -64 <= channel_axis < 64:   # what fits an int
+                        return fallback
+                    if channel_axis != 1:
+                        options = fastact_default_options()
+                        a_options = &options
+                        options.channel_axis = channel_axis
+            if summed and cnp.PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(<cnp.ndarray>alpha)):
+                sums_type = cnp.PyArray_TYPE(<cnp.ndarray>alpha)
+                if sums_type != cnp.NPY_FLOAT and sums_type != cnp.NPY_DOUBLE:
+                    return fallback
         else:
             return fallback
-        if slopes is not None:
-            a = <intptr_t>cnp.PyArray_DATA(slopes)
-    each = summed and slopes is not None and cnp.PyArray_SIZE(slopes) == n
-    planned = n > SEGMENT or axis >= 0
-    if planned and not plan_for(&plan, x, typenum, axis, summed and not each):
-        return fallback
     row = row_of(backend)
     if row == OTHER:
         return fallback
-    call.kernel = kernel_of(row, op, typenum == cnp.NPY_DOUBLE)
-    if dalpha_out is not None:
-        # Shape and dtype as dalpha's, and apart from everything.
-        if type(dalpha_out) is not np_ndarray or not PyArray_ISCARRAY(<cnp.ndarray>dalpha_out):
-            return fallback
-        if slopes is not None:
-            if not fits(dalpha_out, slopes, typenum):
-                return fallback
-        elif cnp.PyArray_TYPE(<cnp.ndarray>dalpha_out) != typenum or cnp.PyArray_SIZE(<cnp.ndarray>dalpha_out) != 1 \
-                or cnp.PyArray_NDIM(<cnp.ndarray>dalpha_out) != (cnp.PyArray_NDIM(like) if like is not None else 0):
-            return fallback
-        if not apart(x, dalpha_out) or not apart(<cnp.ndarray>dy_, dalpha_out) \
-                or ((slopes is not None or like is not None) and not apart(<cnp.ndarray>alpha, dalpha_out)) \
-                or (out is not None and (type(out) is not np_ndarray or not apart(<cnp.ndarray>out, dalpha_out))):
-            return fallback
+    if kind >= 0:
+        kernel = kernel_of(row, op, kind)
+    n = cnp.PyArray_SIZE(x)
     if out is not None:
-        if not need_dx or not fits(out, x, typenum) or not PyArray_ISCARRAY(<cnp.ndarray>out):
+        if not need_dx or type(out) is not np_ndarray or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) \
+                or cnp.PyArray_TYPE(<cnp.ndarray>out) != typenum:
             return fallback
         result = <cnp.ndarray>out
-        if cnp.PyArray_DATA(result) != cnp.PyArray_DATA(x) and not apart(result, x):
-            return fallback
-        if has_dy and cnp.PyArray_DATA(result) != cnp.PyArray_DATA(<cnp.ndarray>dy_) \
-                and not apart(result, dy_):
-            return fallback
-        if (slopes is not None or like is not None) and not apart(result, alpha):
-            return fallback
     elif need_dx:
-        if n * cnp.PyArray_ITEMSIZE(x) < SMALLEST_BLOCK:
+        if arrays[0].strides == NULL and n * 8 < SMALLEST_BLOCK:
             result = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), typenum, 0)
         else:
             result = new_array(x, cnp.PyArray_DescrFromType(typenum))
-    if summed and slopes is not None:
-        like = <cnp.ndarray>dalpha_out
-        if like is None:
-            like = new_array(slopes, cnp.PyArray_DescrFromType(typenum))
-    elif summed:
-        like = sum_array(typenum, like, dalpha_out)     # before dx is written, which may be in place
-    call.y = <intptr_t>cnp.PyArray_DATA(result) if result is not None else 0
-    call.dy = <intptr_t>cnp.PyArray_DATA(<cnp.ndarray>dy_) if has_dy else 0
-    call.x = <intptr_t>cnp.PyArray_DATA(x)
-    call.alpha = a
-    call.dalpha = <intptr_t>cnp.PyArray_DATA(like) if summed else 0
-    call.narrow = typenum == cnp.NPY_FLOAT
-    call.single_terms = each
-    if planned:
-        call.threads = explicit_threads(n_threads)
-        launch(&plan, &call)
+    if need_dx:
+        a_y = &arrays[3]
+        if out is None and arrays[0].strides == NULL and kind == kind_of(arrays[0].dtype):
+            a_y[0] = arrays[0]
+            a_y.data = cnp.PyArray_DATA(result)
+        else:
+            fill(a_y, result)
+    if summed:
+        if dalpha_out is not None:
+            if type(dalpha_out) is not np_ndarray or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>dalpha_out) \
+                    or cnp.PyArray_TYPE(<cnp.ndarray>dalpha_out) != sums_type:
+                return fallback
+            sums = <cnp.ndarray>dalpha_out
+        elif a_alpha.strides == NULL:
+            sums = cnp.PyArray_EMPTY(a_alpha.ndim, <cnp.npy_intp*>a_alpha.shape, sums_type, 0)
+        else:
+            sums = new_array(<cnp.ndarray>alpha, cnp.PyArray_DescrFromType(sums_type))
+        a_sums = &arrays[4]
+        fill(a_sums, sums)
+    elif a_y == NULL:
+        return fallback
+    if n_threads is not None or policy.contexts or policy.process_threads or policy.thread_source:
+        if a_options == NULL:
+            options = fastact_default_options()
+            a_options = &options
+        options.n_threads, options.source = policy.process_threads, policy.thread_source
+        if policy.contexts:
+            asked = n_threads if n_threads is not None else context_threads()
+            if asked is not None:
+                options.n_threads = min(asked, MOST_THREADS)
+            if context_source() is not None:
+                options.source = _settings.explicit_source()
+        elif n_threads is not None:
+            options.n_threads = n_threads
+    if n < policy.gil_elements:
+        status = enter(kernels_number[op], kernel, a_y, a_sums, a_dy, &arrays[0], a_alpha, a_options, False)
     else:
-        # A row of up to SEGMENT elements is one segment: its sum is the result.
-        loop.y, loop.dy, loop.x, loop.alpha = <void*>call.y, <void*>call.dy, <void*>call.x, <void*>a
-        loop.sums = &total if summed and not each else NULL
-        loop.terms = <void*>call.dalpha if each else NULL
-        loop.n = loop.m = n
-        loop.first = loop.channels = loop.offset = 0
-        loop.along = axis == FULL
-        loop.stream = loop.fence = False
-        call.kernel(&loop)
-        if summed and not each:
-            if call.narrow:
-                (<float*>call.dalpha)[0] = <float>total
-            else:
-                (<double*>call.dalpha)[0] = total
-    return (result if need_dx else None, like) if summed else result
-
-
-cdef inline int explicit_threads(object n_threads) except -1:
-    """The bound on threads that somebody asked for, as _settings.explicit_threads; 0: nobody did."""
-    if policy.contexts:
-        return _settings.explicit_threads(n_threads)
-    return policy.process_threads if n_threads is None else n_threads
-
-
-cdef cnp.ndarray sum_array(int typenum, cnp.ndarray like, object out):
-    """Where the gradient of a shared alpha goes: out, or 0-d, or in the shape of alpha's array."""
-    if out is not None:
-        return <cnp.ndarray>out
-    if like is not None:
-        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), typenum, 0)
-    return cnp.PyArray_EMPTY(0, NULL, typenum, 0)
+        read_quota()
+        with nogil:
+            status = enter(kernels_number[op], kernel, a_y, a_sums, a_dy, &arrays[0], a_alpha, a_options, False)
+    if status != FASTACT_OK:
+        return fallback                 # which says what is wrong
+    return (result, sums) if summed else result
 
 
 cdef object FALLBACK = object()
 
 
-def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads):
+cdef inline int number_of(object name) except -1:
+    """The number of an operation.  Its name is the same object in ops.py: a dict takes 60 instructions more."""
+    cdef int number
+    for number in range(operations):
+        if <PyObject*>name == names[number]:
+            return number
+    return NUMBERS[name]
+
+
+def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads, /):
     """As _dispatch.elementwise."""
-    result = common(NUMBERS[name], dy, x, alpha, channel_axis, out, None, True, False, backend, n_threads, FALLBACK)
+    result = common(number_of(name), dy, x, alpha, channel_axis, out, None, True, False, backend, n_threads, FALLBACK)
     if result is not FALLBACK:
         return result
     return _dispatch.elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads)
 
 
-def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads):
+def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads, /):
     """As _dispatch.backward."""
-    if type(out) is tuple and len(out) == 2 and need_dalpha is True:
-        result = common(NUMBERS[name], dy, x, alpha, channel_axis, out[0], out[1], need, True, backend, n_threads,
+    if type(out) is tuple and len(<tuple>out) == 2 and need_dalpha is True and (need is True or need is False):
+        result = common(number_of(name), dy, x, alpha, channel_axis, out[0], out[1], need, True, backend, n_threads,
                         FALLBACK)
         if result is not FALLBACK:
             return result

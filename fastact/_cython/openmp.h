@@ -1,4 +1,5 @@
-/* Asks the OpenMP runtimes of the process how many threads they allow, and whether one of their teams is calling us.
+/* The OpenMP runtimes of the process: how many threads they allow, whether one of their teams is calling us, and their
+   teams for team.h.
 
    A runtime is a library that carries out OpenMP's directives, such as GCC's libgomp.  Other packages load runtimes.
    This package is linked to none, for two reasons.  A libgomp that is linked changes the process when it is loaded:
@@ -29,9 +30,17 @@ enum { FA_RUNTIMES = 8, FA_PATH = 4096 };
 static struct fa_runtime {
     int (*max_threads)(void);
     int (*in_parallel)(void);
+    int (*thread_num)(void);
+    int (*num_threads)(void);
+    /* Runs run(data) on each thread of a team; NULL: the runtime has no such function.  GCC compiles a parallel region
+       into a call of it, so LLVM's and Intel's runtimes have it too. */
+    void (*parallel)(void (*run)(void *), void *data, unsigned threads, unsigned flags);
     char path[FA_PATH];
 } fa_runtimes[FA_RUNTIMES];
 static int fa_runtime_count;
+static int fa_torch_runtime;            /* the number (from 1) of PyTorch's runtime; 0: none */
+static char fa_torch_path[FA_PATH];
+static int fa_is_child;                 /* whether this process was forked after this module was loaded */
 static unsigned long long fa_loads;     /* the loader's counter (dlpi_adds) when the runtimes were last looked up */
 
 /* A callback of dl_iterate_phdr: reads the loader's counter from the first library and stops there. */
@@ -49,11 +58,24 @@ static int fa_note_runtime(struct dl_phdr_info *info, size_t size, void *noted)
     int i, *n = noted;
     const char *path = info->dlpi_name, *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     (void)size;
+    if (!strncmp(name, "libtorch_cpu.", 13) && strlen(path) < FA_PATH) strcpy(fa_torch_path, path);
     if (strncmp(name, "libgomp", 7) && strncmp(name, "libomp", 6) && strncmp(name, "libiomp", 7)) return 0;
     for (i = 0; i < *n; i++)
         if (!strcmp(fa_runtimes[i].path, path)) return 0;
     if (*n < FA_RUNTIMES && strlen(path) < FA_PATH) strcpy(fa_runtimes[(*n)++].path, path);
     return 0;
+}
+
+/* Notes which runtime PyTorch takes: dlsym looks in a library and in those that it was linked to. */
+static void fa_find_torch(void)
+{
+    void *handle = fa_torch_path[0] ? dlopen(fa_torch_path, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+    void *parallel = handle ? dlsym(handle, "GOMP_parallel") : NULL;
+    int i;
+    for (i = 0; i < fa_runtime_count && parallel && !fa_torch_runtime; i++)
+        if (*(void **)&fa_runtimes[i].parallel == parallel)
+            __atomic_store_n(&fa_torch_runtime, i + 1, __ATOMIC_RELAXED);
+    if (handle) dlclose(handle);
 }
 
 /* Adds the runtimes that are new.  It collects their paths first, since a callback of dl_iterate_phdr must not call
@@ -68,10 +90,15 @@ static void fa_find_runtimes(void)
         if (!handle) continue;
         *(void **)&runtime->max_threads = dlsym(handle, "omp_get_max_threads");
         *(void **)&runtime->in_parallel = dlsym(handle, "omp_in_parallel");
+        *(void **)&runtime->thread_num = dlsym(handle, "omp_get_thread_num");
+        *(void **)&runtime->num_threads = dlsym(handle, "omp_get_num_threads");
+        *(void **)&runtime->parallel = dlsym(handle, "GOMP_parallel");
         if (!runtime->max_threads || !runtime->in_parallel) continue;
+        if (!runtime->thread_num || !runtime->num_threads) runtime->parallel = NULL;
         memmove(runtime->path, fa_runtimes[i].path, FA_PATH);
         fa_runtime_count++;
     }
+    fa_find_torch();
 }
 
 /* The number of runtimes.  It takes 30 ns if the loader has loaded nothing since the last call. */
@@ -108,13 +135,38 @@ static int fa_openmp_team(void)
     return 0;
 }
 
+/* The number (from 1) of the runtime whose teams we take: PyTorch's, else the first that has any; 0: there is none. */
+static int fa_team_runtime(void)
+{
+    int i, count = fa_count_runtimes(), torch = __atomic_load_n(&fa_torch_runtime, __ATOMIC_RELAXED);
+    if (torch) return torch;
+    for (i = 0; i < count; i++)
+        if (fa_runtimes[i].parallel) return i + 1;
+    return 0;
+}
+
+static const struct fa_runtime *fa_get_runtime(int number) { return &fa_runtimes[number - 1]; }
 static const char *fa_runtime_path(int i) { return fa_runtimes[i].path; }
 
+static void fa_note_child(void)
+{
+    fa_is_child = 1;
+    fa_unlock();
+}
+
 /* Has to be called once, before any other function here; returns 0 or an error number. */
-static int fa_prepare_openmp(void) { return pthread_atfork(fa_lock, fa_unlock, fa_unlock); }
+static int fa_prepare_openmp(void) { return pthread_atfork(fa_lock, fa_unlock, fa_note_child); }
 
 #else       /* There is no way to list the loaded libraries. */
 #include <limits.h>
+struct fa_runtime {
+    int (*thread_num)(void);
+    int (*num_threads)(void);
+    void (*parallel)(void (*run)(void *), void *data, unsigned threads, unsigned flags);
+};
+static int fa_is_child;
+static int fa_team_runtime(void) { return 0; }
+static const struct fa_runtime *fa_get_runtime(int number) { (void)number; return NULL; }
 static int fa_count_runtimes(void) { return 0; }
 static int fa_openmp_threads(void) { return INT_MAX; }
 static int fa_openmp_team(void) { return 0; }

@@ -12,7 +12,8 @@ cdef struct Loop:               # one loop: its length, the operands' strides in
 cdef struct Plan:
     int itemsize
     Py_ssize_t elements         # of x in all
-    Py_ssize_t y_span, dy_span, x_span      # bytes from an operand's first element to the end of its last one
+    # Bytes from an operand's element whose indices are 0: to where its lowest element begins, and its highest one ends.
+    Py_ssize_t y_low, dy_low, x_low, y_high, dy_high, x_high
     bint along                  # alpha runs along the inner loop
     Py_ssize_t m                # elements of a row with one slope, or the period of an alpha along the loop
     Py_ssize_t columns          # sums in a row: its channels times their segments, or the period

@@ -1,5 +1,5 @@
-/* What the pool (team.h), the OpenMP lookup (openmp.h) and the recycled memory (buffers.pyx) need from a POSIX system:
-   a clock, and a lock that is free in a forked child. */
+/* What the pool (pool.h), the OpenMP lookup (openmp.h) and the recycled memory (buffers.pyx) need from a POSIX system:
+   a clock, a pause, and a lock that is free in a forked child. */
 
 #ifndef FASTACT_POSIX_H
 #define FASTACT_POSIX_H
@@ -21,6 +21,16 @@ static inline long long fa_now(clockid_t clock)
     struct timespec t;
     clock_gettime(clock, &t);
     return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Tells the processor that this thread is spinning. */
+static inline void fa_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
 }
 
 /* Every module that includes this file has one lock of its own.  The module hands fa_lock and a function that calls

@@ -1,331 +1,105 @@
-/* The pool: threads of the process's own that compute parts of a call.
+/* A team: the threads that work on one call, the caller among them, from one of three sources.
 
-   caller       a thread that calls a function of this package; there may be several at the same time
-   helper       a thread of the pool; it waits for a range, computes it, waits again, and never ends
-   worker slot  a helper's place in the pool; it holds the helper's state and its range
-   team         a caller and the helpers that it has taken for one call
-   range        the part of the call's work that one thread of the team computes; the caller's has the index 0
-   to spin      to wait by reading the state again and again, without sleeping
+   pool      helpers of the package's own pool (pool.h)
+   runtime   the threads of an OpenMP runtime that is loaded (openmp.h)
+   host      the threads on which the caller's parallel_for runs (fastact.h)
 
-   A helper that has no range spins at first, because a team of spinning helpers starts in 1 to 2 us.  After 4 ms it
-   goes to sleep.  The pool is an array of fixed size and needs no heap.
-
-   All callers share the pool.  Together they keep no more helpers busy than there are processors, or than the largest
-   team needs.  A caller that finds no free helper works alone.
-
-   The teams of OpenMP's runtimes are not used, for three reasons:
-   - libgomp ends the process if it cannot start a thread, or if malloc fails while it makes a team.  Here the caller
-     goes on with the helpers that it could get.
-   - libgomp hangs in a forked child.  Here the child begins with an empty pool.
-   - libgomp gives every calling thread a pool of its own.  Here there is one pool for all.
-
-   The states of a worker slot, and the moves between them:
-
-                  1                     4
-       EMPTY ----------> TAKEN ------------------> WORK <---------+
-             <----------  ^ |  <------------------  |             |
-                  2       | |           6           | 5           | 8
-                        3 | | 9                     v             |
-                          | v                      BUSY           |
-                          IDLE                      |             |
-                           ^                        | 7           |
-                           |            9           v             |
-                           +---------------------- DONE ----------+
-
-       EMPTY   there is no helper              WORK   there is a range, and nobody has begun it
-       IDLE    the helper is in no team        BUSY   the helper is computing the range
-       TAKEN   the helper is in a team         DONE   the helper has computed the range
-               and has no range
-
-     move              made by   in           how, and with which memory order
-     1 EMPTY -> TAKEN  caller    fa_gather    compare-and-exchange, acquire-release; then the caller starts the thread
-     2 TAKEN -> EMPTY  caller    fa_gather    store, release: the thread could not be started
-     3 IDLE  -> TAKEN  caller    fa_gather    compare-and-exchange, acquire-release
-     4 TAKEN -> WORK   caller    fa_run       store, sequentially consistent, after the description of the range
-     5 WORK  -> BUSY   helper    fa_help      compare-and-exchange, acquire-release
-     6 WORK  -> TAKEN  caller    fa_run       compare-and-exchange, acquire-release: the caller takes the range back
-     7 BUSY  -> DONE   helper    fa_help      store, sequentially consistent, after the results
-     8 DONE  -> WORK   caller    fa_run       as 4, if the team gets more ranges
-     9 TAKEN or DONE   caller    fa_dismiss   store, release
-           -> IDLE
-     Every state becomes EMPTY in a forked child (fa_in_child), which has no thread but the one that forked.
-
-   Moves that two threads may try at once are compare-and-exchanges: 1 and 3 (two callers), 5 and 6 (caller and helper).
-   Every other move is made by the only thread that may make it.
-
-   Release and acquire order everything else.  The description of the range (`run`, `work`, `index`, `count`, `mode`) is
-   written before move 4 and read after move 5.  The helper's results are written before move 7, and the caller reads
-   DONE with acquire before it returns.  Moves 4 and 7 are sequentially consistent because the other side may be asleep;
-   fa_set explains that. */
+   A team has one way to work: fa_run cuts the work into ranges, one for each thread, and returns when all are done.
+   What a range computes follows from its index and the number of ranges, never from the thread that computes it. */
 
 #ifndef FASTACT_TEAM_H
 #define FASTACT_TEAM_H
 
-#include "exact.h"
-
-/* Computes one range: the one with this index, of `count` ranges into which `work` is cut. */
-typedef void (*fa_body)(const void *work, int index, int count);
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <ctype.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <unistd.h>
-#include "affinity.h"
+#include "fastact.h"
 #include "float_mode.h"
-#include "posix.h"
-
-enum {
-    FA_SLOTS = 1023,            /* the most helpers that there can be */
-    FA_STACK = 512 << 10,       /* bytes of a helper's stack.  A kernel needs a few KB.  The usual 8 MB may be too much
-                                   where the address space of the process is limited */
-    FA_PAUSES = 64,             /* readings of a state between two readings of the clock */
-    FA_YIELD_NS = 20000,        /* a thread that has spun for this time lets others run whenever it reads the clock */
-    FA_SPIN_NS = 4000000,       /* a thread that has spun for this time goes to sleep; libgomp's threads do the same.
-                                   It is long because waking a sleeping helper costs its caller 13 us, where starting a
-                                   team of spinning helpers costs 1 to 2 us */
-};
-enum { FA_EMPTY, FA_IDLE, FA_TAKEN, FA_WORK, FA_BUSY, FA_DONE };
-
-struct fa_slot {
-    int state;
-    int sleepers;               /* how many threads sleep until `state` changes: the helper, its caller or neither */
-    int index, count;
-    fa_body run;
-    const void *work;
-    fa_mode mode;               /* the caller's floating-point mode, which the helper takes over */
-    /* What stands above is written and read at every start.  It has 128 bytes to itself, since processors fetch cache
-       lines of 64 bytes in pairs. */
-    pthread_mutex_t mutex __attribute__((aligned(128)));
-    pthread_cond_t changed;
-    struct fa_affinity affinity;
-} __attribute__((aligned(128)));
+#include "openmp.h"
+#include "pool.h"
 
 struct fa_team {
-    int helpers;
-    short slot[FA_SLOTS];       /* the numbers of the helpers' slots */
+    int threads;                /* 1: the caller alone */
+    enum { FA_POOL, FA_RUNTIME, FA_HOST } source;
+    struct fa_helpers helpers;  /* of the pool */
+    const struct fa_runtime *runtime;
+    fastact_parallel_for parallel_for;
+    void *context;
 };
 
-static struct fa_slot fa_pool[FA_SLOTS];
-static int fa_spin_ns = FA_SPIN_NS;
+/* What the threads of a runtime or of a host are given. */
+struct fa_ranges {
+    fa_range run;
+    const void *work;
+    int count;
+    fa_mode mode;               /* the caller's floating-point mode */
+    const struct fa_runtime *runtime;
+};
 
-/* Tells the processor that this thread is spinning. */
-static inline void fa_pause(void)
+/* Computes a range on a thread that is not ours, in the caller's floating-point mode. */
+static void fa_run_range(void *ranges, int64_t i)
 {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb");
-#endif
+    const struct fa_ranges *r = ranges;
+    const fa_mode before = fa_get_mode();
+    if (before != r->mode) fa_set_mode(r->mode);
+    r->run(r->work, (int)i, r->count);
+    if (before != r->mode) fa_set_mode(before);
 }
 
-/* Moves a slot to a state that the other side may be waiting for, and wakes the other side if it sleeps.
-
-   A thread that goes to sleep first adds itself to `sleepers` and then reads `state` once more (fa_await).  The thread
-   here first writes `state` and then reads `sleepers`.  All four steps are sequentially consistent, so at least one of
-   the two threads sees what the other has written: the first one stays awake, or this one wakes it.  The wake-up cannot
-   come too early, because the first one holds the mutex until it sleeps. */
-static void fa_set(struct fa_slot *slot, int state)
+/* What GOMP_parallel calls on each of its threads, which may be fewer than were asked for. */
+static void fa_run_in_region(void *ranges)
 {
-    __atomic_store_n(&slot->state, state, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&slot->sleepers, __ATOMIC_SEQ_CST)) {
-        pthread_mutex_lock(&slot->mutex);
-        /* The helper may have woken up before the mutex was locked.  Then it must not be sent, because nobody would
-           restore its mask. */
-        if (state == FA_WORK && __atomic_load_n(&slot->sleepers, __ATOMIC_RELAXED)) fa_send(&slot->affinity);
-        pthread_cond_broadcast(&slot->changed);
-        pthread_mutex_unlock(&slot->mutex);
+    const struct fa_ranges *r = ranges;
+    int i, threads = r->runtime->num_threads();
+    for (i = r->runtime->thread_num(); i < r->count; i += threads) fa_run_range(ranges, i);
+}
+
+static void fa_alone(struct fa_team *team)
+{
+    team->threads = 1;
+    team->source = FA_POOL;
+    team->helpers.helpers = 0;
+}
+
+/* Makes a team of up to `threads` from the pool; all callers' teams together have at most `most` threads.  `wake`:
+   whether the work is worth waking helpers in company. */
+static void fa_gather(struct fa_team *team, int threads, int most, int wake)
+{
+    fa_pool_gather(&team->helpers, threads - 1, most - 1, wake);
+    team->threads = team->helpers.helpers + 1;
+}
+
+/* Makes a team of the runtime's threads.  A forked child has none of them, and libgomp would wait for them for ever. */
+static void fa_borrow(struct fa_team *team, int threads)
+{
+    int number = fa_team_runtime();
+    if (!number || fa_is_child) return;
+    team->runtime = fa_get_runtime(number);
+    team->threads = threads;
+    team->source = FA_RUNTIME;
+}
+
+/* Makes a team of the threads that a host's parallel_for finds. */
+static void fa_ask(struct fa_team *team, int threads, fastact_parallel_for parallel_for, void *context)
+{
+    team->threads = threads;
+    team->source = FA_HOST;
+    team->parallel_for = parallel_for;
+    team->context = context;
+}
+
+static void fa_run(const struct fa_team *team, fa_range run, const void *work)
+{
+    struct fa_ranges ranges = {run, work, team->threads, fa_get_mode(), NULL};
+    if (team->threads == 1) run(work, 0, 1);
+    else if (team->source == FA_POOL) fa_pool_run(&team->helpers, run, work);
+    else if (team->source == FA_HOST) team->parallel_for(team->context, team->threads, fa_run_range, &ranges);
+    else {
+        ranges.runtime = team->runtime;
+        team->runtime->parallel(fa_run_in_region, &ranges, (unsigned)team->threads, 0);
     }
 }
 
-/* Spins.  Returns 1 as soon as the slot is in this state, and 0 if the time to spin is over before.  The clock is first
-   read after FA_PAUSES readings of the state, because many waits end before that. */
-static int fa_spin(const struct fa_slot *slot, int state)
-{
-    long long start = 0, spent;
-    int pauses;
-    do {
-        for (pauses = 0; pauses < FA_PAUSES; pauses++) {
-            if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) == state) return 1;
-            fa_pause();
-        }
-        spent = fa_now(CLOCK_MONOTONIC);
-        if (!start) start = spent;
-        spent -= start;
-        if (spent > FA_YIELD_NS) sched_yield();
-    } while (spent < fa_spin_ns);
-    return 0;
-}
-
-/* Waits until the slot is in this state: a helper waits for FA_WORK, a caller for FA_DONE.  A helper that was woken may
-   find that its caller has taken the range back.  It then spins again, because the next call may come soon. */
-static void fa_await(struct fa_slot *slot, int state)
-{
-    while (!fa_spin(slot, state)) {
-        pthread_mutex_lock(&slot->mutex);
-        __atomic_add_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST) != state) pthread_cond_wait(&slot->changed, &slot->mutex);
-        __atomic_sub_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
-        if (state == FA_WORK) fa_arrive(&slot->affinity);
-        pthread_mutex_unlock(&slot->mutex);
-    }
-}
-
-/* Moves a slot from one state to another; returns 0 if it is not in the first state, or not any more.  A plain reading
-   comes first, because it is cheaper than a compare-and-exchange that fails. */
-static int fa_change(struct fa_slot *slot, int from, int to)
-{
-    return __atomic_load_n(&slot->state, __ATOMIC_RELAXED) == from &&
-           __atomic_compare_exchange_n(&slot->state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-}
-
-/* The life of a helper. */
-static void *fa_help(void *argument)
-{
-    struct fa_slot *slot = argument;
-    fa_enter(&slot->affinity);
-    for (;;) {
-        fa_await(slot, FA_WORK);
-        if (!fa_change(slot, FA_WORK, FA_BUSY)) continue;       /* the caller has taken the range back */
-        if (slot->mode != fa_get_mode()) fa_set_mode(slot->mode);
-        slot->run(slot->work, slot->index, slot->count);
-        fa_set(slot, FA_DONE);
-    }
-    return NULL;
-}
-
-/* Starts the helper of a slot; returns whether that was possible. */
-static int fa_start(struct fa_slot *slot)
-{
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t blocked, before;
-    int failed;
-    if (pthread_attr_init(&attributes)) return 0;
-    pthread_mutex_init(&slot->mutex, NULL);
-    pthread_cond_init(&slot->changed, NULL);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, FA_STACK);
-    /* Signals are for the threads that Python knows, so helpers block them, except those that report a fault of the
-       thread itself.  A new thread inherits what the thread that starts it blocks. */
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGFPE);
-    sigdelset(&blocked, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    failed = pthread_create(&thread, &attributes, fa_help, slot);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return !failed;
-}
-
-/* Makes a team of up to `wanted` helpers.  It takes idle helpers first and starts new ones only if those are not
-   enough.  It uses the first `bound` slots only.  All callers use the same slots, so `bound` is the most helpers that
-   all callers can have together. */
-static void fa_gather(struct fa_team *team, int wanted, int bound)
-{
-    int i, n = 0, fresh;
-    if (bound > FA_SLOTS) bound = FA_SLOTS;
-    for (fresh = 0; fresh < 2; fresh++)
-        for (i = 0; i < bound && n < wanted; i++) {
-            if (!fa_change(&fa_pool[i], fresh ? FA_EMPTY : FA_IDLE, FA_TAKEN)) continue;
-            if (fresh && !fa_start(&fa_pool[i])) {
-                __atomic_store_n(&fa_pool[i].state, FA_EMPTY, __ATOMIC_RELEASE);
-                wanted = n;     /* the next thread could not be started either */
-                break;
-            }
-            team->slot[n++] = (short)i;
-        }
-    team->helpers = n;
-}
-
-/* Runs the work on all threads of the team and returns when all ranges are done.
-
-   When the caller has computed its own range, it takes back every range that no helper has begun, and computes it
-   itself.  It does not wait, because a sleeping helper needs 35 us to wake up.  In that time one thread computes relu
-   on 2 MB that lie in a cache.  A helper whose processor is taken by another thread needs even longer. */
-static void fa_run(const struct fa_team *team, fa_body run, const void *work)
-{
-    int i, count = team->helpers + 1;
-    const fa_mode mode = count > 1 ? fa_get_mode() : 0;
-    for (i = 0; i < team->helpers; i++) {
-        struct fa_slot *slot = &fa_pool[team->slot[i]];
-        slot->run = run;
-        slot->work = work;
-        slot->index = i + 1;
-        slot->count = count;
-        slot->mode = mode;
-        fa_set(slot, FA_WORK);
-    }
-    run(work, 0, count);
-    for (i = team->helpers - 1; i >= 0; i--)
-        if (fa_change(&fa_pool[team->slot[i]], FA_WORK, FA_TAKEN)) run(work, i + 1, count);
-    for (i = 0; i < team->helpers; i++) {
-        struct fa_slot *slot = &fa_pool[team->slot[i]];
-        if (__atomic_load_n(&slot->state, __ATOMIC_RELAXED) != FA_TAKEN) fa_await(slot, FA_DONE);
-    }
-}
-
-/* Ends the team.  Its helpers become idle, and any caller may take them. */
 static void fa_dismiss(const struct fa_team *team)
 {
-    int i;
-    for (i = 0; i < team->helpers; i++)
-        __atomic_store_n(&fa_pool[team->slot[i]].state, FA_IDLE, __ATOMIC_RELEASE);
+    if (team->source == FA_POOL) fa_pool_dismiss(&team->helpers);
 }
-
-/* Empties all slots in a forked child.  The child has none of the helpers, and a mutex that another thread held would
-   stay locked.  pthread_atfork calls this after a fork by C code too; Python's own hook sees Python's forks only. */
-static void fa_in_child(void)
-{
-    int i;
-    for (i = 0; i < FA_SLOTS; i++)
-        if (fa_pool[i].state != FA_EMPTY) memset(&fa_pool[i], 0, sizeof fa_pool[i]);
-}
-
-/* Has to be called once, before the first team; returns 0 or an error number.  If the environment has
-   OMP_WAIT_POLICY=passive, a thread that waits goes to sleep without spinning.  The variable is OpenMP's, because that
-   is the one which people know for this purpose. */
-static int fa_prepare(void)
-{
-    const char *policy = getenv("OMP_WAIT_POLICY");
-    while (policy && isspace((unsigned char)*policy)) policy++;
-    if (policy && !strncasecmp(policy, "passive", 7)) fa_spin_ns = 0;
-    return pthread_atfork(NULL, NULL, fa_in_child);
-}
-
-/* The number of processors that the calling thread may use.  On Linux the system is asked again only when the coarse
-   clock has advanced, which it does every 4 ms or more often.  The system call takes 0.3 us, a tenth of the time of the
-   smallest work that two threads share (3 us). */
-static int fa_processors(void)
-{
-#ifdef __linux__
-    static __thread long long asked;    /* the time of the last system call */
-    static __thread int found;
-    const long long now = fa_now(FA_COARSE_CLOCK);
-    cpu_set_t set;
-    if (!found || now != asked) {
-        asked = now;
-        found = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
-    }
-#else
-    const int found = (int)sysconf(_SC_NPROCESSORS_ONLN);
-#endif
-    return found > 0 ? found : 1;
-}
-
-#else       /* There are no POSIX threads.  Every caller works alone. */
-static int fa_processors(void) { return 1; }
-struct fa_team { int helpers; };
-static void fa_gather(struct fa_team *team, int wanted, int bound) { team->helpers = 0; }
-static void fa_run(const struct fa_team *team, fa_body run, const void *work) { run(work, 0, 1); }
-static void fa_dismiss(const struct fa_team *team) { }
-static int fa_prepare(void) { return 0; }
-#endif
 
 #endif

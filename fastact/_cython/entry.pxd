@@ -1,0 +1,50 @@
+# The one way in, for the fast path.
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+from fastact cimport (
+    FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_INT8, FASTACT_UINT8, fastact_array,
+    fastact_options
+)
+from fastact._cython.driver cimport Kernel
+
+cdef extern from *:
+    """
+    /* Added to a dtype: the bytes of an element are in the other order.  Only arrays that come from Python have it. */
+    enum { FA_SWAPPED = 256 };
+    """
+    enum: FA_SWAPPED
+
+cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
+               const fastact_array* x, const fastact_array* alpha, const fastact_options* options, bint apart
+               ) noexcept nogil
+
+
+cdef inline int dtype_of(cnp.ndarray array) noexcept:
+    """The number of its dtype in native byte order; 0: fastact.h has none."""
+    cdef int typenum = cnp.PyArray_TYPE(array)
+    cdef Py_ssize_t size
+    if typenum == cnp.NPY_FLOAT:
+        return FASTACT_FLOAT32
+    if typenum == cnp.NPY_DOUBLE:
+        return FASTACT_FLOAT64
+    if typenum == cnp.NPY_FLOAT16:
+        return FASTACT_FLOAT16
+    if typenum == cnp.NPY_BOOL:
+        return FASTACT_BOOL
+    if not cnp.PyTypeNum_ISINTEGER(typenum):
+        return 0
+    size = cnp.PyArray_ITEMSIZE(array)
+    return (FASTACT_INT8 if cnp.PyTypeNum_ISSIGNED(typenum) else FASTACT_UINT8) + (size > 1) + (size > 2) + (size > 4)
+
+
+cdef inline void fill(fastact_array* a, cnp.ndarray array) noexcept:
+    """An ndarray as fastact.h has it."""
+    a.size, a.dtype, a.ndim = sizeof(fastact_array), dtype_of(array), cnp.PyArray_NDIM(array)
+    a.data, a.shape = cnp.PyArray_DATA(array), <const int64_t*>cnp.PyArray_DIMS(array)
+    if not cnp.PyArray_ISNOTSWAPPED(array):
+        a.dtype |= FA_SWAPPED
+    a.strides = NULL
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        a.strides = <const int64_t*>cnp.PyArray_STRIDES(array)
