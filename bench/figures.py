@@ -21,6 +21,7 @@ from rich.progress import track
 
 import fastact
 
+from .company import company
 from .others import Others
 from .races import MB, ROWS, Line, variants
 from .report import line_tables
@@ -114,6 +115,7 @@ def raced(row: str) -> Callable[[bool], Iterator[Line]]:
 MEASURED: dict[str, Callable[..., Iterator[Line]]] = {row: raced(row) for row in ROWS} | {
     "imports": imports,
     "extra": extra,
+    "company": company,
 }
 
 

@@ -407,7 +407,11 @@ def _threads(op: Operation, nbytes: int, start: bool = False) -> Race:
     numbers = {"one": 1, "all": fastact.get_num_threads(), "automatic": None}
 
     def session(name: str) -> AbstractContextManager:
-        return thresholds(bytes_per_thread=1, bytes_per_summing_thread=1) if name.endswith(" all") else nullcontext()
+        return (
+            thresholds(bytes_per_thread=1, bytes_per_summing_thread=1, bytes_to_wake=0)
+            if name.endswith(" all")
+            else nullcontext()
+        )
 
     def make() -> tuple[Task, dict[str, Call]]:
         task, out = task_for(op, "shared", nbytes // 4, "float32")
@@ -476,7 +480,11 @@ def _streaming(op: Operation, nbytes: int, n_threads: int) -> Race:
         if not stream_bytes:
             return nullcontext()
         return thresholds(
-            stream_bytes=stream_bytes, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_per_summing_thread=1
+            stream_bytes=stream_bytes,
+            stream_bytes_per_thread=0,
+            bytes_per_thread=1,
+            bytes_per_summing_thread=1,
+            bytes_to_wake=0,
         )
 
     def make() -> tuple[Task, dict[str, Call]]:
