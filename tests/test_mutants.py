@@ -1,4 +1,4 @@
-"""The faults of mutants.py, which takes hours, still have the text that they change."""
+"""The faults of mutants.py, which takes an hour, still have the text that they change."""
 
 import pytest
 from helpers import ROOT
