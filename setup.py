@@ -31,7 +31,9 @@ CYTHON = Path("fastact/_cython")
 DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h", "../fastact.h")
 # The functions of fastact.h are the only symbols that the package exports.
 EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
-ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "elements.h", "posix.h", "exact.h")
+LEVEL_HEADERS = ("simd.h", "words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h")
+ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "posix.h", "exact.h")
+MOVERS = {"move": "fa_move", "convert": "fa_convert"}  # of blocks.h, in each level's module of integers
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
@@ -157,8 +159,8 @@ def kernels(text: str, kind: str, level: str, head: list[str], entries: dict[str
     return Extension(
         f"fastact._cython.{level}.{kind}",
         [file],
-        include_dirs=[str(CYTHON / level), str(CYTHON), str(GENERATED)],
-        depends=[TABLES_H, *(str(CYTHON / name) for name in (f"{level}/level.h", "simd.h", "words.pxi", "exact.h"))],
+        include_dirs=[str(CYTHON / level), str(CYTHON), str(GENERATED), "fastact"],
+        depends=[TABLES_H, *(str(CYTHON / name) for name in (f"{level}/level.h", *LEVEL_HEADERS))],
         extra_compile_args=[*FLAGS, *LEVELS[level].flags, f'-DFA_LEVEL="{level}"', *macros, *INLINED],
         extra_link_args=LINK_FLAGS,
     )
@@ -201,6 +203,8 @@ def extensions() -> list[Extension]:
         'include "tables.pxi"',
         f"from libc.stdint cimport {', '.join(TABLES.INTEGERS.values())}",
         'cdef extern from "level.h" nogil:\n    const char* FA_LEVEL',
+        'cdef extern from "blocks.h" nogil:\n    ctypedef struct Block "struct fa_block":\n        pass',
+        *(f"    void {mover}(const Block* block) noexcept" for mover in MOVERS.values()),
         "ctypedef fused integer:",
         *(f"    {c}" for c in TABLES.INTEGERS.values()),
     ]
@@ -209,10 +213,11 @@ def extensions() -> list[Extension]:
         name: f'relu(cython.cast("{c}*", loop.y), cython.cast("const {c}*", loop.x), loop.n)'
         for name, c in TABLES.INTEGERS.items()
     }
+    movers = {name: f'{mover}(cython.cast("const Block*", loop))' for name, mover in MOVERS.items()}
     for level in LEVELS:
         for c, kind in TABLES.TYPES.values():
             found.append(kernels("fastact/_kernels.py", kind, level, floats, runs, f"-DFASTACT_{c.upper()}"))
-        found.append(kernels("fastact/_integers.py", TABLES.INTEGER_MODULE, level, integers, relus))
+        found.append(kernels("fastact/_integers.py", TABLES.INTEGER_MODULE, level, integers, relus | movers))
     return cythonize(
         found,
         include_path=[str(CYTHON), str(GENERATED)],

@@ -138,6 +138,7 @@ def kernel_address(backend: str, kernel: str, dtype: np.dtype) -> int:
         raise ValueError(f"there is no kernel {kernel!r}: it must be one of {', '.join(KERNELS)}")
     if not (integer or dtype.name in TYPES) or not dtype.isnative:
         raise TypeError(f"the kernel {kernel!r} does not compute in {dtype}")
+    _built.load_movers()
     if backend == "numba":
         from ._numba import kernels
 

@@ -1,6 +1,6 @@
 """Arrays that no kernel can run as they lie: buffered, tile by tile, through a cache-sized scratch.
 
-Another dtype or byte order, no unit stride, operands in different axis orders: each tile of at most BUFFER_ELEMENTS
+Another dtype or byte order, no unit stride, operands in different axis orders: each tile of some BUFFER_ELEMENTS
 elements is copied (and cast) into dense arrays, launched like any others, and copied out.  entry.pyx does the same in
 C; this is the program to read, and what runs without a compiler.
 
@@ -10,26 +10,40 @@ added in pairs.  So dalpha has the same bits on every run; the order is not the 
 """
 
 from collections.abc import Callable, Iterator
+from itertools import product
+from math import prod
 
 import numpy as np
 
 from ._plan import memory_order
-from ._tables import BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SUMS, RADIX, SUM_LEVELS
+from ._tables import BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, RADIX, SUM_LEVELS
 
 
-def tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slices that cut an array of this shape into C-ordered tiles of at most BUFFER_ELEMENTS elements."""
-    inner, axis = 1, len(shape)
-    while axis and inner * shape[axis - 1] <= BUFFER_ELEMENTS:
-        axis -= 1
-        inner *= shape[axis]
-    if not axis:
-        yield (slice(None),) * len(shape)
-        return
-    step = max(1, BUFFER_ELEMENTS // inner)
-    for outer in np.ndindex(*shape[: axis - 1]):
-        for start in range(0, shape[axis - 1], step):
-            yield (*(slice(i, i + 1) for i in outer), slice(start, start + step))
+def tiles(shape: tuple[int, ...], operands: list[np.ndarray]) -> Iterator[tuple[slice, ...]]:
+    """Slices that cut an array of this shape into C-ordered tiles of some BUFFER_ELEMENTS elements.
+
+    The last axes are whole in a tile and one is cut.  Where an operand's elements lie closest together along another
+    axis, a tile has BUFFER_SIDE elements of that one, so that each cache line is read once, and is larger.
+    """
+    extent, elements = [1] * len(shape), BUFFER_ELEMENTS
+    for operand in operands:
+        axis = fastest(operand)
+        if axis is not None and axis < len(shape) - 1:
+            extent[axis], elements = min(shape[axis], BUFFER_SIDE), BUFFER_TURNED
+    for axis in reversed(range(len(shape))):
+        others = prod(extent) // extent[axis]
+        extent[axis] = min(shape[axis], max(extent[axis], elements // others))
+        if extent[axis] < shape[axis]:
+            break
+    starts = (range(0, n, step) for n, step in zip(shape, extent, strict=True))
+    for start in product(*starts):
+        yield tuple(slice(i, i + step) for i, step in zip(start, extent, strict=True))
+
+
+def fastest(operand: np.ndarray) -> int | None:
+    """The axis along which an operand's elements lie closest together."""
+    axes = [axis for axis in range(operand.ndim) if operand.shape[axis] > 1 and operand.strides[axis]]
+    return min(axes, key=lambda axis: (abs(operand.strides[axis]), -axis), default=None)
 
 
 class TileSums:
@@ -62,7 +76,8 @@ def compute(run: Callable[..., bool], dtype: np.dtype, result, dy, x, alpha, dal
     """Write `result` and `dalpha` (unless None), each tile by `run`, which takes the same operands."""
     order = memory_order(x, result, dy)
     x, dy, alpha, result, dalpha = (None if a is None else a.transpose(order) for a in (x, dy, alpha, result, dalpha))
-    every = list(tiles(x.shape))
+    given = [a for a in (result, dy, x) if a is not None]
+    every = list(tiles(x.shape, given + [alpha] * (alpha is not None and alpha.size == x.size)))
     summed = dalpha is not None and dalpha.size != x.size
     groups = min(len(every), BUFFER_GROUPS, max(1, BUFFER_SUMS // alpha.size) if summed else BUFFER_GROUPS)
     totals = []

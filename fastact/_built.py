@@ -120,11 +120,22 @@ def _first_level() -> str | None:
 
 
 _level = _first_level()
+_movers: str | None = None  # the level whose functions move elements; None: those for any processor
 
 
 def level() -> str | None:
     """The SIMD level in use (None without kernels)."""
     return _level
+
+
+def load_movers() -> None:
+    """Let arrays of any layout be moved by the instructions of the SIMD level in use."""
+    global _movers
+    if entry is not None and _movers != _level:
+        module = optional(f"{_level}.{INTEGER_MODULE}")
+        if module is not None:
+            entry.use_movers(module.ADDRESSES)
+        _movers = _level
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _buffered, _plan
 from ._built import policy
-from ._tables import GROUP, INNER_LOOP, RADIX, SUM_LEVELS, TILE_ELEMENTS
+from ._tables import GROUP, INNER_LOOP, RADIX, SHORTEST_LOOP, SUM_LEVELS, TILE_ELEMENTS
 
 
 class InnerLoop(ctypes.Structure):
@@ -50,8 +50,11 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
     def run_one(*operands) -> bool:
         return run_as_they_lie(kernel, dtype, *operands)
 
-    # Where x goes backwards, all operands are turned round.
-    forward = tuple(slice(None, None, -1 if s < 0 and n > 1 else 1) for s, n in zip(x.strides, x.shape, strict=True))
+    # A sum goes through x from its lowest address to its highest; else the result is written so.
+    ahead = x if y is None or dalpha is not None else y
+    forward = tuple(
+        slice(None, None, -1 if s < 0 and n > 1 else 1) for s, n in zip(ahead.strides, ahead.shape, strict=True)
+    )
     y, dy, x = (None if a is None else a[forward] for a in (y, dy, x))
     if alpha is not None:
         of_alpha = tuple(s if n > 1 else slice(None) for s, n in zip(forward, alpha.shape, strict=True))
@@ -67,6 +70,9 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
 def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
     """Run operands of the computing dtype in one plan; False, and nothing is done, where there is none."""
     order = _plan.memory_order(x, y, dy)
+    if dy is not None and x.size and not any(s for s, n in zip(dy.strides, dy.shape, strict=True) if n > 1):
+        # One number: entry.pyx has no more of it than an inner loop needs.
+        dy = np.full([x.shape[axis] for axis in order], dy.flat[0], dtype).transpose(np.argsort(order))
     if any(a is not None and a.dtype != dtype for a in (dy, x)):
         return False
     slopes = None
@@ -85,6 +91,10 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
     plan = make_plan(y, dy, x, alpha, order, dalpha is not None and not single_terms)
     if plan is None:
         return False
+    # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
+    operands = [a for a in (y, dy, x) if a is not None]
+    if plan.longest < SHORTEST_LOOP < x.size and not all(a.transpose(order).flags.c_contiguous for a in operands):
+        return False
     # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
     if (
         alpha is not None
@@ -92,7 +102,6 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
         and (not dense or (plan.along and plan.repeats > 1))
     ):
         return False
-    operands = [a for a in (y, dy, x) if a is not None]
     traffic = x.nbytes * (len(operands) + single_terms + (alpha is not None and alpha.size == x.size))
     stream = y is not None and policy.streams(traffic, 1) and y.flags.aligned
     stream = stream and not any(np.may_share_memory(y, a) for a in (dy, x) if a is not None)

@@ -42,7 +42,8 @@ def capsule() -> object:
 def load_kernels() -> None:
     """Set the kernels of the SIMD level in use, for callers in C; tests that switch the level call this again."""
     modules = [import_module(f"{_built.PACKAGE}.{_built.level()}.{kind}") for kind in (*_kinds(), INTEGER_MODULE)]
-    _built.entry.use_kernels([module.ADDRESSES for module in modules[:-1]], modules[-1].ADDRESSES.values())
+    _built.entry.use_kernels([module.ADDRESSES for module in modules[:-1]], modules[-1].ADDRESSES)
+    _built.load_movers()
 
 
 def _kinds() -> list[str]:

@@ -16,7 +16,7 @@ passes through at most 65 additions in a block, 4 of its lanes, 8 of blocks in p
 end.  Where alpha runs along the loop these are 3 * 2 * RADIX and PAIRS.
 """
 
-from fastact._tables import GROUP, RADIX, SUM_LEVELS
+from fastact._tables import GROUP, LINE, RADIX, SUM_LEVELS
 
 SHORTEST_ROW = 16  # rows below this are run as if alpha ran along the loop, each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
@@ -270,6 +270,12 @@ def make_grid(plan, count, chunk, per_row, summed):
     plan.groups = (plan.rows + plan.chunk_rows - 1) // plan.chunk_rows
     plan.strips = (plan.columns + plan.chunk_columns - 1) // plan.chunk_columns
     plan.chunks = plan.planes * plan.groups * plan.strips
+    if plan.joined:
+        plan.longest = min(plan.chunk_rows * plan.m, plan.joined_elements)
+    elif plan.along:
+        plan.longest = plan.chunk_columns + LINE  # a strip of columns may be longer, up to a cache line
+    else:
+        plan.longest = plan.chunk_columns * plan.m if plan.segments == 1 else plan.segment
     plan.alphas = plan.planes * plan.channels
     plan.reduces = plan.groups * plan.copies * plan.repeats > 1
     plan.repeated = plan.along and (plan.repeats > 1 or plan.copies > 1 or plan.joined)

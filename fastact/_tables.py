@@ -123,9 +123,17 @@ FETCH_AHEAD, FETCH_AHEAD_STREAMED = 1024, 2048
 PAIRS = 40  # levels on which sums are added in pairs: 2**40 of them
 MAX_LOOPS = 64  # NumPy's own bound on axes
 SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
+SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in the other order (from Python only)
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
 TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 cache holds
-BUFFER_ELEMENTS = 8192  # of what is buffered at a time: 32 or 64 KB for each operand
+# Elements: operands with gaps whose inner loops are shorter are buffered.  A crop of width 56 took, as it lies and
+# buffered, 2.0 and 1.8 of a whole array in relu, 3.0 and 2.5 in prelu_backward; one of width 112 took 1.6 and 1.9, 1.8
+# and 2.5.
+SHORTEST_LOOP = 64
+BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each operand, which stay in L1
+# Where operands lie in different axis orders: elements of a tile, and along an axis that is the innermost one of an
+# operand but not of x.  Whole cache lines are read in both directions; more did not help.
+BUFFER_TURNED, BUFFER_SIDE = 8192, 32
 BUFFER_GROUPS = 64  # of tiles whose sums are added apart, so that threads can share them ...
 BUFFER_SUMS = 65536  # ... and the most sums of all groups, unless alpha alone has more
 

@@ -59,6 +59,7 @@ FIRST = {
     "fork": ("test_concurrency.py", "test_memory.py"),
     "way in": ("test_errors.py", "test_layouts.py", "test_c_interface.py"),
     "interface": ("test_c_interface.py",),
+    "layouts": ("test_layouts.py", "test_dalpha.py"),
     "source": ("test_c_interface.py", "test_thread_sources.py"),
     "recycled memory": ("test_buffers.py", "test_memory.py"),
 }
@@ -72,9 +73,9 @@ KERNELS, INTEGERS, SIMD, V4, GENERIC, WORDS, NUMBA = (
     "_kernels.py", "_integers.py", "_cython/simd.h", "_cython/v4/level.h", "_cython/generic/level.h", "_numba/simd.py",
     "_numba/kernels.py",
 )  # fmt: skip
-DRIVER, POOL, TEAM, FORKS, PLAN, ENTRY, INTERFACE, BUFFERS = (
+DRIVER, POOL, TEAM, FORKS, PLAN, ENTRY, OVERLAP, LAYOUTS, BLOCKS, INTERFACE, BUFFERS = (
     "_cython/driver.pyx", "_cython/pool.h", "_cython/team.h", "_forks.py", "_plan.py", "_cython/entry.pyx",
-    "_cython/interface.h", "_cython/buffers.pyx"
+    "_cython/overlap.pxi", "_cython/layouts.pxi", "_cython/blocks.h", "_cython/interface.h", "_cython/buffers.pyx"
 )  # fmt: skip
 VARIANTS = {
     **dict.fromkeys((KERNELS, INTEGERS), ("numba", "cython")),
@@ -281,7 +282,7 @@ MUTANTS = [
            "slot.itemsize == itemsize and slot.axis == axis", "slot.itemsize == itemsize"),
     Mutant("interface: memory is not looked at", ENTRY,
            "    if apart:\n        return FASTACT_OK\n", "    return FASTACT_OK\n"),
-    Mutant("interface: a result may meet itself", ENTRY,
+    Mutant("interface: a result may meet itself", OVERLAP,
            "    if a.strides == NULL or not size_of(a):\n        return", "    return"),
     Mutant("interface: tiles are written before all memory is there", DRIVER,
            "if needed + DOUBLES <= call.scratch_doubles:", "if False:"),
@@ -293,6 +294,23 @@ MUTANTS = [
            "while (__atomic_load_n(&job->done, __ATOMIC_ACQUIRE) < n) fa_pause();", ";"),
     Mutant("interface: a task that is late computes again", INTERFACE,
            "&job->next, 1, __ATOMIC_RELAXED)) < job->n) {", "&job->next, 1, __ATOMIC_RELAXED)) <= job->n) {"),
+    Mutant("layouts: four by four, two columns exchanged", BLOCKS,
+           "v[2] = FA_MIX(AB, CD, 0, 1, 4, 5), v[3] = FA_MIX(AB, CD, 2, 3, 6, 7)",
+           "v[3] = FA_MIX(AB, CD, 0, 1, 4, 5), v[2] = FA_MIX(AB, CD, 2, 3, 6, 7)"),
+    Mutant("layouts: two by two, a row twice", BLOCKS, "v = FA_MIX(u, v, 1, 3)", "v = FA_MIX(u, v, 0, 2)"),
+    Mutant("layouts: a square beyond the last row", BLOCKS, "r < rows && r < FA_SIDE", "r < FA_SIDE"),
+    Mutant("layouts: bytes stay swapped", BLOCKS, "if (b->dtype & SWAPPED)\n", "if (0)\n"),
+    Mutant("layouts: rows go forward only", BLOCKS, "FA_MOVE_ROWS(T, size, -size, change)",
+           "FA_MOVE_ROWS(T, size, size, change)"),
+    Mutant("layouts: the last tile is as large as the others", LAYOUTS,
+           "size = min(t.extent[d], t.shape[d] - first)", "size = t.extent[d]"),
+    Mutant("layouts: a tile keeps the plan of another extent", LAYOUTS,
+           "own.extent[d], changed = size, True", "own.extent[d] = size"),
+    Mutant("layouts: the sums of all tiles go to the first slopes", LAYOUTS,
+           "            sums_at += first * (t.dalpha.strides[d] if t.single else t.sums_strides[d])", "            pass"),
+    Mutant("layouts: a constant dy is walked along", DRIVER, "(0 if call.constant_dy else at[1])", "at[1]"),
+    Mutant("layouts: too many rows until the next loop begins", DRIVER,
+           "following = around.size - 1 - row % around.size", "following = around.size - 1"),
     Mutant("source: a host keeps the caller's floating-point mode", TEAM,
            "    if (before != r->mode) fa_set_mode(before);\n", ""),
     Mutant("source: a host computes in its own mode", TEAM, "    if (before != r->mode) fa_set_mode(r->mode);\n", ""),

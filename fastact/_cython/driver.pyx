@@ -134,7 +134,7 @@ cdef inline InnerLoop new_loop(const Work* work) noexcept nogil:
 cdef inline void place(InnerLoop* loop, const Call* call, const Py_ssize_t* at) noexcept nogil:
     """The operands at these byte offsets."""
     loop.y = <void*>(call.y + at[0]) if call.y else NULL
-    loop.dy = <const void*>(call.dy + at[1]) if call.dy else NULL
+    loop.dy = <const void*>(call.dy + (0 if call.constant_dy else at[1])) if call.dy else NULL
     loop.x = <const void*>(call.x + at[2])
 
 
@@ -158,7 +158,8 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, bint las
     cdef Py_ssize_t width = strip_start(work, strip + 1) - first
     cdef Py_ssize_t row = group * plan.chunk_rows, stop = min(row + plan.chunk_rows, plan.rows)
     cdef Py_ssize_t radix = 2 * RADIX if plan.along else RADIX, left = radix, turns = 0, k, start, slope, take
-    cdef Py_ssize_t lanes = width
+    cdef Py_ssize_t lanes = width, following = 0        # rows of the innermost loop around a row that are left
+    cdef const Loop* around = NULL
     cdef int levels = 1 if stop - row <= radix else 2 if stop - row <= radix * radix else SUM_LEVELS
     cdef Py_ssize_t[3] base
     cdef Py_ssize_t[3] at
@@ -192,8 +193,17 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, bint las
         memset(acc, 0, levels * lanes * sizeof(double))
         loop.sums = acc
     while row < stop:
-        at[0], at[1], at[2] = base[0], base[1], base[2]
-        locate(plan.loops + plan.plane_loops, plan.row_loops, row, at)
+        if following > 0:
+            following -= 1
+            at[0] += around.y
+            at[1] += around.dy
+            at[2] += around.x
+        else:
+            at[0], at[1], at[2] = base[0], base[1], base[2]
+            locate(plan.loops + plan.plane_loops, plan.row_loops, row, at)
+            if plan.row_loops and not plan.joined:
+                around = plan.loops + plan.plane_loops + plan.row_loops - 1
+                following = around.size - 1 - row % around.size
         take = 1
         if plan.joined:
             take = min(stop - row, left if acc != NULL else stop - row)
@@ -412,7 +422,7 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t 
     cdef bint summed = call.dalpha != 0 and not call.single_terms
     threads = max(1, min(threads, plan.chunks))
     work.plan, work.call, work.stream = plan, call, stream
-    work.plain = plan.dense and (call.dalpha == 0 or call.single_terms and plan.along)
+    work.plain = plan.dense and (call.dalpha == 0 or call.single_terms and plan.along) and not call.constant_dy
     # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
     work.edge = -((call.y if call.y else call.x) // plan.itemsize) & (LINE // plan.itemsize - 1)
     # A vector that crosses the end of a period reads slopes behind it.  With a period of whole groups none does, if
@@ -476,7 +486,8 @@ cdef int launch(const Plan* plan, const Call* call) noexcept nogil:
     # Where y's address is no multiple of an element's size, none of its elements is at a cache line.
     stream = call.y != 0 and policy.streams(traffic, threads) and call.y % plan.itemsize == 0 \
         and apart(call.y, plan.y_low, plan.y_high, call.x, plan.x_low, plan.x_high) \
-        and (call.dy == 0 or apart(call.y, plan.y_low, plan.y_high, call.dy, plan.dy_low, plan.dy_high))
+        and (call.dy == 0 or call.constant_dy
+             or apart(call.y, plan.y_low, plan.y_high, call.dy, plan.dy_low, plan.dy_high))
     return FASTACT_NO_MEMORY if run(plan, call, traffic, threads, stream) else FASTACT_OK
 
 

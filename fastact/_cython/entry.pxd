@@ -7,14 +7,7 @@ from fastact cimport (
     FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_INT8, FASTACT_UINT8, fastact_array,
     fastact_options
 )
-from fastact._cython.driver cimport Kernel
-
-cdef extern from *:
-    """
-    /* Added to a dtype: the bytes of an element are in the other order.  Only arrays that come from Python have it. */
-    enum { FA_SWAPPED = 256 };
-    """
-    enum: FA_SWAPPED
+from fastact._cython.driver cimport Kernel, SWAPPED
 
 cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
                const fastact_array* x, const fastact_array* alpha, const fastact_options* options, bint apart
@@ -44,7 +37,7 @@ cdef inline void fill(fastact_array* a, cnp.ndarray array) noexcept:
     a.size, a.dtype, a.ndim = sizeof(fastact_array), dtype_of(array), cnp.PyArray_NDIM(array)
     a.data, a.shape = cnp.PyArray_DATA(array), <const int64_t*>cnp.PyArray_DIMS(array)
     if not cnp.PyArray_ISNOTSWAPPED(array):
-        a.dtype |= FA_SWAPPED
+        a.dtype |= SWAPPED
     a.strides = NULL
     if not cnp.PyArray_IS_C_CONTIGUOUS(array):
         a.strides = <const int64_t*>cnp.PyArray_STRIDES(array)

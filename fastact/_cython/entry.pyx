@@ -18,12 +18,13 @@ from fastact cimport (
 )
 from fastact._cython cimport policy
 from fastact._cython.driver cimport (
-    BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SUMS, Call, InnerLoop, Kernel, LINE, PRELU, PRELU_BACKWARD, RADIX, READS_DY,
-    RELU, SUM_LEVELS, TILE_ELEMENTS, fa_range, in_pairs, launch, run, share_out, threads_for
+    BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, Call, InnerLoop, Kernel, LINE, PRELU,
+    PRELU_BACKWARD, RADIX, READS_DY, RELU, SHORTEST_LOOP, SUM_LEVELS, SWAPPED, TILE_ELEMENTS, fa_range, in_pairs,
+    launch, run, share_out, threads_for
 )
 from fastact._cython.plan cimport MAX_LOOPS, SEGMENT, Loop, Plan, make_plan
 
-from fastact._tables import KERNELS
+from fastact._tables import INTEGERS, KERNELS
 
 cnp.import_array()
 
@@ -31,15 +32,12 @@ cdef extern from "exact.h":
     pass
 
 cdef extern from "elements.h" nogil:
-    const char* fa_dtype_name(int dtype) noexcept
     Py_ssize_t fa_itemsize(int dtype) noexcept
-    void fa_load(void* out, bint doubles, const char* p, Py_ssize_t stride, Py_ssize_t n, int dtype) noexcept
-    void fa_copy(char* out, Py_ssize_t out_stride, const char* in_, Py_ssize_t stride, Py_ssize_t n, int size) noexcept
-    void fa_round(char* out, Py_ssize_t stride, const double* sums, Py_ssize_t n, int dtype) noexcept
-    void fa_swap(void* element, size_t size) noexcept
+    void fa_round(char* out, Py_ssize_t out_step, const double* sums, Py_ssize_t step, Py_ssize_t n, int dtype) noexcept
 
 cdef extern from "interface.h" nogil:
     enum: FA_SHAPE_TEXT
+    const char* fa_dtype_name(int dtype) noexcept
     int fa_fail(const fastact_options* options, int status, const char* format, ...) noexcept
     const char* fa_shape(const fastact_array* array, char* text) noexcept
 
@@ -139,12 +137,12 @@ cdef Kernel[4] integer_kernels          # relu's, by the size of the integer: 1,
 
 
 def use_kernels(floats, integers):
-    """Set them: the addresses by kernel, for float32 and float64; relu's by the size of an integer."""
+    """Set them: the addresses by kernel, for float32 and float64; relu's by the type of an integer."""
     for number, name in enumerate(KERNELS):
         for k in range(2):
             own_kernels[number][k] = <Kernel><intptr_t>floats[k][name]
-    for number, address in enumerate(integers):
-        integer_kernels[number] = <Kernel><intptr_t>address
+    for number, name in enumerate(INTEGERS):
+        integer_kernels[number] = <Kernel><intptr_t>integers[name]
 
 
 def capsule():
@@ -244,690 +242,11 @@ cdef int check_result(const fastact_array* y, const char* name, const fastact_ar
     return FASTACT_OK
 
 
-# ---- shared memory ---------------------------------------------------------------------------------------------------
-
-cdef enum:
-    MOST_TERMS = 2 * MAX_LOOPS + 2
-    MOST_STEPS = 100000                 # of the search below; what it has not decided by then counts as shared
-cdef struct Term:                       # coef * u, for any u from 0 to most
-    Py_ssize_t coef, most
-cdef struct Terms:
-    int count
-    Py_ssize_t steps
-    Term[MOST_TERMS] term               # from the largest coefficient to the smallest
-
-
-cdef inline Py_ssize_t size_of_step(Py_ssize_t stride) noexcept nogil:
-    return -stride if stride < 0 else stride
-
-
-cdef void add_term(Terms* terms, Py_ssize_t coef, Py_ssize_t most) noexcept nogil:
-    """Put a term in its place; terms with one coefficient are one."""
-    cdef int k = terms.count, j
-    if coef == 0 or most == 0:
-        return
-    while k > 0 and terms.term[k - 1].coef < coef:
-        k -= 1
-    if k > 0 and terms.term[k - 1].coef == coef:
-        terms.term[k - 1].most += most
-        return
-    for j in range(terms.count, k, -1):
-        terms.term[j] = terms.term[j - 1]
-    terms.term[k].coef, terms.term[k].most = coef, most
-    terms.count += 1
-
-
-cdef bint reaches(Terms* terms, int first, Py_ssize_t least, Py_ssize_t most) noexcept nogil:
-    """Whether a sum of the terms from `first` on lies between `least` and `most`, or this is not decided in time."""
-    cdef Py_ssize_t rest = 0, u, stop, coef
-    cdef int k
-    if least <= 0 <= most:
-        return True
-    if most < 0 or first == terms.count:
-        return False
-    for k in range(first + 1, terms.count):
-        rest += terms.term[k].coef * terms.term[k].most
-    coef = terms.term[first].coef
-    u = max(0, (least - rest + coef - 1) // coef) if least > rest else 0
-    stop = min(terms.term[first].most, most // coef)
-    while u <= stop:
-        terms.steps += 1
-        if terms.steps > MOST_STEPS:
-            return True
-        if reaches(terms, first + 1, least - u * coef, most - u * coef):
-            return True
-        u += 1
-    return False
-
-
-cdef void add_axes(Terms* terms, const fastact_array* a, intptr_t* lowest) noexcept nogil:
-    """The axes of an array as terms; its lowest address."""
-    cdef Py_ssize_t[MAX_LOOPS] strides
-    cdef int d
-    strides_of(a, strides)
-    lowest[0] = <intptr_t>a.data
-    for d in range(a.ndim):
-        if strides[d] < 0:
-            lowest[0] += strides[d] * (a.shape[d] - 1)
-        add_term(terms, size_of_step(strides[d]), a.shape[d] - 1)
-
-
-cdef void strides_of(const fastact_array* a, Py_ssize_t* strides) noexcept nogil:
-    """An array's strides, C order's where it has none of its own."""
-    cdef int d
-    if a.strides == NULL:
-        c_order(a.ndim, a.shape, fa_itemsize(a.dtype), strides)
-        return
-    for d in range(a.ndim):
-        strides[d] = a.strides[d]
-
-
-cdef bint meet(const fastact_array* a, const fastact_array* b) noexcept nogil:
-    """Whether an element of one array shares memory with an element of the other."""
-    cdef Terms terms
-    cdef intptr_t low_a, low_b
-    cdef Py_ssize_t reach = 0, gap
-    cdef int d, of_a
-    if not size_of(a) or not size_of(b):
-        return False
-    if a.strides == NULL and b.strides == NULL:
-        low_a, low_b = <intptr_t>a.data, <intptr_t>b.data
-        return low_a < low_b + size_of(b) * fa_itemsize(b.dtype) and low_b < low_a + size_of(a) * fa_itemsize(a.dtype)
-    terms.count, terms.steps = 0, 0
-    add_axes(&terms, a, &low_a)
-    of_a = terms.count
-    for d in range(of_a):
-        reach += terms.term[d].coef * terms.term[d].most
-    add_axes(&terms, b, &low_b)
-    # An element of a begins at low_a + reach - (some sum of its terms), one of b at low_b + (some sum of its terms):
-    # they meet if the sum of all terms differs from `gap` by less than an element.
-    gap = low_a + reach - low_b
-    return reaches(&terms, 0, gap - fa_itemsize(b.dtype) + 1, gap + fa_itemsize(a.dtype) - 1)
-
-
-cdef bint meets_itself(const fastact_array* a) noexcept nogil:
-    """Whether two elements of an array share memory."""
-    cdef Terms terms
-    cdef Py_ssize_t[MAX_LOOPS] strides
-    cdef Py_ssize_t itemsize = fa_itemsize(a.dtype), reach = itemsize, middle = 0
-    cdef int d, k, axes = 0
-    if a.strides == NULL or not size_of(a):
-        return False
-    strides_of(a, strides)
-    terms.count, terms.steps = 0, 0
-    for d in range(a.ndim):
-        axes += a.shape[d] > 1
-        add_term(&terms, size_of_step(strides[d]), a.shape[d] - 1)
-    if terms.count < axes:              # a stride of 0, or two axes of one stride
-        return True
-    for k in range(terms.count - 1, -1, -1):
-        if terms.term[k].coef < reach:
-            break
-        reach += terms.term[k].coef * terms.term[k].most
-    else:
-        return False                    # each stride steps over all that lies inside it
-    # Two elements lie apart by a sum of terms whose numbers go from -most to most.  If they meet, this is less than an
-    # element, and the number of some axis, here the d-th, is positive (or all of them change their signs).
-    for d in range(a.ndim):
-        if a.shape[d] == 1:
-            continue
-        terms.count, middle = 0, 0
-        for k in range(a.ndim):
-            reach = size_of_step(strides[k])
-            if k == d:
-                add_term(&terms, reach, a.shape[k] - 2)
-                middle -= reach
-            else:
-                add_term(&terms, reach, 2 * (a.shape[k] - 1))
-                middle += reach * (a.shape[k] - 1)
-        if reaches(&terms, 0, middle - itemsize + 1, middle + itemsize - 1):
-            return True
-    return False
-
-
-cdef bint same_memory(const fastact_array* a, const fastact_array* b) noexcept nogil:
-    """Whether two arrays of one shape are element by element in the same place."""
-    cdef Py_ssize_t[MAX_LOOPS] one
-    cdef Py_ssize_t[MAX_LOOPS] other
-    cdef int d
-    if a.data != b.data or a.dtype != b.dtype:
-        return False
-    if a.strides == b.strides:          # both NULL, or the same
-        return True
-    strides_of(a, one)
-    strides_of(b, other)
-    for d in range(a.ndim):
-        if a.shape[d] > 1 and one[d] != other[d]:
-            return False
-    return True
-
-
-cdef int check_memory(const fastact_array* y, const char* name, const fastact_array* dy, const fastact_array* x,
-                      const fastact_array* alpha, bint in_place, const fastact_options* options) noexcept nogil:
-    """What a result shares with an input, except that it may be exactly x or dy."""
-    cdef const char* other = NULL
-    cdef const char* allowed = b""
-    if meets_itself(y):
-        return fa_fail(options, FASTACT_BAD_VALUE, "%s shares memory among its own elements", name)
-    if meet(y, x) and not (in_place and same_memory(y, x)):
-        other = b"x"
-    elif dy != NULL and meet(y, dy) and not (in_place and same_memory(y, dy)):
-        other = b"dy"
-    elif alpha != NULL and meet(y, alpha):
-        other, in_place = b"alpha", False
-    if in_place:
-        allowed = b": it may be exactly that (in place), or apart from it"
-    if other != NULL:
-        return fa_fail(options, FASTACT_BAD_VALUE, "%s shares memory with %s%s", name, other, allowed)
-    return FASTACT_OK
-
-
-# ---- blocks of any layout --------------------------------------------------------------------------------------------
-
-cdef struct Walk:                       # a block's rows, for two operands
-    int ndim
-    Py_ssize_t n                        # elements of a row
-    Py_ssize_t a_step, b_step           # bytes from one to the next
-    char* a
-    char* b
-    Py_ssize_t[MAX_LOOPS] size, a_stride, b_stride, index
-
-
-cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, char* a, const Py_ssize_t* a_strides, char* b,
-                const Py_ssize_t* b_strides) noexcept nogil:
-    """Stand at the first row.  Axes of one element are left out; an axis that goes on where the next ends joins it."""
-    cdef int d, k
-    w.ndim, w.n, w.a_step, w.b_step, w.a, w.b = 0, 1, 0, 0, a, b
-    for d in range(ndim):
-        if shape[d] == 1:
-            continue
-        k = w.ndim - 1
-        if k >= 0 and w.a_stride[k] == a_strides[d] * shape[d] and w.b_stride[k] == b_strides[d] * shape[d]:
-            w.size[k] *= shape[d]
-        else:
-            k += 1
-            w.ndim += 1
-            w.size[k], w.index[k] = shape[d], 0
-        w.a_stride[k], w.b_stride[k] = a_strides[d], b_strides[d]
-    if w.ndim:
-        w.ndim -= 1
-        w.n, w.a_step, w.b_step = w.size[w.ndim], w.a_stride[w.ndim], w.b_stride[w.ndim]
-
-
-cdef bint next_row(Walk* w) noexcept nogil:
-    """Go to the next row; False: there is none."""
-    cdef int d
-    for d in range(w.ndim - 1, -1, -1):
-        w.a += w.a_stride[d]
-        w.b += w.b_stride[d]
-        w.index[d] += 1
-        if w.index[d] < w.size[d]:
-            return True
-        w.a -= w.a_stride[d] * w.size[d]
-        w.b -= w.b_stride[d] * w.size[d]
-        w.index[d] = 0
-    return False
-
-
-# ---- a call ----------------------------------------------------------------------------------------------------------
-
-cdef struct Operand:
-    char* data                          # NULL: there is none
-    int dtype
-    Py_ssize_t[MAX_LOOPS] strides       # along x's axes; 0 where alpha is broadcast
-cdef struct Operands:                   # of one call, checked
-    int dtype                           # the computing type
-    Py_ssize_t itemsize
-    int ndim
-    Py_ssize_t elements, alphas         # of x; of alpha, 0 where there is none
-    Py_ssize_t[MAX_LOOPS] shape, alpha_shape
-    int[MAX_LOOPS] order                # x's axes from outermost to innermost in memory
-    Operand y, dalpha, dy, x, alpha
-    Call call                           # threads and their source
-
-
-cdef void take(Operand* operand, const fastact_array* a, int ndim, const Py_ssize_t* shape, int axis) noexcept nogil:
-    """An array along x's axes: of x's shape, or alpha's (`axis`: where the only axis of a per-channel alpha goes)."""
-    cdef Py_ssize_t[MAX_LOOPS] strides
-    cdef int d
-    operand.data = NULL
-    if a == NULL:
-        return
-    operand.data, operand.dtype = <char*>a.data, a.dtype
-    strides_of(a, strides)
-    for d in range(ndim):
-        operand.strides[d] = 0
-        if shape[d] != 1:
-            operand.strides[d] = strides[0 if axis >= 0 else d - ndim + a.ndim]
-
-
-cdef bint is_dense(const Operand* operand, int ndim, const Py_ssize_t* shape, const int* order,
-                   Py_ssize_t itemsize) noexcept nogil:
-    """Whether an operand's elements lie one after the other in this order of axes."""
-    cdef int d, axis
-    for d in range(ndim - 1, -1, -1):
-        axis = order[d]
-        if shape[axis] != 1:
-            if operand.strides[axis] != itemsize:
-                return False
-            itemsize *= shape[axis]
-    return True
-
-
-cdef void reorder(Py_ssize_t* out, const Py_ssize_t* values, int ndim, const int* order) noexcept nogil:
-    """Values along x's axes, in this order of axes."""
-    cdef int d
-    for d in range(ndim):
-        out[d] = values[order[d]]
-
-
-cdef void load_block(char* out, const Operand* operand, char* at, int ndim, const Py_ssize_t* shape,
-                     const Py_ssize_t* strides, int dtype) noexcept nogil:
-    """A block of an operand that begins at `at`, as dense elements of the computing type."""
-    cdef Walk w
-    cdef Py_ssize_t i, size = fa_itemsize(dtype)
-    begin(&w, ndim, shape, at, strides, at, strides)
-    while True:
-        if is_float(dtype):
-            fa_load(out, dtype == FASTACT_FLOAT64, w.a, w.a_step, w.n, operand.dtype)
-        else:
-            fa_copy(out, size, w.a, w.a_step, w.n, <int>size)
-            if operand.dtype & FA_SWAPPED:
-                for i in range(w.n):
-                    fa_swap(out + i * size, size)
-        out += w.n * size
-        if not next_row(&w):
-            return
-
-
-cdef void write_sums(const Operands* o, const double* sums) noexcept nogil:
-    """dalpha from its sums, which are dense in the order of axes: each is rounded once."""
-    cdef Py_ssize_t[MAX_LOOPS] shape
-    cdef Py_ssize_t[MAX_LOOPS] dense
-    cdef Py_ssize_t[MAX_LOOPS] strides
-    cdef Walk w
-    reorder(shape, o.alpha_shape, o.ndim, o.order)
-    reorder(strides, o.dalpha.strides, o.ndim, o.order)
-    c_order(o.ndim, <const int64_t*>shape, sizeof(double), dense)
-    begin(&w, o.ndim, shape, o.dalpha.data, strides, <char*>sums, dense)
-    while True:
-        fa_round(w.a, w.a_step, <const double*>w.b, w.n, o.dalpha.dtype)
-        if not next_row(&w):
-            return
-
-
-cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
-    """Run operands of the computing type in one plan, if there is one (`done`)."""
-    cdef Plan plan
-    cdef Call call = o.call
-    cdef bint summed = o.dalpha.data != NULL, alpha_dense, single, direct
-    cdef char* memory = NULL
-    cdef Py_ssize_t bytes
-    cdef Py_ssize_t[MAX_LOOPS] shape
-    cdef Py_ssize_t[MAX_LOOPS] strides
-    cdef int status
-    done[0] = False
-    if o.x.dtype != o.dtype or (o.dy.data != NULL and o.dy.dtype != o.dtype):
-        return FASTACT_OK
-    alpha_dense = o.alphas == 0 or (o.alpha.dtype == o.dtype
-                                    and is_dense(&o.alpha, o.ndim, o.alpha_shape, o.order, o.itemsize))
-    if o.alphas > TILE_ELEMENTS and not alpha_dense:
-        return FASTACT_OK
-    direct = summed and is_dense(&o.dalpha, o.ndim, o.alpha_shape, o.order, fa_itemsize(o.dalpha.dtype)) \
-        and <intptr_t>o.dalpha.data % fa_itemsize(o.dalpha.dtype) == 0
-    single = direct and o.alphas == o.elements and o.elements > 1 and o.dalpha.dtype == o.dtype
-    if not make_plan(&plan, o.ndim, o.shape, &o.y.strides[0] if o.y.data != NULL else &o.x.strides[0],
-                     &o.dy.strides[0] if o.dy.data != NULL else &o.x.strides[0], o.x.strides, o.alpha_shape, o.order,
-                     o.itemsize, summed and not single):
-        return FASTACT_OK
-    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
-    if o.alphas and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
-            not alpha_dense or (plan.along and plan.repeats > 1)):
-        return FASTACT_OK
-    bytes = (0 if alpha_dense else o.alphas * o.itemsize + sizeof(double)) \
-        + (0 if direct or not summed else o.alphas * sizeof(double))
-    if bytes:
-        memory = <char*>malloc(bytes)
-        if memory == NULL:
-            return FASTACT_NO_MEMORY
-    call.alpha = <intptr_t>o.alpha.data
-    call.dalpha = <intptr_t>(o.dalpha.data if direct else memory) if summed else 0
-    call.narrow = direct and o.dalpha.dtype == FASTACT_FLOAT32
-    call.single_terms = single
-    if not alpha_dense:
-        call.alpha = <intptr_t>memory + (0 if direct or not summed else o.alphas * <Py_ssize_t>sizeof(double))
-        reorder(shape, o.alpha_shape, o.ndim, o.order)
-        reorder(strides, o.alpha.strides, o.ndim, o.order)
-        load_block(<char*>call.alpha, &o.alpha, o.alpha.data, o.ndim, shape, strides, o.dtype)
-    call.y, call.dy, call.x = <intptr_t>o.y.data, <intptr_t>o.dy.data, <intptr_t>o.x.data
-    status = launch(&plan, &call)
-    if status == FASTACT_OK and summed and not direct:
-        write_sums(o, <double*>memory)
-    free(memory)
-    done[0] = True
-    return status
-
-
-# ---- buffered, tile by tile ------------------------------------------------------------------------------------------
-# This does what _buffered.py does; the order of the sums is explained there.
-
-cdef enum:
-    SCRATCH_TILES = 12                  # bytes of scratch that a tile's sums may take, in tiles of an operand
-    SIDE_BY_SIDE = 32                   # sums that in_pairs adds at once
-cdef struct Part:                       # an operand in the order of axes
-    const Operand* operand
-    Py_ssize_t[MAX_LOOPS] strides
-cdef struct Tiles:                      # what the threads share
-    const Operands* o
-    Part y, dy, x, alpha, dalpha
-    Py_ssize_t[MAX_LOOPS] shape, alpha_shape
-    Py_ssize_t[MAX_LOOPS] sums_strides  # of a dense array of sums, in bytes; 0 where alpha is broadcast
-    int axis                            # the axes from here on are whole in a tile; the one before is cut ...
-    Py_ssize_t step, steps              # ... into so many elements, so many times
-    Py_ssize_t tiles, groups
-    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms
-    Py_ssize_t tile_bytes               # of one operand's tile
-    Py_ssize_t bytes                    # of a thread's memory
-    char* memory
-    double* totals                      # the sums of each group
-cdef struct Own:                        # what a thread has for itself
-    char* tiles                         # of y, dy, x, alpha
-    double* part                        # the sums of one tile
-    double* levels                      # the sums of a group's tiles
-    double* scratch
-    Py_ssize_t planned                  # elements of the cut axis that the plan is for; -1: none yet
-    Plan plan
-
-
-cdef void make_part(Part* part, const Operands* o, const Operand* operand) noexcept nogil:
-    part.operand = operand
-    if operand.data != NULL:
-        reorder(part.strides, operand.strides, o.ndim, o.order)
-
-
-cdef char* tile_of(const Part* part, const Tiles* t, const Py_ssize_t* shape, const Py_ssize_t* first, bint read,
-                   const Py_ssize_t* dense, char* scratch) noexcept nogil:
-    """An operand's tile at these indices: where it lies, or (if it is to be read) copied into the scratch."""
-    cdef int d
-    cdef bint as_it_lies = part.operand.dtype == t.o.dtype
-    cdef char* at = part.operand.data
-    if at == NULL:
-        return NULL
-    for d in range(t.o.ndim):
-        at += first[d] * part.strides[d]
-        if shape[d] > 1 and part.strides[d] != dense[d]:
-            as_it_lies = False
-    if as_it_lies:
-        return at
-    if read:
-        load_block(scratch, part.operand, at, t.o.ndim, shape, part.strides, t.o.dtype)
-    return scratch
-
-
-cdef void move_up(double* levels, int level, Py_ssize_t n) noexcept nogil:
-    """Add the sums of a level to the next one's."""
-    cdef Py_ssize_t i
-    cdef double* low = levels + level * n
-    for i in range(n):
-        low[n + i] += low[i]
-        low[i] = 0
-
-
-cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own) noexcept nogil:
-    """One tile; its sums are added to the group's."""
-    cdef const Operands* o = t.o
-    cdef Py_ssize_t[MAX_LOOPS] tile, alpha_tile, first, dense, alpha_dense, part_strides
-    cdef int[MAX_LOOPS] axes
-    cdef Py_ssize_t i, index = number
-    cdef int d
-    cdef char* at
-    cdef Call call = o.call
-    cdef Walk w
-    for d in range(o.ndim - 1, -1, -1):
-        first[d], tile[d], axes[d] = 0, t.shape[d] if d >= t.axis else 1, d
-        if d == t.axis - 1:
-            first[d] = index % t.steps * t.step
-            tile[d] = min(t.step, t.shape[d] - first[d])
-            index //= t.steps
-        elif d < t.axis:
-            first[d] = index % t.shape[d]
-            index //= t.shape[d]
-        alpha_tile[d] = tile[d] if t.alpha_shape[d] != 1 else 1
-    c_order(o.ndim, <const int64_t*>tile, o.itemsize, dense)
-    c_order(o.ndim, <const int64_t*>alpha_tile, o.itemsize, alpha_dense)
-    call.y = <intptr_t>tile_of(&t.y, t, tile, first, False, dense, own.tiles)
-    call.dy = <intptr_t>tile_of(&t.dy, t, tile, first, True, dense, own.tiles + t.tile_bytes)
-    call.x = <intptr_t>tile_of(&t.x, t, tile, first, True, dense, own.tiles + 2 * t.tile_bytes)
-    call.alpha = <intptr_t>tile_of(&t.alpha, t, alpha_tile, first, True, alpha_dense, own.tiles + 3 * t.tile_bytes)
-    call.dalpha = <intptr_t>own.part if t.summed else 0
-    call.narrow = call.single_terms = False
-    call.scratch, call.scratch_doubles = own.scratch, SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
-    if not o.ndim or own.planned != tile[t.axis - 1 if t.axis else 0]:
-        make_plan(&own.plan, o.ndim, tile, dense, dense, dense, alpha_tile, axes, o.itemsize, t.summed)
-        own.planned = tile[t.axis - 1 if t.axis else 0] if o.ndim else -1
-    run(&own.plan, &call, 0, 1, False)
-    if call.y == <intptr_t>own.tiles:
-        at = t.y.operand.data
-        for d in range(o.ndim):
-            at += first[d] * t.y.strides[d]
-        begin(&w, o.ndim, tile, at, t.y.strides, own.tiles, dense)
-        while True:
-            fa_copy(w.a, w.a_step, w.b, w.b_step, w.n, <int>o.itemsize)
-            if not next_row(&w):
-                break
-    if not t.summed:
-        return
-    c_order(o.ndim, <const int64_t*>alpha_tile, sizeof(double), part_strides)
-    at = t.dalpha.operand.data if t.single else <char*>own.levels
-    for d in range(o.ndim):
-        at += first[d] * (t.dalpha.strides[d] if t.single else t.sums_strides[d])
-    begin(&w, o.ndim, alpha_tile, at, &t.dalpha.strides[0] if t.single else &t.sums_strides[0], <char*>own.part,
-          part_strides)
-    while True:
-        if t.single:
-            fa_round(w.a, w.a_step, <const double*>w.b, w.n, o.dalpha.dtype)
-        else:
-            for i in range(w.n):
-                (<double*>(w.a + i * w.a_step))[0] += (<double*>(w.b + i * w.b_step))[0]
-        if not next_row(&w):
-            return
-
-
-cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
-    """A thread's range of the groups."""
-    cdef const Tiles* t = <const Tiles*>work
-    cdef Own own
-    cdef Py_ssize_t group, number, first, n = t.o.alphas
-    own.tiles = t.memory + index * t.bytes
-    own.part = <double*>(own.tiles + 4 * t.tile_bytes)
-    own.scratch = own.part
-    if t.summed:
-        own.scratch += t.tile_bytes // t.o.itemsize
-    own.levels = own.scratch + SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
-    own.planned = -1
-    if t.totals != NULL:
-        memset(own.levels, 0, SUM_LEVELS * n * sizeof(double))
-    for group in range(t.groups * index // count, t.groups * (index + 1) // count):
-        first = t.tiles * group // t.groups
-        for number in range(first, t.tiles * (group + 1) // t.groups):
-            run_tile(t, number, &own)
-            if t.totals != NULL:
-                if (number - first + 1) % RADIX == 0:
-                    move_up(own.levels, 0, n)
-                if (number - first + 1) % (RADIX * RADIX) == 0:
-                    move_up(own.levels, 1, n)
-        if t.totals != NULL:
-            move_up(own.levels, 0, n)
-            move_up(own.levels, 1, n)
-            memcpy(t.totals + group * n, own.levels + 2 * n, n * sizeof(double))
-            memset(own.levels + 2 * n, 0, n * sizeof(double))
-
-
-cdef int run_buffered(Operands* o) noexcept nogil:
-    """Run operands that cannot be run as they lie."""
-    cdef Tiles t
-    cdef Py_ssize_t inner = 1, elements, threads, i, traffic
-    cdef int d
-    cdef char* memory
-    t.o, t.axis, t.tiles = o, o.ndim, 1
-    t.summed, t.single = o.dalpha.data != NULL, o.alphas == o.elements
-    reorder(t.shape, o.shape, o.ndim, o.order)
-    reorder(t.alpha_shape, o.alpha_shape, o.ndim, o.order)
-    while t.axis and inner * t.shape[t.axis - 1] <= BUFFER_ELEMENTS:
-        t.axis -= 1
-        inner *= t.shape[t.axis]
-    t.step, t.steps = max(1, BUFFER_ELEMENTS // inner), 1
-    if t.axis:
-        t.steps = (t.shape[t.axis - 1] + t.step - 1) // t.step
-        t.tiles = t.steps
-        for d in range(t.axis - 1):
-            t.tiles *= t.shape[d]
-    t.groups = min(t.tiles, BUFFER_GROUPS)
-    if t.summed and not t.single:
-        t.groups = min(t.groups, max(1, BUFFER_SUMS // o.alphas))
-    make_part(&t.y, o, &o.y)
-    make_part(&t.dy, o, &o.dy)
-    make_part(&t.x, o, &o.x)
-    make_part(&t.alpha, o, &o.alpha)
-    make_part(&t.dalpha, o, &o.dalpha)
-    c_order(o.ndim, <const int64_t*>t.alpha_shape, sizeof(double), t.sums_strides)
-    for d in range(o.ndim):
-        if t.alpha_shape[d] == 1:
-            t.sums_strides[d] = 0
-    traffic = o.elements * o.itemsize * (1 + (o.y.data != NULL) + (o.dy.data != NULL))
-    threads = min(t.groups, threads_for(&o.call, traffic, t.summed))
-    if threads == 0:
-        return FASTACT_NO_SOURCE
-    # A thread's memory: the tiles, the sums of one, scratch, the sums of a group; then the totals of all groups.
-    elements = (min(o.elements, inner * t.step) + LINE - 1) // LINE * LINE
-    t.tile_bytes = elements * o.itemsize
-    t.bytes = (4 + SCRATCH_TILES) * t.tile_bytes + (elements * sizeof(double) if t.summed else 0)
-    if t.summed and not t.single:
-        t.bytes += SUM_LEVELS * o.alphas * sizeof(double)
-    t.bytes = (t.bytes + 2 * LINE - 1) // LINE * LINE
-    memory = <char*>malloc(threads * t.bytes + (t.groups * o.alphas * sizeof(double) if t.summed else 0) + LINE)
-    if memory == NULL:
-        return FASTACT_NO_MEMORY
-    t.memory = memory + (LINE - <intptr_t>memory % LINE)
-    t.totals = NULL
-    if t.summed and not t.single:
-        t.totals = <double*>(t.memory + threads * t.bytes)
-    share_out(&o.call, traffic, threads, <fa_range>run_tiles, &t)
-    if t.totals != NULL:
-        i = 0
-        while i < o.alphas:
-            in_pairs(t.totals + i, t.groups, o.alphas, 1, 1, t.totals + i, <int>min(SIDE_BY_SIDE, o.alphas - i))
-            i += SIDE_BY_SIDE
-        write_sums(o, t.totals)
-    free(memory)
-    return FASTACT_OK
+include "overlap.pxi"
+include "layouts.pxi"
 
 
 # ---- the way in ------------------------------------------------------------------------------------------------------
-
-cdef inline void turn(Operand* operand, int axis, Py_ssize_t size) noexcept nogil:
-    """Go through an axis the other way round."""
-    if operand.data != NULL:
-        operand.data += (size - 1) * operand.strides[axis]
-        operand.strides[axis] = -operand.strides[axis]
-
-
-cdef inline Py_ssize_t step_along(const Operands* o, int axis) noexcept nogil:
-    """How far apart elements are along an axis; where x is expanded, those of another operand."""
-    if o.x.strides[axis]:
-        return size_of_step(o.x.strides[axis])
-    if o.y.data != NULL and o.y.strides[axis]:
-        return size_of_step(o.y.strides[axis])
-    return size_of_step(o.dy.strides[axis]) if o.dy.data != NULL else 0
-
-
-cdef int run_any(Operands* o) noexcept nogil:
-    """Run checked operands of any layout."""
-    cdef bint done
-    cdef int status, d, k
-    cdef Py_ssize_t stride
-    for d in range(o.ndim):
-        if o.x.strides[d] < 0 and o.shape[d] > 1:
-            turn(&o.x, d, o.shape[d])
-            turn(&o.y, d, o.shape[d])
-            turn(&o.dy, d, o.shape[d])
-            turn(&o.alpha, d, o.alpha_shape[d])
-            turn(&o.dalpha, d, o.alpha_shape[d])
-    # The axes from x's largest stride to the smallest; equal ones keep their order.
-    for d in range(o.ndim):
-        stride = step_along(o, d)
-        k = d
-        while k > 0 and step_along(o, o.order[k - 1]) < stride:
-            o.order[k] = o.order[k - 1]
-            k -= 1
-        o.order[k] = d
-    status = run_as_they_lie(o, &done)
-    if status or done:
-        return status
-    return run_buffered(o)
-
-
-cdef void copy_elements(Operands* o) noexcept nogil:
-    """relu of elements that are never below 0."""
-    cdef Walk w
-    cdef Py_ssize_t i
-    begin(&w, o.ndim, o.shape, o.y.data, o.y.strides, o.x.data, o.x.strides)
-    while True:
-        fa_copy(w.a, w.a_step, w.b, w.b_step, w.n, <int>o.itemsize)
-        if o.x.dtype & FA_SWAPPED:
-            for i in range(w.n):
-                fa_swap(w.a + i * w.a_step, o.itemsize)
-        if not next_row(&w):
-            return
-
-
-cdef void clear_sums(Operands* o) noexcept nogil:
-    """dalpha where x has no elements."""
-    cdef Walk w
-    cdef double zero = 0
-    cdef Py_ssize_t i
-    if o.alphas == 0:
-        return
-    begin(&w, o.ndim, o.alpha_shape, o.dalpha.data, o.dalpha.strides, o.dalpha.data, o.dalpha.strides)
-    while True:
-        for i in range(w.n):
-            fa_round(w.a + i * w.a_step, 0, &zero, 1, o.dalpha.dtype)
-        if not next_row(&w):
-            return
-
-
-cdef int run_operands(Kernel kernel, int dtype, const fastact_array* y, const fastact_array* dalpha,
-                      const fastact_array* dy, const fastact_array* x, const fastact_array* alpha, Py_ssize_t alphas,
-                      int axis, const Call* call) noexcept nogil:
-    """Run checked operands of any layout.  `axis` is that of a per-channel alpha, else negative."""
-    cdef Operands o
-    cdef int d
-    cdef int channel = axis if alpha != NULL and alpha.ndim == 1 else -1
-    o.dtype, o.itemsize, o.ndim, o.elements, o.call = dtype, fa_itemsize(dtype), x.ndim, 1, call[0]
-    o.call.kernel = kernel
-    for d in range(x.ndim):
-        o.shape[d], o.alpha_shape[d] = x.shape[d], 1
-        o.elements *= x.shape[d]
-    o.alphas = alphas
-    if channel >= 0:
-        o.alpha_shape[channel] = alphas
-    elif alpha != NULL and alphas != 1:
-        for d in range(alpha.ndim):
-            o.alpha_shape[x.ndim - alpha.ndim + d] = alpha.shape[d]
-    take(&o.y, y, o.ndim, o.shape, -1)
-    take(&o.dy, dy, o.ndim, o.shape, -1)
-    take(&o.x, x, o.ndim, o.shape, -1)
-    take(&o.alpha, alpha, o.ndim, o.alpha_shape, channel)
-    take(&o.dalpha, dalpha, o.ndim, o.alpha_shape, channel)
-    if o.elements == 0:
-        if o.dalpha.data != NULL:
-            clear_sums(&o)
-        return FASTACT_OK
-    if o.call.kernel == NULL:
-        copy_elements(&o)
-        return FASTACT_OK
-    return run_any(&o)
-
 
 cdef int axis_of_alpha(const fastact_array* alpha, const fastact_array* x, int* axis, const fastact_options* options
                        ) noexcept nogil:
@@ -1055,7 +374,7 @@ cdef int check(int kernel, const fastact_array* y, const fastact_array* dalpha, 
     cdef int status = check_array(x, b"x", options)
     if status:
         return status
-    found.dtype, found.axis, found.alphas, found.single = x.dtype & ~FA_SWAPPED, -1, 0, False
+    found.dtype, found.axis, found.alphas, found.single = x.dtype & ~SWAPPED, -1, 0, False
     if found.dtype == FASTACT_FLOAT16:
         return not_yet(b"x", x, options)
     if kernel != RELU and not is_float(found.dtype):
@@ -1149,7 +468,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
         if found.alphas:
             loop.alpha = alpha.data
             if alpha.dtype != found.dtype:
-                fa_load(&number, found.dtype == FASTACT_FLOAT64, <const char*>alpha.data, 0, 1, alpha.dtype)
+                store_number(&number, alpha.data, alpha.dtype, found.dtype)
                 loop.alpha = &number
         loop.sums = &total if dalpha != NULL and not found.single else NULL
         loop.terms = dalpha.data if found.single and dalpha != NULL else NULL
@@ -1159,14 +478,14 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
         loop.stream = loop.fence = False
         code(&loop)
         if loop.sums != NULL:
-            fa_round(<char*>dalpha.data, 0, &total, 1, dalpha.dtype)
+            fa_round(<char*>dalpha.data, 0, &total, 0, 1, dalpha.dtype)
         return FASTACT_OK
     call.kernel = code
     call.threads, call.source = options.n_threads, options.source
     if from_c:                          # Python has looked at these settings while it had the GIL
         call.threads = call.threads if call.threads else policy.process_threads
         call.source = call.source if call.source else policy.thread_source
-    call.scratch, call.scratch_doubles = NULL, 0
+    call.scratch, call.scratch_doubles, call.constant_dy = NULL, 0, False
     call.parallel_for, call.context = options.parallel_for, options.context
     if not n or found.axis == OTHER or not plan_for(&plan, x, <int>fa_itemsize(x.dtype), found.axis,
                                                     dalpha != NULL and not found.single):
@@ -1177,7 +496,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
         call.x = <intptr_t>x.data
         call.alpha = <intptr_t>alpha.data if found.alphas else 0
         if found.alphas and alpha.dtype != found.dtype:
-            fa_load(&number, found.dtype == FASTACT_FLOAT64, <const char*>alpha.data, 0, 1, alpha.dtype)
+            store_number(&number, alpha.data, alpha.dtype, found.dtype)
             call.alpha = <intptr_t>&number
         call.dalpha = <intptr_t>dalpha.data if dalpha != NULL else 0
         call.narrow = found.dtype == FASTACT_FLOAT32
@@ -1194,7 +513,7 @@ cdef const char* why(int status) noexcept nogil:
 
 
 cdef inline bint is_swapped(const fastact_array* a) noexcept nogil:
-    return a != NULL and a.size >= sizeof(fastact_array) and a.dtype >= FA_SWAPPED
+    return a != NULL and a.size >= sizeof(fastact_array) and a.dtype >= SWAPPED
 
 
 cdef int enter_from_c "fa_enter"(int kernel, const fastact_array* y, const fastact_array* dalpha,

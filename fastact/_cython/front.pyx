@@ -15,8 +15,8 @@ from fastact cimport (
 )
 from fastact._cython cimport policy
 from fastact._cython.buffers cimport new_array
-from fastact._cython.driver cimport Kernel, MOST_THREADS, SMALLEST_BLOCK, read_quota
-from fastact._cython.entry cimport FA_SWAPPED, enter, fill
+from fastact._cython.driver cimport Kernel, MOST_THREADS, SMALLEST_BLOCK, SWAPPED, read_quota
+from fastact._cython.entry cimport enter, fill
 
 import os
 from threading import Lock
@@ -178,7 +178,7 @@ cdef object common(int op, object dy, object x_, object alpha, object channel_ax
     x = <cnp.ndarray>x_
     fill(&arrays[0], x)
     typenum = cnp.PyArray_TYPE(x)           # of the result
-    kind = kind_of(arrays[0].dtype & ~FA_SWAPPED)
+    kind = kind_of(arrays[0].dtype & ~SWAPPED)
     if kind < 0 or kind > 1:
         if arrays[0].dtype == 0 or typenum == cnp.NPY_FLOAT16:
             return fallback

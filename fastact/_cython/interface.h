@@ -12,6 +12,18 @@
 #include "posix.h"
 #include "tables.h"
 
+static const char *fa_dtype_name(int dtype)
+{
+#define FA_NAME(code, T, name) case code: return name;
+    switch (dtype & ~SWAPPED) {
+        FA_DTYPES(FA_NAME)
+        case FASTACT_FLOAT16: return "float16";
+        case FASTACT_BFLOAT16: return "bfloat16";
+    }
+#undef FA_NAME
+    return NULL;
+}
+
 /* Writes a message, if it is wanted, and returns the status. */
 static int fa_fail(const fastact_options *options, int status, const char *format, ...)
 {

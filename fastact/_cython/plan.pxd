@@ -31,6 +31,7 @@ cdef struct Plan:
     Py_ssize_t groups           # of rows that are summed apart
     Py_ssize_t strips           # of columns
     Py_ssize_t chunks           # pieces that the work is cut into
+    Py_ssize_t longest          # the most elements of an inner loop
     Py_ssize_t alphas           # slopes in all
     bint reduces                # whether a slope has more than one partial sum
     bint repeated               # whether the kernel reads a pattern that is made of the slopes ...
@@ -41,7 +42,8 @@ cdef struct Plan:
     # fast path keeps the first loops only.
     Loop[MAX_LOOPS] loops
 
-cdef Py_ssize_t GROUP, RADIX, SUM_LEVELS, SHORTEST_ROW, SEGMENT, PERIOD, REGISTERS, SHORT_PERIOD, COLUMNS, LEAST_CHUNK
+cdef Py_ssize_t GROUP, LINE, RADIX, SUM_LEVELS, SHORTEST_ROW, SEGMENT, PERIOD, REGISTERS, SHORT_PERIOD, COLUMNS
+cdef Py_ssize_t LEAST_CHUNK
 cdef Py_ssize_t MOST_CHUNK, CHUNKS, SHORT_LOOP, MAX_SEGMENTS, MAX_GROUPS, PARTIALS
 
 cdef bint make_plan(Plan* plan, int ndim, const Py_ssize_t* shape, const Py_ssize_t* ys, const Py_ssize_t* dys,

@@ -1,0 +1,704 @@
+# Part of entry.pyx: checked operands of any layout and dtype are run as they lie, or tile by tile.
+
+# ---- moving elements -------------------------------------------------------------------------------------------------
+
+cdef extern from "blocks.h" nogil:
+    ctypedef struct Block "struct fa_block":
+        char* out
+        const char* in_ "in"
+        Py_ssize_t rows, n, out_row, out_step, in_row, in_step, dtype
+        bint doubles
+    void fa_move(const Block* block) noexcept
+    void fa_convert(const Block* block) noexcept
+
+cdef extern from *:
+    """
+    typedef void (*fa_mover)(const struct fa_block *);
+    /* fa_move and fa_convert, as they were compiled for the SIMD level in use once its modules are loaded.  Calls that
+       run without the GIL read these meanwhile. */
+    static fa_mover fa_level_move = fa_move, fa_level_convert = fa_convert;
+    #define fa_mover_of(which) __atomic_load_n(&fa_level_##which, __ATOMIC_RELAXED)
+    static void fa_use_movers(void *move, void *convert)
+    {
+        __atomic_store_n(&fa_level_move, (fa_mover)move, __ATOMIC_RELAXED);
+        __atomic_store_n(&fa_level_convert, (fa_mover)convert, __ATOMIC_RELAXED);
+    }
+    """
+    ctypedef void (*Mover "fa_mover")(const Block* block) noexcept nogil
+    Mover mover "fa_mover_of(move)"
+    Mover converter "fa_mover_of(convert)"
+    void fa_use_movers(void* move, void* convert) noexcept
+
+
+def use_movers(addresses):
+    """Take fa_move and fa_convert from a SIMD level's module."""
+    fa_use_movers(<void*><intptr_t>addresses["move"], <void*><intptr_t>addresses["convert"])
+
+
+cdef struct Walk:                       # a block of an array, in pieces that the functions above take
+    Block piece
+    int ndim                            # loops around a piece
+    Py_ssize_t[MAX_LOOPS] size, out, in_, index     # their lengths and strides, and the turns they are in
+
+
+cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, const Py_ssize_t* outs, const Py_ssize_t* ins, int dtype
+                ) noexcept nogil:
+    """Stand at the first piece.
+
+    Axes of one element are left out; an axis that goes on where the next one ends joins it.
+    """
+    cdef int d, k, side
+    cdef Py_ssize_t itemsize = fa_itemsize(dtype)
+    w.piece.dtype = dtype
+    w.piece.rows = w.piece.n = 1
+    w.piece.out_row = w.piece.in_row = 0
+    w.piece.out_step, w.piece.in_step = itemsize, itemsize
+    k = -1
+    for d in range(ndim):
+        if shape[d] == 1:
+            continue
+        if k >= 0 and w.out[k] == outs[d] * shape[d] and w.in_[k] == ins[d] * shape[d]:
+            w.size[k] *= shape[d]
+        else:
+            k += 1
+            w.size[k], w.index[k] = shape[d], 0
+        w.out[k], w.in_[k] = outs[d], ins[d]
+    if k >= 0:
+        w.piece.n, w.piece.out_step, w.piece.in_step = w.size[k], w.out[k], w.in_[k]
+        k -= 1
+    if k >= 0:
+        # The rows of a piece: the loop in which an array's elements follow one another, if they do not in the last one.
+        side = k
+        for d in range(k):
+            if (w.in_[d] == itemsize and w.piece.in_step != itemsize) \
+                    or (w.out[d] == itemsize and w.piece.out_step != itemsize):
+                side = d
+        w.piece.rows, w.piece.out_row, w.piece.in_row = w.size[side], w.out[side], w.in_[side]
+        for d in range(side, k):
+            w.size[d], w.out[d], w.in_[d] = w.size[d + 1], w.out[d + 1], w.in_[d + 1]
+        k -= 1
+    w.ndim = k + 1
+
+
+cdef bint next_piece(Walk* w) noexcept nogil:
+    """Go to the next piece; False: there is none."""
+    cdef int d
+    for d in range(w.ndim - 1, -1, -1):
+        w.piece.out += w.out[d]
+        w.piece.in_ += w.in_[d]
+        w.index[d] += 1
+        if w.index[d] < w.size[d]:
+            return True
+        w.piece.out -= w.out[d] * w.size[d]
+        w.piece.in_ -= w.in_[d] * w.size[d]
+        w.index[d] = 0
+    return False
+
+
+cdef inline void run_pieces(Walk* w, Mover function, char* out, const char* in_) noexcept nogil:
+    """Call a function on every piece of a block that begins at these addresses."""
+    w.piece.out, w.piece.in_ = out, in_
+    function(&w.piece)
+    while w.ndim and next_piece(w):
+        function(&w.piece)
+
+
+cdef void store_number(void* out, const void* element, int given, int dtype) noexcept nogil:
+    """An element of a given dtype as one of a computing type."""
+    cdef char[8] native
+    cdef Block block
+    block.out, block.in_, block.rows, block.n, block.dtype = native, <const char*>element, 1, 1, given
+    block.out_row = block.in_row = 0
+    block.out_step = block.in_step = fa_itemsize(given)
+    fa_move(&block)
+    block.out, block.in_, block.doubles = <char*>out, native, dtype == FASTACT_FLOAT64
+    fa_convert(&block)
+
+
+# ---- a call ----------------------------------------------------------------------------------------------------------
+
+cdef struct Operand:
+    char* data                          # NULL: there is none
+    int dtype
+    Py_ssize_t[MAX_LOOPS] strides       # along x's axes; 0 where alpha is broadcast
+cdef struct Operands:                   # of one call, checked
+    int dtype                           # the computing type
+    Py_ssize_t itemsize
+    int ndim
+    Py_ssize_t elements, alphas         # of x; of alpha, 0 where there is none
+    Py_ssize_t[MAX_LOOPS] shape, alpha_shape
+    int[MAX_LOOPS] order                # x's axes from outermost to innermost in memory
+    Operand y, dalpha, dy, x, alpha
+    Call call                           # threads and their source
+
+
+cdef void take(Operand* operand, const fastact_array* a, int ndim, const Py_ssize_t* shape, int axis) noexcept nogil:
+    """An array along x's axes: of x's shape, or alpha's (`axis`: where the only axis of a per-channel alpha goes)."""
+    cdef Py_ssize_t[MAX_LOOPS] strides
+    cdef int d
+    operand.data = NULL
+    if a == NULL:
+        return
+    operand.data, operand.dtype = <char*>a.data, a.dtype
+    strides_of(a, strides)
+    for d in range(ndim):
+        operand.strides[d] = 0
+        if shape[d] != 1:
+            operand.strides[d] = strides[0 if axis >= 0 else d - ndim + a.ndim]
+
+
+cdef bint is_dense(const Operand* operand, int ndim, const Py_ssize_t* shape, const int* order,
+                   Py_ssize_t itemsize) noexcept nogil:
+    """Whether an operand's elements lie one after the other in this order of axes."""
+    cdef int d, axis
+    for d in range(ndim - 1, -1, -1):
+        axis = order[d]
+        if shape[axis] != 1:
+            if operand.strides[axis] != itemsize:
+                return False
+            itemsize *= shape[axis]
+    return True
+
+
+cdef void reorder(Py_ssize_t* out, const Py_ssize_t* values, int ndim, const int* order) noexcept nogil:
+    """Values along x's axes, in this order of axes."""
+    cdef int d
+    for d in range(ndim):
+        out[d] = values[order[d]]
+
+
+cdef struct Load:                       # how a block is moved and converted
+    Walk move, convert
+    bint moves, converts
+
+
+cdef void prepare(Load* how, int given, int dtype, int ndim, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                  const Py_ssize_t* dense, bint back) noexcept nogil:
+    """Blocks of an array of a `given` dtype and any strides become a computing type's in C order (strides `dense`).
+
+    `back`: the other way round, without a conversion.
+    """
+    cdef Py_ssize_t[MAX_LOOPS] own
+    how.converts = given & ~SWAPPED != dtype
+    how.moves = True
+    if back:
+        begin(&how.move, ndim, shape, strides, dense, given)
+        return
+    if how.converts:
+        begin(&how.convert, ndim, shape, dense, strides, given)
+        how.moves = given & SWAPPED or how.convert.piece.in_step != fa_itemsize(given) \
+            or how.convert.piece.out_step != fa_itemsize(dtype)
+        if how.moves:
+            c_order(ndim, <const int64_t*>shape, fa_itemsize(given), own)
+            begin(&how.convert, ndim, shape, dense, own, given & ~SWAPPED)
+            begin(&how.move, ndim, shape, own, strides, given)
+        how.convert.piece.doubles = dtype == FASTACT_FLOAT64
+    else:
+        begin(&how.move, ndim, shape, dense, strides, given)
+
+
+cdef void load(Load* how, char* out, const char* in_, char* spare) noexcept nogil:
+    """A block.  `spare` has room for its elements as they are."""
+    if how.converts:
+        if how.moves:
+            run_pieces(&how.move, mover, spare, in_)
+            in_ = spare
+        run_pieces(&how.convert, converter, out, in_)
+    else:
+        run_pieces(&how.move, mover, out, in_)
+
+
+cdef void round_sums(Walk* w, char* out, const double* sums, int dtype) noexcept nogil:
+    """Sums as elements of a float dtype: each is rounded once."""
+    cdef Py_ssize_t r
+    w.piece.out, w.piece.in_ = out, <const char*>sums
+    while True:
+        for r in range(w.piece.rows):
+            fa_round(w.piece.out + r * w.piece.out_row, w.piece.out_step,
+                     <const double*>(w.piece.in_ + r * w.piece.in_row), w.piece.in_step, w.piece.n, dtype)
+        if not next_piece(w):
+            return
+
+
+cdef void add_sums(Walk* w, char* out, const double* sums) noexcept nogil:
+    """Add sums to others."""
+    cdef Py_ssize_t r, i
+    w.piece.out, w.piece.in_ = out, <const char*>sums
+    while True:
+        for r in range(w.piece.rows):
+            for i in range(w.piece.n):
+                (<double*>(w.piece.out + r * w.piece.out_row + i * w.piece.out_step))[0] += (
+                    <const double*>(w.piece.in_ + r * w.piece.in_row + i * w.piece.in_step))[0]
+        if not next_piece(w):
+            return
+
+
+cdef void write_sums(const Operands* o, const double* sums) noexcept nogil:
+    """dalpha from its sums, which are in C order of the order of axes."""
+    cdef Walk w
+    cdef Py_ssize_t[MAX_LOOPS] shape
+    cdef Py_ssize_t[MAX_LOOPS] dense
+    cdef Py_ssize_t[MAX_LOOPS] strides
+    reorder(shape, o.alpha_shape, o.ndim, o.order)
+    reorder(strides, o.dalpha.strides, o.ndim, o.order)
+    c_order(o.ndim, <const int64_t*>shape, sizeof(double), dense)
+    begin(&w, o.ndim, shape, strides, dense, FASTACT_FLOAT64)
+    round_sums(&w, o.dalpha.data, sums, o.dalpha.dtype)
+
+
+cdef inline bint is_whole(const Operand* operand, const Operands* o) noexcept nogil:
+    """Whether an operand's elements lie one after the other in the order of axes; so does one that is not there."""
+    return operand.data == NULL or is_dense(operand, o.ndim, o.shape, o.order, o.itemsize)
+
+
+cdef bint is_constant(const Operand* operand, int ndim) noexcept nogil:
+    """Whether all elements of an operand are one and the same."""
+    cdef int d
+    for d in range(ndim):
+        if operand.strides[d] != 0:
+            return False
+    return True
+
+
+cdef void fill_with(char* out, const Operand* operand, Py_ssize_t n, int dtype) noexcept nogil:
+    """n elements, each the constant operand's."""
+    cdef Block block
+    cdef double number
+    store_number(&number, operand.data, operand.dtype, dtype)
+    block.out, block.in_, block.rows, block.n, block.dtype = out, <const char*>&number, 1, n, dtype
+    block.out_row = block.in_row = block.in_step = 0
+    block.out_step = fa_itemsize(dtype)
+    mover(&block)
+
+
+cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
+    """Run operands of the computing type in one plan, if there is one (`done`)."""
+    cdef Plan plan
+    cdef Call call = o.call
+    cdef bint summed = o.dalpha.data != NULL, alpha_dense, single, direct, constant
+    cdef char* memory = NULL
+    cdef Py_ssize_t sums_bytes, alpha_bytes, dy_elements
+    cdef Py_ssize_t[MAX_LOOPS] shape
+    cdef Py_ssize_t[MAX_LOOPS] strides
+    cdef Py_ssize_t[MAX_LOOPS] dense
+    cdef Load how
+    cdef int status
+    done[0] = False
+    constant = o.dy.data != NULL and is_constant(&o.dy, o.ndim)
+    if o.x.dtype != o.dtype or (o.dy.data != NULL and o.dy.dtype != o.dtype and not constant):
+        return FASTACT_OK
+    alpha_dense = o.alphas == 0 or (o.alpha.dtype == o.dtype
+                                    and is_dense(&o.alpha, o.ndim, o.alpha_shape, o.order, o.itemsize))
+    if o.alphas > TILE_ELEMENTS and not alpha_dense:
+        return FASTACT_OK
+    direct = summed and is_dense(&o.dalpha, o.ndim, o.alpha_shape, o.order, fa_itemsize(o.dalpha.dtype)) \
+        and <intptr_t>o.dalpha.data % fa_itemsize(o.dalpha.dtype) == 0
+    single = direct and o.alphas == o.elements and o.elements > 1 and o.dalpha.dtype == o.dtype
+    if not make_plan(&plan, o.ndim, o.shape, &o.y.strides[0] if o.y.data != NULL else &o.x.strides[0],
+                     &o.dy.strides[0] if o.dy.data != NULL and not constant else &o.x.strides[0], o.x.strides,
+                     o.alpha_shape, o.order, o.itemsize, summed and not single):
+        return FASTACT_OK
+    # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
+    if plan.longest < SHORTEST_LOOP and o.elements > SHORTEST_LOOP and not (
+            is_whole(&o.x, o) and is_whole(&o.y, o) and (constant or is_whole(&o.dy, o))):
+        return FASTACT_OK
+    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
+    if o.alphas and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
+            not alpha_dense or (plan.along and plan.repeats > 1)):
+        return FASTACT_OK
+    # Sums that do not go to dalpha directly; alpha, and as much again for its elements before they are converted; dy.
+    sums_bytes = 0 if direct or not summed else o.alphas * <Py_ssize_t>sizeof(double)
+    alpha_bytes = 0 if alpha_dense else o.alphas * <Py_ssize_t>sizeof(double)
+    dy_elements = plan.longest if constant else 0
+    if sums_bytes + alpha_bytes + dy_elements:
+        memory = <char*>malloc(sums_bytes + 2 * alpha_bytes + dy_elements * o.itemsize)
+        if memory == NULL:
+            return FASTACT_NO_MEMORY
+    call.alpha = <intptr_t>o.alpha.data
+    call.dalpha = <intptr_t>(o.dalpha.data if direct else memory) if summed else 0
+    call.narrow = direct and o.dalpha.dtype == FASTACT_FLOAT32
+    call.single_terms = single
+    if not alpha_dense:
+        call.alpha = <intptr_t>memory + sums_bytes
+        reorder(shape, o.alpha_shape, o.ndim, o.order)
+        reorder(strides, o.alpha.strides, o.ndim, o.order)
+        c_order(o.ndim, <const int64_t*>shape, o.itemsize, dense)
+        prepare(&how, o.alpha.dtype, o.dtype, o.ndim, shape, strides, dense, False)
+        load(&how, <char*>call.alpha, o.alpha.data, <char*>call.alpha + alpha_bytes)
+    call.y, call.dy, call.x = <intptr_t>o.y.data, <intptr_t>o.dy.data, <intptr_t>o.x.data
+    call.constant_dy = constant
+    if constant:
+        call.dy = <intptr_t>memory + sums_bytes + 2 * alpha_bytes
+        fill_with(<char*>call.dy, &o.dy, dy_elements, o.dtype)
+    status = launch(&plan, &call)
+    if status == FASTACT_OK and summed and not direct:
+        write_sums(o, <double*>memory)
+    free(memory)
+    done[0] = True
+    return status
+
+
+# ---- buffered, tile by tile ------------------------------------------------------------------------------------------
+# This does what _buffered.py does; the order of the sums is explained there.
+
+cdef enum:
+    SCRATCH_TILES = 12                  # bytes of scratch that a tile's sums may take, in tiles of an operand
+    SIDE_BY_SIDE = 32                   # sums that in_pairs adds at once
+cdef enum:
+    Y, DY, X, ALPHA, PARTS              # the operands that have tiles
+cdef struct Part:                       # an operand in the order of axes
+    const Operand* operand
+    Py_ssize_t[MAX_LOOPS] strides
+cdef struct Tiles:                      # what the threads share
+    const Operands* o
+    Part[PARTS] part
+    Part dalpha
+    Py_ssize_t[MAX_LOOPS] shape, alpha_shape
+    Py_ssize_t[MAX_LOOPS] extent        # of a tile
+    int cuts                            # the axes along which there are several tiles ...
+    int[MAX_LOOPS] cut                  # ... which ones ...
+    Py_ssize_t[MAX_LOOPS] along         # ... and how many tiles
+    Py_ssize_t[MAX_LOOPS] sums_strides  # of the sums in C order, in bytes; 0 where alpha is broadcast
+    Py_ssize_t tiles, groups
+    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms
+    bint stream                         # whether a result that is written where it lies is streamed
+    Py_ssize_t tile_bytes               # of one operand's tile
+    Py_ssize_t bytes                    # of a thread's memory
+    char* memory
+    double* totals                      # the sums of each group
+cdef struct Own:                        # what a thread has for itself
+    char* tiles                         # of y, dy, x, alpha
+    char* spare                         # of elements that are not converted yet
+    double* sums                        # of one tile
+    double* levels                      # the sums of a group's tiles
+    double* scratch
+    # What follows from the extent of the tile that the thread is at:
+    Py_ssize_t[MAX_LOOPS] extent, alpha_extent
+    Py_ssize_t[MAX_LOOPS] dense, alpha_dense, sums_dense    # strides in C order
+    bint[PARTS] lies                    # whether an operand is read or written where it lies
+    Load[PARTS] load                    # what is done where it is not
+    Walk add                            # for the tile's sums
+    Plan plan
+
+
+cdef void make_part(Part* part, const Operands* o, const Operand* operand) noexcept nogil:
+    part.operand = operand
+    if operand.data != NULL:
+        reorder(part.strides, operand.strides, o.ndim, o.order)
+
+
+cdef int fastest(const Part* part, int ndim, const Py_ssize_t* shape) noexcept nogil:
+    """The axis along which an operand's elements lie closest together; -1: there is none."""
+    cdef int d, found = -1
+    for d in range(ndim):
+        if shape[d] > 1 and part.strides[d] != 0 and (
+                found < 0 or size_of_step(part.strides[d]) <= size_of_step(part.strides[found])):
+            found = d
+    return found
+
+
+cdef void choose_tiles(Tiles* t, int ndim) noexcept nogil:
+    """The extent of a tile, and how many there are."""
+    cdef Py_ssize_t others, elements = BUFFER_ELEMENTS
+    cdef int d, k, side
+    for d in range(ndim):
+        t.extent[d] = 1
+    for k in range(PARTS):
+        if t.part[k].operand.data != NULL and (k != ALPHA or t.o.alphas == t.o.elements):
+            side = fastest(&t.part[k], ndim, t.shape)
+            if side >= 0 and side < ndim - 1:
+                t.extent[side] = min(t.shape[side], BUFFER_SIDE)
+                elements = BUFFER_TURNED
+    for d in range(ndim - 1, -1, -1):
+        others = 1
+        for k in range(ndim):
+            others *= t.extent[k] if k != d else 1
+        t.extent[d] = min(t.shape[d], max(t.extent[d], elements // others))
+        if t.extent[d] < t.shape[d]:
+            break
+    t.tiles, t.cuts = 1, 0
+    for d in range(ndim):
+        if t.extent[d] < t.shape[d]:
+            t.cut[t.cuts], t.along[t.cuts] = d, (t.shape[d] + t.extent[d] - 1) // t.extent[d]
+            t.tiles *= t.along[t.cuts]
+            t.cuts += 1
+
+
+cdef void use_extent(const Tiles* t, Own* own) noexcept nogil:
+    """Whatever follows from a tile's extent."""
+    cdef const Operands* o = t.o
+    cdef const Part* part
+    cdef const Py_ssize_t* extent
+    cdef const Py_ssize_t* dense
+    cdef const Py_ssize_t* sums_strides = &t.dalpha.strides[0]
+    cdef int[MAX_LOOPS] axes
+    cdef int d, k
+    for d in range(o.ndim):
+        axes[d] = d
+        own.alpha_extent[d] = own.extent[d] if t.alpha_shape[d] != 1 else 1
+    c_order(o.ndim, <const int64_t*>own.extent, o.itemsize, own.dense)
+    c_order(o.ndim, <const int64_t*>own.alpha_extent, o.itemsize, own.alpha_dense)
+    c_order(o.ndim, <const int64_t*>own.alpha_extent, sizeof(double), own.sums_dense)
+    for k in range(PARTS):
+        part = &t.part[k]
+        own.lies[k] = True
+        if part.operand.data == NULL:
+            continue
+        extent = &own.alpha_extent[0] if k == ALPHA else &own.extent[0]
+        dense = &own.alpha_dense[0] if k == ALPHA else &own.dense[0]
+        own.lies[k] = part.operand.dtype == o.dtype
+        for d in range(o.ndim):
+            if extent[d] > 1 and part.strides[d] != dense[d]:
+                own.lies[k] = False
+        if not own.lies[k]:
+            prepare(&own.load[k], part.operand.dtype, o.dtype, o.ndim, extent, part.strides, dense, k == Y)
+    if not t.single:
+        sums_strides = &t.sums_strides[0]
+    if t.summed:
+        begin(&own.add, o.ndim, own.alpha_extent, sums_strides, own.sums_dense, FASTACT_FLOAT64)
+    make_plan(&own.plan, o.ndim, own.extent, own.dense, own.dense, own.dense, own.alpha_extent, axes, o.itemsize,
+              t.summed)
+
+
+cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) noexcept nogil:
+    """One tile; its sums are added to the group's."""
+    cdef const Operands* o = t.o
+    cdef char* at[PARTS]                # the tile's first element in each operand
+    cdef intptr_t[PARTS] where          # ... where it is read or written
+    cdef char* sums_at = t.dalpha.operand.data if t.single else <char*>own.levels
+    cdef Py_ssize_t first, size, index = number
+    cdef bint changed = first_one
+    cdef int c, d, k
+    cdef Call call = o.call
+    if first_one:
+        memcpy(own.extent, t.extent, sizeof(own.extent))
+    for k in range(PARTS):
+        at[k] = t.part[k].operand.data
+    for c in range(t.cuts - 1, -1, -1):
+        d = t.cut[c]
+        first = index % t.along[c] * t.extent[d]
+        index //= t.along[c]
+        size = min(t.extent[d], t.shape[d] - first)
+        if own.extent[d] != size:
+            own.extent[d], changed = size, True
+        for k in range(PARTS):
+            if at[k] != NULL:
+                at[k] += first * t.part[k].strides[d]
+        if t.summed:
+            sums_at += first * (t.dalpha.strides[d] if t.single else t.sums_strides[d])
+    if changed:
+        use_extent(t, own)
+    for k in range(PARTS):
+        where[k] = <intptr_t>at[k]
+        if not own.lies[k]:
+            where[k] = <intptr_t>(own.tiles + k * t.tile_bytes)
+            if k != Y:
+                load(&own.load[k], <char*>where[k], at[k], own.spare)
+    call.y, call.dy, call.x, call.alpha = where[Y], where[DY], where[X], where[ALPHA]
+    call.dalpha = <intptr_t>own.sums if t.summed else 0
+    call.narrow = call.single_terms = False
+    call.scratch, call.scratch_doubles = own.scratch, SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
+    run(&own.plan, &call, 0, 1, t.stream and own.lies[Y] and where[Y] % o.itemsize == 0)
+    if not own.lies[Y]:
+        load(&own.load[Y], at[Y], <char*>where[Y], NULL)
+    if t.summed and t.single:
+        round_sums(&own.add, sums_at, own.sums, o.dalpha.dtype)
+    elif t.summed:
+        add_sums(&own.add, sums_at, own.sums)
+
+
+cdef void move_up(double* levels, int level, Py_ssize_t n) noexcept nogil:
+    """Add the sums of a level to the next one's."""
+    cdef Py_ssize_t i
+    cdef double* low = levels + level * n
+    for i in range(n):
+        low[n + i] += low[i]
+        low[i] = 0
+
+
+cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
+    """A thread's range of the groups."""
+    cdef const Tiles* t = <const Tiles*>work
+    cdef Own own
+    cdef Py_ssize_t group, number, first, n = t.o.alphas
+    cdef bint first_one = True
+    own.tiles = t.memory + index * t.bytes
+    own.spare = own.tiles + PARTS * t.tile_bytes
+    own.sums = <double*>(own.spare + t.tile_bytes // t.o.itemsize * <Py_ssize_t>sizeof(double))
+    own.scratch = own.sums
+    if t.summed:
+        own.scratch += t.tile_bytes // t.o.itemsize
+    own.levels = own.scratch + SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
+    if t.totals != NULL:
+        memset(own.levels, 0, SUM_LEVELS * n * sizeof(double))
+    for group in range(t.groups * index // count, t.groups * (index + 1) // count):
+        first = t.tiles * group // t.groups
+        for number in range(first, t.tiles * (group + 1) // t.groups):
+            run_tile(t, number, &own, first_one)
+            first_one = False
+            if t.totals != NULL:
+                if (number - first + 1) % RADIX == 0:
+                    move_up(own.levels, 0, n)
+                if (number - first + 1) % (RADIX * RADIX) == 0:
+                    move_up(own.levels, 1, n)
+        if t.totals != NULL:
+            move_up(own.levels, 0, n)
+            move_up(own.levels, 1, n)
+            memcpy(t.totals + group * n, own.levels + 2 * n, n * sizeof(double))
+            memset(own.levels + 2 * n, 0, n * sizeof(double))
+
+
+cdef int run_buffered(Operands* o) noexcept nogil:
+    """Run operands that cannot be run as they lie."""
+    cdef Tiles t
+    cdef Py_ssize_t elements = 1, threads, i, traffic
+    cdef int d
+    cdef char* memory
+    t.o = o
+    t.summed, t.single = o.dalpha.data != NULL, o.alphas == o.elements
+    reorder(t.shape, o.shape, o.ndim, o.order)
+    reorder(t.alpha_shape, o.alpha_shape, o.ndim, o.order)
+    make_part(&t.part[Y], o, &o.y)
+    make_part(&t.part[DY], o, &o.dy)
+    make_part(&t.part[X], o, &o.x)
+    make_part(&t.part[ALPHA], o, &o.alpha)
+    make_part(&t.dalpha, o, &o.dalpha)
+    choose_tiles(&t, o.ndim)
+    t.groups = min(t.tiles, BUFFER_GROUPS)
+    if t.summed and not t.single:
+        t.groups = min(t.groups, max(1, BUFFER_SUMS // o.alphas))
+    c_order(o.ndim, <const int64_t*>t.alpha_shape, sizeof(double), t.sums_strides)
+    for d in range(o.ndim):
+        elements *= t.extent[d]
+        if t.alpha_shape[d] == 1:
+            t.sums_strides[d] = 0
+    traffic = o.elements * o.itemsize * (1 + (o.y.data != NULL) + (o.dy.data != NULL))
+    threads = min(t.groups, threads_for(&o.call, traffic, t.summed))
+    if threads == 0:
+        return FASTACT_NO_SOURCE
+    # A result may share its memory with x or dy only where it is the same array.
+    t.stream = o.y.data != NULL and o.y.data != o.x.data and o.y.data != o.dy.data \
+        and policy.streams(traffic, threads)
+    # A thread's memory: tiles, one of elements to convert, the sums of one, scratch, the sums of a group; then the
+    # totals of all groups.
+    elements = (elements + LINE - 1) // LINE * LINE
+    t.tile_bytes = elements * o.itemsize
+    t.bytes = (PARTS + SCRATCH_TILES) * t.tile_bytes + elements * <Py_ssize_t>sizeof(double) * (1 + t.summed)
+    if t.summed and not t.single:
+        t.bytes += SUM_LEVELS * o.alphas * sizeof(double)
+    t.bytes = (t.bytes + 2 * LINE - 1) // LINE * LINE
+    memory = <char*>malloc(threads * t.bytes + (t.groups * o.alphas * sizeof(double) if t.summed else 0) + LINE)
+    if memory == NULL:
+        return FASTACT_NO_MEMORY
+    t.memory = memory + (LINE - <intptr_t>memory % LINE)
+    t.totals = NULL
+    if t.summed and not t.single:
+        t.totals = <double*>(t.memory + threads * t.bytes)
+    share_out(&o.call, traffic, threads, <fa_range>run_tiles, &t)
+    if t.totals != NULL:
+        i = 0
+        while i < o.alphas:
+            in_pairs(t.totals + i, t.groups, o.alphas, 1, 1, t.totals + i, <int>min(SIDE_BY_SIDE, o.alphas - i))
+            i += SIDE_BY_SIDE
+        write_sums(o, t.totals)
+    free(memory)
+    return FASTACT_OK
+
+
+# ---- any layout -----------------------------------------------------------------------------------------------------
+
+cdef inline void turn(Operand* operand, int axis, Py_ssize_t size) noexcept nogil:
+    """Go through an axis the other way round."""
+    if operand.data != NULL:
+        operand.data += (size - 1) * operand.strides[axis]
+        operand.strides[axis] = -operand.strides[axis]
+
+
+cdef inline Py_ssize_t step_along(const Operands* o, int axis) noexcept nogil:
+    """How far apart elements are along an axis; where x is expanded, those of another operand."""
+    if o.x.strides[axis]:
+        return size_of_step(o.x.strides[axis])
+    if o.y.data != NULL and o.y.strides[axis]:
+        return size_of_step(o.y.strides[axis])
+    return size_of_step(o.dy.strides[axis]) if o.dy.data != NULL else 0
+
+
+cdef int run_any(Operands* o) noexcept nogil:
+    """Run checked operands of any layout."""
+    cdef bint done
+    cdef int status, d, k
+    cdef Py_ssize_t stride
+    cdef const Operand* ahead
+    # A sum goes through x from its lowest address to its highest, whatever dx is.  Else the result is written so,
+    # because only a result that is written where it lies can be streamed.
+    ahead = &o.y if o.y.data != NULL and o.dalpha.data == NULL else &o.x
+    for d in range(o.ndim):
+        if ahead.strides[d] < 0 and o.shape[d] > 1:
+            turn(&o.x, d, o.shape[d])
+            turn(&o.y, d, o.shape[d])
+            turn(&o.dy, d, o.shape[d])
+            turn(&o.alpha, d, o.alpha_shape[d])
+            turn(&o.dalpha, d, o.alpha_shape[d])
+    # The axes from x's largest stride to the smallest; equal ones keep their order.
+    for d in range(o.ndim):
+        stride = step_along(o, d)
+        k = d
+        while k > 0 and step_along(o, o.order[k - 1]) < stride:
+            o.order[k] = o.order[k - 1]
+            k -= 1
+        o.order[k] = d
+    status = run_as_they_lie(o, &done)
+    if status or done:
+        return status
+    return run_buffered(o)
+
+
+cdef void copy_elements(Operands* o) noexcept nogil:
+    """relu of elements that are never below 0."""
+    cdef Walk w
+    begin(&w, o.ndim, o.shape, o.y.strides, o.x.strides, o.x.dtype)
+    run_pieces(&w, mover, o.y.data, o.x.data)
+
+
+cdef void clear_sums(Operands* o) noexcept nogil:
+    """dalpha where x has no elements."""
+    cdef Py_ssize_t[MAX_LOOPS] nowhere
+    cdef double zero = 0
+    cdef Walk w
+    memset(nowhere, 0, sizeof(nowhere))
+    if o.alphas:
+        begin(&w, o.ndim, o.alpha_shape, o.dalpha.strides, nowhere, FASTACT_FLOAT64)
+        round_sums(&w, o.dalpha.data, &zero, o.dalpha.dtype)
+
+
+cdef int run_operands(Kernel kernel, int dtype, const fastact_array* y, const fastact_array* dalpha,
+                      const fastact_array* dy, const fastact_array* x, const fastact_array* alpha, Py_ssize_t alphas,
+                      int axis, const Call* call) noexcept nogil:
+    """Run checked operands of any layout.  `axis` is that of a per-channel alpha, else negative."""
+    cdef Operands o
+    cdef int d
+    cdef int channel = axis if alpha != NULL and alpha.ndim == 1 else -1
+    o.dtype, o.itemsize, o.ndim, o.elements, o.call = dtype, fa_itemsize(dtype), x.ndim, 1, call[0]
+    o.call.kernel = kernel
+    for d in range(x.ndim):
+        o.shape[d], o.alpha_shape[d] = x.shape[d], 1
+        o.elements *= x.shape[d]
+    o.alphas = alphas
+    if channel >= 0:
+        o.alpha_shape[channel] = alphas
+    elif alpha != NULL and alphas != 1:
+        for d in range(alpha.ndim):
+            o.alpha_shape[x.ndim - alpha.ndim + d] = alpha.shape[d]
+    take(&o.y, y, o.ndim, o.shape, -1)
+    take(&o.dy, dy, o.ndim, o.shape, -1)
+    take(&o.x, x, o.ndim, o.shape, -1)
+    take(&o.alpha, alpha, o.ndim, o.alpha_shape, channel)
+    take(&o.dalpha, dalpha, o.ndim, o.alpha_shape, channel)
+    if o.elements == 0:
+        if o.dalpha.data != NULL:
+            clear_sums(&o)
+        return FASTACT_OK
+    if o.call.kernel == NULL:
+        copy_elements(&o)
+        return FASTACT_OK
+    return run_any(&o)
