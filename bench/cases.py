@@ -19,13 +19,16 @@ from fastact._tables import OPERATIONS
 
 from .contestants import CONTESTANTS, LIMIT, Contestant
 from .models import LAYERS
-from .workloads import ACCURACY, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, make_task
+from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, make_task
 
 MAIN = tuple(op.name for op in OPERATIONS.values() if op.alpha != "number")  # leaky_relu has prelu's kernels
 PRELU = ("prelu", "prelu_backward")
 FORMS = ("fresh", "out")  # a new result, or out=
 QUICK = ("arcface_r50_stem", "arcface_r50_stage3", "convtasnet_h512", "gtcrn_stream")
-KNOWN = (*WORKLOADS, *LAYERS, *SIZES, *SIGNS, *SCALING, *ACCURACY)
+# Who does what in the part `layouts`: the operation in which NumPy is nearest, and the one with the most operands.
+LAID_OUT_BY = ("fastact_cython", "fastact_numba", "numpy", "torch")
+LAID_OUT = ("relu", "prelu_backward")
+KNOWN = (*WORKLOADS, *LAYERS, *SIZES, *SIGNS, *SCALING, *ACCURACY, *LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,9 @@ def _cases(workload: Workload, present: list[Contestant], selection: Selection) 
         threads = scaling_threads()
     if workload.part == "accuracy":
         operations, dtypes = PRELU[1:], ("float32", "float64")
+    if workload.part == "layouts":
+        operations = tuple(name for name in LAID_OUT if workload.layout.concerns(OPERATIONS[name]))
+        present = [contestant for contestant in present if contestant.name in LAID_OUT_BY]
     if not selection.timed:
         workload = workload.small()
     for dtype, name, number, form in product(dtypes, operations, threads, forms):

@@ -219,7 +219,8 @@ class Fastact(Contestant):
             fastact.set_backend(before[0])
             fastact.set_num_threads(before[1])
 
-    def call(self, task: Task, out: Outputs) -> Call:
+    @staticmethod
+    def call(task: Task, out: Outputs) -> Call:
         op = task.op
         operands = [getattr(task, name) for name in op.reads] + [task.alpha] * bool(op.alpha)
         keywords: dict[str, Any] = {}
@@ -239,7 +240,8 @@ class Torch(Contestant):
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         known_alpha = workload.alpha == "shared" or (workload.alpha == "channel" and len(workload.shape) > 1)
-        return super().can(op, workload, dtype, form, threads) and (op.alpha != "array" or known_alpha)
+        known = workload.layout.torch and (op.alpha != "array" or known_alpha)
+        return known and super().can(op, workload, dtype, form, threads)
 
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
@@ -324,7 +326,7 @@ class Torch(Contestant):
     def _gradient(function: Callable, dy: Any, *inputs: Any) -> Call:
         import torch
 
-        inputs = tuple(tensor.clone().requires_grad_() for tensor in inputs)
+        inputs = tuple(tensor.detach().requires_grad_() for tensor in inputs)  # not clone(): some lie plainly then
         return partial(torch.autograd.grad, function(*inputs), inputs, dy, retain_graph=True)
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -22,10 +23,10 @@ from rich.progress import track
 import fastact
 
 from .company import company
+from .layout_lines import layouts
 from .others import Others
-from .races import MB, ROWS, Line, variants
+from .races import MB, ROWS, Line, against, raced, variants
 from .report import line_tables
-from .timing import FULL, QUICK
 
 IMPORT = 0.060  # seconds beyond NumPy
 FIRST_CALL = 1.5  # seconds, with a warm disk cache
@@ -77,12 +78,12 @@ def imports(quick: bool = False) -> Iterator[Line]:
             _python(script)
             seconds.append(time.perf_counter() - start)
     extra = statistics.median(ours - numpy for numpy, ours in zip(*times.values(), strict=True))
-    yield _against("import fastact", "cython", extra, IMPORT, "s")
+    yield against("import fastact", "cython", extra, IMPORT, "s")
     for name, call in FIRST_CALLS.items() if "numba" in variants() else ():
         script = FIRST_CALL_SCRIPT.format(call=call)
         _python(script)  # fills the disk cache
         seconds = statistics.median(float(_python(script)) for _ in range(1 if quick else 5))
-        yield _against(f"first call {name}", "numba", seconds, FIRST_CALL, "s")
+        yield against(f"first call {name}", "numba", seconds, FIRST_CALL, "s")
 
 
 def extra(quick: bool = False) -> Iterator[Line]:
@@ -95,27 +96,14 @@ def extra(quick: bool = False) -> Iterator[Line]:
     for n, backend, (form, (shape, axis, alphas)) in product((16 * MB, 32 * MB), variants(), forms.items()):
         few = shape(262144)
         script = EXTRA_SCRIPT.format(axis=axis, backend=backend, alphas=alphas, few=few, many=shape(n))
-        yield _against(f"{form} {n / MB:g} million elements", backend, float(_python(script)), EXTRA_MEMORY, "B")
+        yield against(f"{form} {n / MB:g} million elements", backend, float(_python(script)), EXTRA_MEMORY, "B")
 
 
-def _against(case: str, name: str, value: float, figure: float, unit: str) -> Line:
-    return Line(case, name, name, "required", value, figure, unit, value / figure, 1.0)
-
-
-def raced(row: str) -> Callable[[bool], Iterator[Line]]:
-    """The lines of a row of races."""
-
-    def lines(quick: bool = False) -> Iterator[Line]:
-        for race in ROWS[row](quick):
-            yield from race.lines(race.run(QUICK if quick else FULL))
-
-    return lines
-
-
-MEASURED: dict[str, Callable[..., Iterator[Line]]] = {row: raced(row) for row in ROWS} | {
+MEASURED: dict[str, Callable[..., Iterator[Line]]] = {name: partial(raced, row) for name, row in ROWS.items()} | {
     "imports": imports,
     "extra": extra,
     "company": company,
+    "layouts": layouts,
 }
 
 

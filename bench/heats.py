@@ -8,7 +8,7 @@ its statistics, files and comparisons are those of the rounds.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -154,5 +154,7 @@ class Heats:
     def of(self, case: Case) -> Heat:
         """The heat of a case."""
         if case.heat not in self.found:
-            self.found[case.heat] = run_heat(self.members[case.heat], self.effort)
+            # Many heats for two tables: less patience with rounds that disagree keeps them to some seconds of a run.
+            patience = self.effort.patience / (4 if case.workload.part == "layouts" else 1)
+            self.found[case.heat] = run_heat(self.members[case.heat], replace(self.effort, patience=patience))
         return self.found[case.heat]

@@ -20,9 +20,9 @@ from fastact import _cpu, _limit
 from fastact._tables import OPERATIONS, Operation
 
 from .cases import FORMS, MAIN
-from .contestants import CONTESTANTS, Call, Outputs
+from .contestants import CONTESTANTS, Call, Fastact, Outputs
 from .thresholds import NEVER, thresholds
-from .timing import FULL, Effort, Statement, Turns, take_turns
+from .timing import FULL, QUICK, Effort, Statement, Turns, take_turns
 from .workloads import WORKLOADS, Task, Workload, make_task, task_of
 
 KB, MB = 1 << 10, 1 << 20
@@ -70,6 +70,11 @@ class Line:
         return self.target is not None and self.ratio > self.target
 
 
+def against(case: str, name: str, value: float, figure: float, unit: str) -> Line:
+    """A line of what stands against a fixed figure."""
+    return Line(case, name, name, "required", value, figure, unit, value / figure, 1.0)
+
+
 @dataclass(frozen=True)
 class Race:
     """Contestants that take turns; `make` gives them and the task whose result they must all have."""
@@ -91,6 +96,12 @@ class Race:
             seconds = turns.seconds(r.name), turns.seconds(best) * r.scale
             ratio = turns.ratio(r.name, *r.baselines) / r.scale
             yield Line(self.name, kind, r.name, best, *seconds, "s", ratio, r.target, r.mean_target)
+
+
+def raced(row: Callable[[bool], Iterator[Race]], quick: bool = False) -> Iterator[Line]:
+    """The lines of a row of races."""
+    for race in row(quick):
+        yield from race.lines(race.run(QUICK if quick else FULL))
 
 
 # ---- arrays ----
@@ -170,8 +181,13 @@ def thread_counts() -> tuple[int, ...]:
 
 def ours(task: Task, backend: str, n_threads: int | None = None, out: Outputs = None, keep: bool = False) -> Statement:
     """A call of fastact that says itself what it wants, as text: functools.partial would add 0.1 us to it."""
-    call = CONTESTANTS[f"fastact_{backend}"].prepare(task, out)
-    keywords = call.keywords | {"backend": backend, "n_threads": n_threads}
+    return statement(task, out, keep, backend=backend, n_threads=n_threads)
+
+
+def statement(task: Task, out: Outputs = None, keep: bool = False, **more: object) -> Statement:
+    """A call of fastact as its users write it, with these keywords."""
+    call = Fastact.call(task, out)
+    keywords = call.keywords | more
     operands = {f"operand{i}": operand for i, operand in enumerate(call.args)}
     text = ", ".join([*operands, *(f"{name}={name}" for name in keywords)])
     return Statement(f"f({text})", {"f": call.func} | operands | keywords, keep)

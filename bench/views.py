@@ -1,7 +1,8 @@
 """What a run has found, as tables: plain data that the terminal (report.py) and the page (page.py) show alike.
 
-Each part of the comparison has its view: workloads, whole models, sizes, sign mixes, threads, dalpha's accuracy, small
-calls, and a summary of the workloads.  A view takes the run's rows and yields tables; without rows of its part, none.
+Each part of the comparison has its view: workloads, whole models, sizes, sign mixes, threads, dalpha's accuracy, memory
+layouts, small calls, and a summary of the workloads.  A view takes the run's rows and yields tables; without rows of
+its part, none.
 """
 
 import math
@@ -17,7 +18,7 @@ from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .rows import CLOSE, Row
 from .timing import CLEAR, FAR, ROUNDS, two_kinds
-from .workloads import ACCURACY, SCALING, SIGNS, SIZES
+from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES
 
 UNEVEN, TORN = "~", "?"  # marks behind a time whose rounds are of two kinds, and behind a ratio that is in doubt
 SMALL = 1024  # elements: where the cost of a call counts
@@ -125,6 +126,7 @@ def views(rows: Iterable[Row], baseline: str) -> Iterator[Table]:
     yield from sweep_tables(_part(timed, "signs"), "time by offset of x: what a branch costs", SIGNS, _time)
     yield from scaling_tables(_part(timed, "threads"))
     yield from accuracy_tables(_part(timed, "accuracy"))
+    yield from sweep_tables(_part(timed, "layouts"), "time by memory layout of the operands", LAYOUTS, _time)
     yield from small_tables(timed)
 
 

@@ -15,8 +15,11 @@ import numpy as np
 from fastact import reference
 from fastact._tables import OPERATIONS, Operation
 
+from . import layouts
+from .layouts import Layout
+
 ALPHA_FORMS = ("shared", "channel", "full")
-PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy")
+PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy", "layouts")
 SMALL = 2**16  # elements of a workload in an untimed run
 
 
@@ -31,6 +34,7 @@ class Workload:
     origin: str
     part: str = "workloads"  # of the comparison: one of PARTS
     offset: float = 0.0  # of x's normal values: the mix of signs
+    layout: Layout = layouts.PLAIN  # how the operands lie in memory
 
     @property
     def alpha_shape(self) -> tuple[int, ...]:
@@ -96,6 +100,13 @@ ACCURACY = (
     Workload("16_sums", (8, 16, 56, 56), 1, "channel", "error of dalpha", "accuracy"),
     Workload("1_sum", (8, 16, 56, 56), 1, "shared", "error of dalpha", "accuracy"),
 )
+# Those of `layouts.CASES` that differ most, beside plain arrays.
+LAYOUTS = tuple(
+    Workload(layout.name, (6, 48, 56, 56), 1, "channel", "memory layouts", "layouts", layout=layout)
+    for layout in (*layouts.CASES, layouts.PLAIN)
+    if layout.name in ("outer_reversed", "dy_expanded", "rows_reversed", "swapped_bytes", "nhwc", "second_columns",
+                        "x_nchw_dy_nhwc", "plain")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.
     generated = np.float64 if dtype == "float64" else np.float32
     x, dy = ((scale * rng.standard_normal(workload.shape, dtype=generated)).astype(dtype, copy=False) for _ in range(2))
     x += np.dtype(dtype).type(scale * workload.offset)
-    return x, dy, rng.uniform(0.05, 0.6, workload.alpha_shape).astype(dtype)
+    return *workload.layout.laid(x, dy), rng.uniform(0.05, 0.6, workload.alpha_shape).astype(dtype)
 
 
 def make_task(operation: str, workload: Workload, dtype: str) -> Task:
@@ -144,10 +155,17 @@ def task_of(op: Operation, workload: Workload, x: np.ndarray, dy: np.ndarray, al
     return Task(op, workload, x, dy, 0.01, 0.01)
 
 
+def plain(task: Task) -> Task:
+    """The same values in plain arrays: of one native dtype, in C order."""
+    x = np.ascontiguousarray(task.x, task.x.dtype.newbyteorder("="))
+    dy = None if task.dy is None else np.ascontiguousarray(task.dy, x.dtype)
+    return replace(task, x=x, dy=dy)
+
+
 @lru_cache(maxsize=1)
 def expected(operation: str, workload: Workload, dtype: str) -> tuple[np.ndarray, ...]:
     """What the reference says about a workload."""
-    return expected_of(make_task(operation, workload, dtype))
+    return expected_of(plain(make_task(operation, workload, dtype)))
 
 
 def expected_of(task: Task) -> tuple[np.ndarray, ...]:

@@ -15,7 +15,20 @@ import time
 
 import numpy as np
 import pytest
-from helpers import COMPILED, HAS_CORE, ROOT, backends, cpu, forks, launch, output_of, python, python_driver
+from helpers import (
+    COMPILED,
+    HAS_CORE,
+    ROOT,
+    backends,
+    cpu,
+    forks,
+    launch,
+    output_of,
+    python,
+    python_driver,
+    slopes,
+    values,
+)
 
 import fastact
 
@@ -36,6 +49,45 @@ SOAK = ROOT / "tests" / "soak.py"
 def test_eight_threads_at_once(arguments, variables):
     """All results right, nobody starves, nothing aborts."""
     assert int(output_of(SOAK, SECONDS, *arguments, **variables)) >= 8
+
+
+@pytest.mark.skipif(not HAS_CORE, reason="needs the compiled core")
+@pytest.mark.parametrize("backend", ["cython", "numba"])
+def test_four_threads_of_ring_buffers(backend):
+    """Each thread filters frames of a ring buffer of its own: the bits are right, and nobody waits for long."""
+    if backends.missing(backend):
+        pytest.skip(backends.missing(backend))
+    slope, ready = slopes((1,)), threading.Barrier(4)
+    laps, longest, wrong = [0] * 4, [0.0] * 4, []
+
+    def answers(ring, backend, out):
+        for o in range(0, 4063, 97):
+            x = ring[..., o : o + 33]
+            yield fastact.prelu(x, slope, out=out, backend=backend)
+            yield fastact.prelu_backward(x[:, ::-1, :, ::-1], x, slope, out=(out, None), backend=backend)[0]
+
+    def run(number, ring, wanted):
+        out = np.empty((1, 16, 1, 33), np.float32)
+        ready.wait()
+        start = now = time.monotonic()
+        while now < start + (0.5 if min(laps) else 10):  # until everybody has made some way, if need be
+            for got, want in zip(answers(ring, backend, out), wanted, strict=True):
+                wrong.extend([number] * (got.tobytes() != want))
+                last, now = now, time.monotonic()
+                longest[number] = max(longest[number], now - last)
+            laps[number] += 1
+
+    threads = []
+    for number in range(4):
+        ring, out = values((1, 16, 1, 4096), seed=number), np.empty((1, 16, 1, 33), np.float32)
+        wanted = [got.tobytes() for got in answers(ring, "numpy", out)]
+        threads.append(threading.Thread(target=run, args=(number, ring, wanted)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert min(laps) > 0 and max(longest) < 2, (laps, longest)
 
 
 @pytest.mark.skipif(not HAS_CORE or cpu.processors() < 2, reason="needs the compiled driver and two cores")
