@@ -81,8 +81,9 @@ def write(path: Path, *lines: str) -> str:
 
 
 def write_tables() -> None:
-    """tables.h and tables.pxi: the numbers, the kernels, the processor's levels and struct inner_loop."""
+    """tables.h and tables.pxi: the numbers, the texts, the kernels, the processor's levels and struct inner_loop."""
     numbers = {name: n for name, n in vars(TABLES).items() if name.isupper() and isinstance(n, int)}
+    texts = {name: text for name, text in vars(TABLES).items() if name.isupper() and isinstance(text, str)}
     for number, kernel in enumerate(TABLES.KERNELS):
         if numbers.setdefault(kernel.upper(), number) != number:
             raise ValueError(f"a kernel cannot have the name of the number {kernel.upper()}")
@@ -97,6 +98,7 @@ def write_tables() -> None:
         "/* Written by setup.py from fastact/_tables.py. */",
         "#ifndef FASTACT_TABLES_H\n#define FASTACT_TABLES_H\n#include <stddef.h>",
         f"enum {{ {', '.join(f'{name} = {n}' for name, n in numbers.items())} }};",
+        *(f"#define {name} {json.dumps(text)}" for name, text in texts.items()),
         f"struct inner_loop {{ {' '.join(f'{kind}{name};' for name, kind in fields.items())} }};".replace(
             "bool ", "ptrdiff_t "
         ),
@@ -110,6 +112,7 @@ def write_tables() -> None:
             "# Written by setup.py from fastact/_tables.py.",
             'cdef extern from "tables.h" nogil:',
             f"    enum: {', '.join(numbers)}",
+            *(f"    const char* {name}" for name in texts),
             '    ctypedef struct InnerLoop "struct inner_loop":',
             *(
                 f"        {kind}{name}".replace("ptrdiff_t", "Py_ssize_t").replace("bool", "bint")

@@ -7,35 +7,40 @@ dtypes is Numba's TypingError here; what depends on shapes or memory is a ValueE
 
 An implementation is put together from the smallest functions that the types of a call need:
 - On numbers it is the formula.
-- On small arrays in C order it is a loop (`_sweep`), which LLVM can inline into the caller's.
+- On small arrays in C order it is a loop (`_sweep`), which LLVM can inline into the caller's.  With one slope for all
+  elements it adds up dalpha, too, in the order of the kernels.
 - On all others it calls the C interface (fastact.h) by the names of its functions, so that code in Numba's cache finds
   them in any process.
-- Without the compiled core, the loop also takes large arrays, and `_everywhere` those in another order.
+- Without the compiled core, the loop also takes large arrays, `_everywhere` those in another order, and `_add_up` makes
+  the sums of dalpha.
 
-The sums of dalpha come from the C interface, because their order is its own.  Only without it `_add_up` makes them.
+A branch on a truth value that is known when a function is made (`if sums:`) is no part of it: Numba takes it out
+before it looks at types.
 """
 
 import inspect
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit
+from numba import njit, typeof
 from numba.core import cgutils, errors, types
+from numba.core.imputils import impl_ret_borrowed
 from numba.cpython.unsafe.tuple import tuple_setitem
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 from numba.np.arrayobj import load_item, store_item
 from numba.np.numpy_support import as_dtype, from_dtype
 
 import fastact
 
 from . import _built, _interface
-from ._tables import OPERATIONS, Operation
+from ._numba.simd import add_products_part_unless_gt, add_products_unless_gt, address, put_sum, sum_lanes, word, zeros
+from ._tables import BLOCK, GROUP, NO_OPENMP, OPERATIONS, Operation
 
 # fastact.h's numbers.  Without the core no C function is called, and only that they differ matters.
 _NAMES = ("OK", "BAD_VALUE", "NO_MEMORY", "NO_SOURCE")
 _STATUSES = _built.entry.STATUSES if _built.entry else {name: number for number, name in enumerate(_NAMES)}
 _NUMBERS = _built.entry.DTYPES if _built.entry else {}
-SMALL = 1024  # elements up to which a loop is taken: 1024 floats take it 75 ns, and the C interface 105
+SMALL = BLOCK  # elements up to which a loop is taken: 1024 floats take it 36 ns, and the C interface 60
 
 # Numba's options for every function here.  Nothing calls them from Python or C.
 _OPTIONS = {
@@ -43,6 +48,21 @@ _OPTIONS = {
     "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
 }  # fmt: skip
 _jit = njit(**_OPTIONS)
+
+
+def _by_type(choose):
+    """A function for compiled code whose text choose() gives for the types of the arguments."""
+
+    def stub():
+        pass
+
+    overload(stub, strict=False, jit_options=_OPTIONS)(choose)
+    return stub
+
+
+def _is_array(kind: types.Type) -> bool:
+    return isinstance(kind, types.Array)
+
 
 _ready = False
 
@@ -84,18 +104,18 @@ class _Call:
         self.op = op
         none = types.none
         self.x, self.dy = _operand(given["x"], "x"), none
-        self.scalar = not isinstance(self.x, types.Array)
+        self.scalar = not _is_array(self.x)
         kind = self.x if self.scalar else self.x.dtype
         is_float = isinstance(kind, types.Float)
         self.dtype = kind if is_float or op.integers else types.float64  # the computing dtype
         if op.backward:
             self.dy = _operand(given["dy"], "dy")
-            if isinstance(self.dy, types.Array) is self.scalar:
+            if _is_array(self.dy) is self.scalar:
                 raise errors.TypingError("fastact: dy and x must both be arrays or both be numbers")
         self.alpha, self.dalpha_dtype = none, self.dtype
         if op.alpha:
             self.alpha = _operand(given["alpha"], "alpha")
-            if isinstance(self.alpha, types.Array):
+            if _is_array(self.alpha):
                 if self.scalar or op.alpha == "number":
                     raise errors.TypingError("fastact: alpha must be a number here: prelu of an array takes arrays")
                 if isinstance(self.alpha.dtype, types.Float):
@@ -113,22 +133,18 @@ class _Call:
         _check_out(self.out, names[0], self.need and not self.scalar, self.dtype)
         _check_out(self.dalpha_out, names[1], self.need_dalpha and not self.scalar, self.dalpha_dtype)
 
-    @property
-    def flat(self) -> bool:
-        """Whether every operand of the elementwise part lies in C order."""
-        arrays = (a for a in (self.x, self.dy, self.alpha, self.out) if isinstance(a, types.Array))
-        return all(a.layout == "C" for a in arrays)
-
-    @property
-    def swept(self) -> bool:
-        """Whether a loop computes the call where the compiled core is there and x is small."""
-        return self.flat and self.need and not self.need_dalpha
+        # Whether every operand of the elementwise part lies in C order.
+        arrays = [a for a in (self.x, self.dy, self.alpha, self.out) if _is_array(a)]
+        self.flat = all(a.layout == "C" for a in arrays)
+        # Whether a loop computes the call where the compiled core is there, x is small and alpha's form allows it.
+        alike = not self.scalar and getattr(self.dy, "dtype", None) == self.x.dtype == self.dtype
+        self.swept = self.flat and (alike if self.need_dalpha else self.need)
 
 
 def _operand(kind: types.Type, name: str) -> types.Type:
     """The type, if it is that of a real array or number."""
     kind = types.unliteral(kind)
-    number = kind.dtype if isinstance(kind, types.Array) else kind
+    number = kind.dtype if _is_array(kind) else kind
     if number not in _DTYPES:
         allowed = "an array or a number: float32, float64, an integer or bool"
         raise errors.TypingError(f"fastact: {name} is {kind}, and must be {allowed}")
@@ -149,7 +165,7 @@ def _check_out(kind: types.Type, name: str, wanted: bool, dtype: types.Type) -> 
         return
     if not wanted:
         raise errors.TypingError(f"fastact: {name} was given for a number, or for a gradient that is not needed")
-    if not isinstance(kind, types.Array):
+    if not _is_array(kind):
         raise errors.TypingError(f"fastact: {name} is {kind}, and must be an array or None")
     if kind.dtype != dtype:
         raise errors.TypingError(f"fastact: {name} has dtype {kind.dtype}, but the result has dtype {dtype}")
@@ -180,37 +196,22 @@ def _typing(op: Operation, function: object, compiled: bool):
 
 def _type_of(value: object) -> object:
     """The type of an argument that was given or is a default; a flag as it is."""
-    if isinstance(value, types.Omitted):
-        value = value.value
-    known = {type(None): types.none, float: types.float64, int: types.intp}
-    if isinstance(value, tuple):
-        return types.Tuple([_type_of(item) for item in value])
-    return known.get(type(value), value)
+    value = value.value if isinstance(value, types.Omitted) else value
+    return value if isinstance(value, types.Type | bool) else typeof(value)
 
 
 def _with_signature(op: Operation, public: inspect.Signature, run):
-    """A function with an operation's own arguments and defaults, which passes them on to run()."""
+    """A function with an operation's own arguments and defaults, which lends them to run().
 
-    def relu(x, out):
-        return run(None, x, None, 1, out, None)
-
-    def relu_backward(dy, x, out):
-        return run(dy, x, None, 1, out, None)
-
-    def leaky_relu(x, alpha, out):
-        return run(None, x, alpha, 1, out, None)
-
-    def leaky_relu_backward(dy, x, alpha, out):
-        return run(dy, x, alpha, 1, out, None)
-
-    def prelu(x, alpha, channel_axis, out):
-        return run(None, x, alpha, channel_axis, out, None)
-
-    def prelu_backward(dy, x, alpha, channel_axis, need_dx, need_dalpha, out):
-        return run(dy, x, alpha, channel_axis, out[0], out[1])
-
-    function = locals()[op.name]
-    defaults = (p.default for p in public.parameters.values() if p.name in inspect.signature(function).parameters)
+    It is written as text, because Numba takes the names of its arguments for the keywords of a call.
+    """
+    names = [name for name in public.parameters if name not in {"more", *_REFUSED}]
+    dy, alpha, axis = (name if name in names else None for name in ("dy", "alpha", "channel_axis"))
+    out, dalpha_out = ("out[0]", "out[1]") if op.summed else ("out", None)
+    lent = ", ".join(f"borrowed({name})" for name in (dy, "x", alpha, out, dalpha_out))
+    text = f"lambda {', '.join(names)}: run({axis or 1}, {lent}, owner({out}), owner({dalpha_out}))"
+    function = eval(text, {"run": run, "borrowed": _borrowed, "owner": _owner})
+    defaults = (public.parameters[name].default for name in names)
     function.__defaults__ = tuple(default for default in defaults if default is not inspect.Parameter.empty)
     return function
 
@@ -218,75 +219,42 @@ def _with_signature(op: Operation, public: inspect.Signature, run):
 # ---- the contract's expressions, on numbers --------------------------------------------------------------------------
 
 
-def _formula(op: Operation, dtype: types.Type):
-    """The elementwise expression of reference.py on numbers of the computing dtype, as f(dy, x, alpha)."""
+def _formulas(call: _Call):
+    """The expressions of reference.py on numbers of any dtype: the elementwise f(dy, x, alpha), a term of dalpha."""
+    dtype = call.dtype
+    # A number for alpha is a double first, as from Python.
+    cast_alpha = dtype if _is_array(call.alpha) else _jit(lambda alpha: dtype(np.float64(alpha)))
 
     def relu(dy, x, alpha):
-        return dtype(0) if x <= 0 else x
+        return dtype(0) if dtype(x) <= 0 else dtype(x)
 
     def relu_backward(dy, x, alpha):
-        return dtype(0) if x <= 0 else dy
+        return dtype(0) if dtype(x) <= 0 else dtype(dy)
 
     def prelu(dy, x, alpha):
-        return x if x > 0 else alpha * x
+        return dtype(x) if dtype(x) > 0 else cast_alpha(alpha) * dtype(x)
 
     def prelu_backward_dx(dy, x, alpha):
-        return dy if x > 0 else alpha * dy
+        return dtype(dy) if dtype(x) > 0 else cast_alpha(alpha) * dtype(dy)
 
-    return _jit(locals()[op.reference])
+    def prelu_backward_dalpha(dy, x):
+        return 0.0 if dtype(x) > 0 else 0.0 + np.float64(dtype(x)) * np.float64(dtype(dy))
 
-
-@_jit
-def _term(dy, x):
-    """One term of dalpha."""
-    return 0.0 if x > 0 else 0.0 + np.float64(x) * np.float64(dy)
-
-
-def _casts(call: _Call):
-    """Functions that make dy, x and alpha numbers of the computing dtype; 0 stands for an operand that is not there."""
-    dtype = call.dtype
-
-    def cast(value):
-        return dtype(value)
-
-    def cast_alpha(value):  # a number is a double first, as from Python
-        return dtype(np.float64(value))
-
-    def nothing(value):
-        return dtype(0)
-
-    number = call.alpha if call.alpha == types.none or isinstance(call.alpha, types.Array) else "number"
-    return (
-        _jit(nothing if call.dy == types.none else cast),
-        _jit(cast),
-        _jit(nothing if number == types.none else cast_alpha if number == "number" else cast),
-    )
+    return _jit(locals()[call.op.reference]), _jit(prelu_backward_dalpha)
 
 
 def _on_numbers(call: _Call):
     """run() where x is a number."""
-    formula, (cast_dy, cast_x, cast_alpha) = _formula(call.op, call.dtype), _casts(call)
-    pair, dtype = _pair(call), call.dtype
+    (formula, term), dtype, summed = _formulas(call), call.dtype, call.op.summed
+    dx, dalpha = (_jit((lambda a: a) if need else (lambda a: None)) for need in (call.need, call.need_dalpha))
 
-    def run(dy, x, alpha, channel_axis, out, dalpha_out):
-        dy, x, alpha = cast_dy(dy), cast_x(x), cast_alpha(alpha)
-        return pair(formula(dy, x, alpha), dtype(_term(dy, x)))
+    def run(channel_axis, dy, x, alpha, out, dalpha_out, owner, dalpha_owner):
+        y = formula(dy, x, alpha)
+        if summed:
+            return dx(y), dalpha(dtype(term(dy, x)))
+        return y
 
-    def run_plain(dy, x, alpha, channel_axis, out, dalpha_out):
-        return formula(cast_dy(dy), cast_x(x), cast_alpha(alpha))
-
-    return _jit(run if call.op.summed else run_plain)
-
-
-def _pair(call: _Call):
-    """What an operation returns for its results: y or dx alone, or a pair with None for what is not needed."""
-    pairs = {
-        (True, True): lambda y, dalpha: (y, dalpha),
-        (True, False): lambda y, dalpha: (y, None),
-        (False, True): lambda y, dalpha: (None, dalpha),
-        (False, False): lambda y, dalpha: (None, None),
-    }
-    return _jit(pairs[call.need, call.need_dalpha] if call.op.summed else lambda y, dalpha: y)
+    return _jit(run)
 
 
 # ---- checks when the function runs -----------------------------------------------------------------------------------
@@ -295,154 +263,156 @@ def _pair(call: _Call):
 # The statuses of fastact.h are the first ones; it answers with _BAD_VALUE for memory that is shared.
 _OK, _BAD_VALUE, _NO_MEMORY, _NO_SOURCE = (_STATUSES[name] for name in _NAMES)
 _NO_CORE = 100
+_NO_OPENMP = f"fastact: {NO_OPENMP}"
 _BAD_DY, _BAD_OUT, _BAD_DALPHA, _BAD_AXIS, _BAD_CHANNELS, _BAD_ALPHA = range(101, 107)
 
 
 @_jit
-def _nothing_wrong(*arguments):
-    """Check nothing, where there is nothing to check."""
-    return _OK
+def _first_axis(alpha, x, channel_axis):
+    """The axis of x along which alpha's first axis lies."""
+    if alpha.ndim != 1:
+        return x.ndim - alpha.ndim
+    return channel_axis + x.ndim if channel_axis < 0 else channel_axis
 
 
-def _shape_check(a: types.Type, like: types.Type, wrong: int):
-    """A function of (a, like) that compares the shapes of two arrays; a number has the shape ()."""
-
-    def as_array(a, like):
-        return _OK if a.shape == like.shape else wrong
-
-    def as_number(a, like):
-        return _OK if a.ndim == 0 else wrong
-
-    if not isinstance(a, types.Array):
-        return _nothing_wrong
-    return _jit(as_array if isinstance(like, types.Array) else as_number)
+def _may_vary(alpha: types.Type, x: types.Type) -> bool:
+    """Whether alpha is an array that can have more slopes than one."""
+    return _is_array(alpha) and 0 < alpha.ndim <= x.ndim
 
 
-def _alpha_check(call: _Call):
-    """A function of (alpha, x, channel_axis) that looks whether alpha's shape fits x."""
-    missing = call.x.ndim - getattr(call.alpha, "ndim", 0)
+@_by_type
+def _rows(alpha, x, channel_axis):
+    """Whether alpha's shape fits x, how many slopes there are, and how many elements in C order share one.
+
+    0 slopes: alpha broadcasts along one of its own axes.
+    """
+    one_axis = getattr(alpha, "ndim", 0) == 1
+    wrong_axis, wrong_size = (_BAD_AXIS, _BAD_CHANNELS) if one_axis else (_BAD_ALPHA, _BAD_ALPHA)
 
     def one_slope(alpha, x, channel_axis):
-        return _OK if alpha.size == 1 else _BAD_AXIS if alpha.ndim == 1 else _BAD_ALPHA
+        return _OK if alpha.size == 1 else wrong_axis, 1, x.size
 
-    def per_channel(alpha, x, channel_axis):
-        if alpha.size == 1:
-            return _OK
-        if channel_axis < -x.ndim or channel_axis >= x.ndim:
-            return _BAD_AXIS
-        return _OK if alpha.size == x.shape[channel_axis] else _BAD_CHANNELS
+    def several(alpha, x, channel_axis):
+        channels, inner = alpha.size, 1
+        if channels == 1:
+            return _OK, 1, x.size
+        first = _first_axis(alpha, x, channel_axis)
+        if first < 0 or first + alpha.ndim > x.ndim:
+            return wrong_axis, 0, 0
+        for axis in range(alpha.ndim):
+            if alpha.shape[axis] != x.shape[first + axis]:
+                if alpha.shape[axis] != 1:
+                    return wrong_size, 0, 0
+                channels = 0
+        for axis in range(first + alpha.ndim, x.ndim):
+            inner *= x.shape[axis]
+        return _OK, channels, inner
 
-    def broadcast(alpha, x, channel_axis):
-        if alpha.size != 1:
-            for axis in range(alpha.ndim):
-                if alpha.shape[axis] != 1 and alpha.shape[axis] != x.shape[missing + axis]:
-                    return _BAD_ALPHA
-        return _OK
-
-    if not isinstance(call.alpha, types.Array) or call.alpha.ndim == 0:
-        return _nothing_wrong
-    if missing < 0 or call.x.ndim == 0:
-        return _jit(one_slope)
-    return _jit(per_channel if call.alpha.ndim == 1 else broadcast)
-
-
-@intrinsic
-def _borrowed(typingctx, a):
-    """The same array without an owner, so that Numba counts no references to it; a number or None, itself.
-
-    The counts took as long as relu of 64 floats.  The owner is the caller's or `run`'s variable.
-    """
-
-    def codegen(context, builder, signature, values):
-        kind = signature.args[0]
-        if not isinstance(kind, types.Array):
-            return values[0]
-        array = context.make_array(kind)(context, builder, values[0])
-        array.meminfo, array.parent = (cgutils.get_null_value(old.type) for old in (array.meminfo, array.parent))
-        return array._getvalue()
-
-    return a(a), codegen
+    if not _is_array(alpha):
+        return lambda alpha, x, channel_axis: (_OK, 1, x.size)
+    return several if _may_vary(alpha, x) else one_slope
 
 
-@intrinsic
-def _address(typingctx, a):
-    """The address of an array's first element."""
-
-    def codegen(context, builder, signature, values):
-        array = context.make_array(signature.args[0])(context, builder, values[0])
-        return builder.ptrtoint(array.data, _I64)
-
-    return types.intp(a), codegen
+@_by_type
+def _shape(a):
+    """The shape of an array or number; np.shape() of a number takes 0.4 s to compile."""
+    return (lambda a: a.shape) if _is_array(a) else lambda a: ()
 
 
-@_jit
+@_by_type
+def _differs(a, like):
+    """Whether `a` is an array, and of another shape."""
+    return (lambda a, like: a.shape != _shape(like)) if _is_array(a) else lambda a, like: False
+
+
+@word(lambda a: a)
+def _borrowed(context, builder, kinds, a):
+    """The same array without an owner, so that Numba counts no references to it; a number or None, itself."""
+    if not _is_array(kinds[0]):
+        return a
+    array = context.make_array(kinds[0])(context, builder, a)
+    array.meminfo = array.parent = cgutils.get_null_value(array.meminfo.type)
+    return array._getvalue()
+
+
+@word(lambda a: types.UniTuple(types.voidptr, 2) if _is_array(a) else types.none)
+def _owner(context, builder, kinds, a):
+    """What `_borrowed` takes away."""
+    if not _is_array(kinds[0]):
+        return context.get_dummy_value()
+    array = context.make_array(kinds[0])(context, builder, a)
+    return context.make_tuple(builder, types.UniTuple(types.voidptr, 2), (array.meminfo, array.parent))
+
+
+@word(lambda a, owner: a)
+def _owned(context, builder, kinds, a, owner):
+    """An array with its owner again; where none is given, itself."""
+    if kinds[1] != types.none:
+        array = context.make_array(kinds[0])(context, builder, a)
+        array.meminfo, array.parent = cgutils.unpack_tuple(builder, owner)
+        a = array._getvalue()
+    return impl_ret_borrowed(context, builder, kinds[0], a)
+
+
+@word(lambda a: types.CPointer(a.dtype))
+def _pointer(context, builder, kinds, a):
+    """The pointer to an array's first element."""
+    return context.make_array(kinds[0])(context, builder, a).data
+
+
+@_by_type
 def _extent(a):
     """The lowest address of an array's elements, and the address behind the last one."""
-    low = high = _address(a)
-    for axis in range(a.ndim):
-        step = a.strides[axis] * (a.shape[axis] - 1)
-        if step < 0:
-            low += step
-        else:
-            high += step
-    return low, high + a.itemsize
+    in_c_order = a.layout == "C"
+
+    def extent(a):
+        low = high = address(_pointer(a))
+        if in_c_order:
+            return low, low + a.size * a.itemsize
+        for axis in range(a.ndim):
+            step = a.strides[axis] * (a.shape[axis] - 1)
+            low, high = low + min(step, 0), high + max(step, 0)
+        return low, (high + a.itemsize if a.size else low)
+
+    return extent
 
 
-def _memory_check(result: types.Type, other: types.Type, in_place: bool):
-    """A function of (result, other) that looks whether a result shares memory with another array.
+@_by_type
+def _overlap(a, b):
+    """Whether two arrays share memory; if not in C order, all from the lowest element to the highest counts."""
 
-    It is exact for arrays in C order.  Of others it takes all memory from the lowest element to the highest as theirs.
-    `in_place`: the other one may be exactly the result.
-    """
-    if not isinstance(result, types.Array) or not isinstance(other, types.Array):
-        return _nothing_wrong
-    may_be_same = in_place and other.dtype == result.dtype and other.ndim == result.ndim
+    def overlap(a, b):
+        (low, high), (first, end) = _extent(a), _extent(b)
+        return max(low, first) < min(high, end)
 
-    def check(result, other):
-        if result.size == 0 or other.size == 0 or (may_be_same and _is_same(result, other)):
-            return _OK
-        low, high = _extent(result)
-        first, end = _extent(other)
-        return _BAD_VALUE if low < end and first < high else _OK
-
-    return _jit(check)
+    return overlap if _is_array(a) and _is_array(b) else lambda a, b: False
 
 
-@_jit
-def _is_same(a, b):
-    """Whether two arrays of one dtype and one shape lie element by element in the same place."""
-    same = _address(a) == _address(b)
-    for axis in range(a.ndim):
-        same = same and (a.shape[axis] == 1 or a.strides[axis] == b.strides[axis])
-    return same
+@_by_type
+def _interferes(out, a):
+    """Whether `out` shares memory with an operand of its shape and does not lie exactly where that does."""
+    may_be_same = _is_array(out) and _is_array(a) and out.dtype == a.dtype
+    any_strides = may_be_same and not out.layout == a.layout == "C"
+
+    def interferes(out, a):
+        same = address(_pointer(out)) == address(_pointer(a))
+        if any_strides:
+            for axis in range(a.ndim):
+                same = same and (a.shape[axis] == 1 or a.strides[axis] == out.strides[axis])
+        return _overlap(out, a) & (not same)
+
+    return interferes if may_be_same else lambda out, a: _overlap(out, a)
 
 
-def _own_check(kind: types.Type):
-    """A function of an array that looks whether it has too little memory for its elements."""
+@_by_type
+def _overlaps_itself(a):
+    """Whether an array has too little memory for its elements."""
 
-    def check(a):
+    def overlaps(a):
         low, high = _extent(a)
-        return _BAD_VALUE if high - low < a.size * a.itemsize else _OK
+        return high - low < a.size * a.itemsize
 
-    return _jit(check) if isinstance(kind, types.Array) and kind.layout == "A" else _nothing_wrong
-
-
-def _all_memory_checks(call: _Call):
-    """A function of (out, dalpha_out, dy, x, alpha) that looks at the memory of what was given as out."""
-    out, dalpha_out = call.out, call.dalpha_out
-    out_dy, out_x = (_memory_check(out, other, in_place=True) for other in (call.dy, call.x))
-    out_alpha, both = (_memory_check(out, other, in_place=False) for other in (call.alpha, dalpha_out))
-    dalpha_dy, dalpha_x, dalpha_alpha = (
-        _memory_check(dalpha_out, other, in_place=False) for other in (call.dy, call.x, call.alpha)
-    )
-    own, dalpha_own = _own_check(out), _own_check(dalpha_out)
-
-    def check(out, dalpha_out, dy, x, alpha):
-        wrong = own(out) | out_dy(out, dy) | out_x(out, x) | out_alpha(out, alpha) | both(out, dalpha_out)
-        wrong |= dalpha_own(dalpha_out) | dalpha_dy(dalpha_out, dy) | dalpha_x(dalpha_out, x)
-        return wrong | dalpha_alpha(dalpha_out, alpha)
-
-    return _jit(check)
+    return overlaps if _is_array(a) else lambda a: False
 
 
 def _check(call: _Call, compiled: bool):
@@ -450,17 +420,24 @@ def _check(call: _Call, compiled: bool):
 
     The memory is looked at where the C interface does not do it.
     """
-    shapes_alpha, memory = _alpha_check(call), _all_memory_checks(call)
-    shapes_dy, shapes_out = _shape_check(call.dy, call.x, _BAD_DY), _shape_check(call.out, call.x, _BAD_OUT)
-    shapes_dalpha = _shape_check(call.dalpha_out, call.alpha, _BAD_DALPHA)
-    largest = (SMALL if call.swept else -1) if compiled else np.iinfo(np.intp).max
+    looks = call.swept or not compiled
+    largest = SMALL if compiled else np.iinfo(np.intp).max
 
-    def check(out, dalpha_out, dy, x, alpha, channel_axis):
-        wrong = shapes_dy(dy, x) or shapes_alpha(alpha, x, channel_axis)
-        wrong = wrong or shapes_out(out, x) or shapes_dalpha(dalpha_out, alpha)
-        if wrong == _OK and x.size <= largest:
-            wrong = memory(out, dalpha_out, dy, x, alpha)
-        return wrong
+    def check(dy, x, alpha, out, dalpha_out, alpha_status):
+        if _differs(dy, x):
+            return _BAD_DY
+        if alpha_status != _OK:
+            return alpha_status
+        if _differs(out, x):
+            return _BAD_OUT
+        if _differs(dalpha_out, alpha):
+            return _BAD_DALPHA
+        if looks and x.size <= largest:
+            shared = _overlap(out, dalpha_out) | _overlap(out, alpha) | _overlap(dalpha_out, alpha)
+            shared |= _interferes(out, dy) | _interferes(out, x) | _overlap(dalpha_out, dy) | _overlap(dalpha_out, x)
+            if shared | _overlaps_itself(out) | _overlaps_itself(dalpha_out):
+                return _BAD_VALUE
+        return _OK
 
     return _jit(check)
 
@@ -468,26 +445,19 @@ def _check(call: _Call, compiled: bool):
 # ---- the memory of results -------------------------------------------------------------------------------------------
 
 
-def _result(call: _Call):
-    """A function of (out, x) that gives the memory of y or dx, as np.empty_like orders its axes."""
-    dtype = as_dtype(call.dtype).type
-    one, ndim = (1,) * call.x.ndim, call.x.ndim
+@_by_type
+def _empty(x, dtype):
+    """Memory for y or dx, as np.empty_like orders its axes."""
+    ndim, one = x.ndim, (1,) * x.ndim
 
-    def given(out, x):
-        return out
-
-    def nothing(out, x):
-        return None
-
-    def in_c_order(out, x):
+    def in_c_order(x, dtype):
         return np.empty(x.shape, dtype)
 
-    def in_fortran_order(out, x):
+    def in_fortran_order(x, dtype):
         return np.empty(x.shape[::-1], dtype).T
 
-    def in_order_of_strides(out, x):
-        memory = np.empty(x.shape, dtype)
-        strides = one
+    def in_order_of_strides(x, dtype):
+        memory, strides = np.empty(x.shape, dtype), one
         for axis in range(ndim):
             inside = memory.itemsize
             for other in range(ndim):
@@ -497,163 +467,142 @@ def _result(call: _Call):
             strides = tuple_setitem(strides, axis, inside)
         return np.lib.stride_tricks.as_strided(memory, x.shape, strides)
 
-    if not call.need:
-        return _jit(nothing)
-    if call.out != types.none:
-        return _jit(given)
-    if call.x.layout == "C" or ndim < 2:
-        return _jit(in_c_order)
-    return _jit(in_fortran_order if call.x.layout == "F" else in_order_of_strides)
-
-
-def _dalpha_result(call: _Call):
-    """A function of (out, alpha) that gives the memory of dalpha."""
-    dtype = as_dtype(call.dalpha_dtype).type
-
-    def nothing(out, alpha):
-        return None
-
-    def given(out, alpha):
-        return out
-
-    def like_a_number(out, alpha):
-        return np.empty((), dtype)
-
-    def like_an_array(out, alpha):
-        return np.empty(alpha.shape, dtype)
-
-    if not call.need_dalpha:
-        return _jit(nothing)
-    if call.dalpha_out != types.none:
-        return _jit(given)
-    return _jit(like_an_array if isinstance(call.alpha, types.Array) else like_a_number)
+    if x.layout == "C" or ndim < 2:
+        return in_c_order
+    return in_fortran_order if x.layout == "F" else in_order_of_strides
 
 
 # ---- loops -----------------------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def _load(typingctx, a, i):
+@word(lambda a, i: getattr(a, "dtype", a))
+def _load(context, builder, kinds, a, i):
     """Element i of an array in C order, whatever its axes; of a number or None, itself."""
-    if not isinstance(a, types.Array):
-        return a(a, types.intp), lambda context, builder, signature, values: values[0]
-
-    def codegen(context, builder, signature, values):
-        kind = signature.args[0]
-        array = context.make_array(kind)(context, builder, values[0])
-        return load_item(context, builder, kind, builder.gep(array.data, [values[1]]))
-
-    return a.dtype(a, types.intp), codegen
+    return load_item(context, builder, kinds[0], _place(context, builder, kinds[0], a, i)) if _is_array(kinds[0]) else a
 
 
-@intrinsic
-def _store(typingctx, a, i, value):
-    """Set element i of an array in C order."""
-
-    def codegen(context, builder, signature, values):
-        kind = signature.args[0]
-        array = context.make_array(kind)(context, builder, values[0])
-        store_item(context, builder, kind, values[2], builder.gep(array.data, [values[1]]))
-
-    return types.void(a, types.intp, a.dtype), codegen
+def _place(context, builder, kind: types.Array, a, i):
+    """The address of element i of an array in C order."""
+    return builder.gep(context.make_array(kind)(context, builder, a).data, [i])
 
 
-def _sweep(call: _Call):
-    """A function sweep(y, dy, x, alpha, channel_axis) over arrays that lie in C order; False: it did nothing.
+class _Distinct(ir.MDValue):
+    """A node of metadata that is equal to no other; llvmlite makes such nodes for debug information only."""
 
-    It takes every alpha but those that broadcast along several axes.
+    def __init__(self, module: ir.Module) -> None:
+        super().__init__(module, (), str(len(module.metadata)))
+
+    def descr(self, buffer: list) -> None:
+        """Write the node."""
+        buffer += ("distinct ",)
+        super().descr(buffer)
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
+@word(lambda *kinds: types.void)
+def _fill(context, builder, kinds, formula, y, dy, x, alpha, begin, end):
+    """y[i] = formula(dy[i], x[i], alpha) for begin <= i < end, on arrays in C order; alpha is a number or None.
+
+    LLVM is told that no turn of the loop reads what another one writes, because y lies exactly where an operand does or
+    apart from all.  It then makes one vector loop without checks of its own, which in place failed.
     """
-    formula, (cast_dy, cast_x, cast_alpha) = _formula(call.op, call.dtype), _casts(call)
-    rows = _rows(call)
+    module = builder.module
+    group, loop_id = _Distinct(module), _Distinct(module)
+    loop_id.operands = loop_id, module.add_metadata([ir.MetaDataString(module, "llvm.loop.parallel_accesses"), group])
+    elements = [getattr(kind, "dtype", kind) for kind in kinds[2:5]]
+    call = context.get_function(kinds[0], kinds[0].get_call_type(context.typing_context, elements, {}))
 
-    def sweep(y, dy, x, alpha, channel_axis):
-        channels, inner = rows(x, alpha, channel_axis)
-        if channels == 1:
-            slope = cast_alpha(_load(alpha, 0))
-            for i in range(x.size):
-                _store(y, i, formula(cast_dy(_load(dy, i)), cast_x(_load(x, i)), slope))
-            return True
-        i, channel = 0, 0
-        while channels and i < x.size:
-            slope = cast_alpha(_load(alpha, channel))
-            for k in range(i, i + inner):
-                _store(y, k, formula(cast_dy(_load(dy, k)), cast_x(_load(x, k)), slope))
-            i += inner
-            channel = channel + 1 if channel + 1 < channels else 0
+    def mark(first):
+        for instruction in builder.block.instructions[first:]:
+            if instruction.opname in ("load", "store"):
+                instruction.set_metadata("llvm.access.group", group)
+
+    with cgutils.for_range(builder, end, begin) as loop:
+        i = loop.index
+        operands = [
+            load_item(context, builder, kind, _place(context, builder, kind, a, i)) if _is_array(kind) else a
+            for kind, a in ((kinds[2], dy), (kinds[3], x))
+        ]
+        mark(0)
+        result = call(builder, [*operands, alpha])
+        first = len(builder.block.instructions)
+        store_item(context, builder, kinds[1], result, _place(context, builder, kinds[1], y, i))
+        mark(first)
+    latch = loop.index.incomings[-1][1]
+    latch.terminator.set_metadata("llvm.loop", loop_id)
+    return context.get_dummy_value()
+
+
+@_jit
+def _sum_of_block(dy, x):
+    """The sum of the terms of one slope's elements, at most BLOCK, in the order of _kernels.py."""
+    p, q, total, i = _pointer(x), _pointer(dy), zeros(), 0
+    while i + GROUP <= x.size:
+        total = add_products_unless_gt(total, p, q, i, 0)
+        i += GROUP
+    if i < x.size:
+        total = add_products_part_unless_gt(total, p, q, i, 0, 0, x.size - i)
+    return sum_lanes(total)
+
+
+def _sweep(call: _Call, sums: bool):
+    """A function sweep(y, dalpha, dy, x, alpha, channels, inner) over arrays in C order; False: it did nothing.
+
+    It takes every alpha whose axes are some of x's, one after the other.  `sums`: it makes dalpha of one slope, too.
+    """
+    (formula, _), dalpha_dtype, need = _formulas(call), call.dalpha_dtype, call.need
+
+    def sweep(y, dalpha, dy, x, alpha, channels, inner):
+        if sums:
+            if channels != 1:
+                return False
+            put_sum(_pointer(dalpha), 0, dalpha_dtype(_sum_of_block(dy, x)))
+        if need:
+            if channels == 1:
+                _fill(formula, y, dy, x, _load(alpha, 0), 0, x.size)
+                return True
+            i, channel = 0, 0
+            while channels and i < x.size:
+                _fill(formula, y, dy, x, _load(alpha, channel), i, i + inner)
+                i += inner
+                channel = channel + 1 if channel + 1 < channels else 0
         return channels != 0 or x.size == 0
 
     return _jit(sweep)
 
 
-def _element(kind: types.Type):
-    """A function of (operand, i) that gives its element i; of a number or None, itself."""
-    return _jit((lambda a, i: a[i]) if isinstance(kind, types.Array) else (lambda a, i: a))
+@_by_type
+def _at(a, i):
+    """Element i of an array; a number or None, itself."""
+    return (lambda a, i: a[i]) if _is_array(a) else (lambda a, i: a)
 
 
-def _rows(call: _Call):
-    """A function that gives how many slopes there are and how many elements share one; (0, 0): the shape is another."""
-    alike = isinstance(call.alpha, types.Array) and call.alpha.ndim == call.x.ndim
+@_by_type
+def _spread(a, x, channel_axis):
+    """An array of alpha's shape along x's axes, with strides of 0; a number or None, itself."""
+    none, varies = (0,) * x.ndim, _may_vary(a, x)
 
-    def one_slope(x, alpha, channel_axis):
-        return 1, x.size
-
-    def per_channel(x, alpha, channel_axis):
-        inner = 1
-        if alpha.size != 1:
-            for axis in range(channel_axis + (x.ndim if channel_axis < 0 else 0) + 1, x.ndim):
-                inner *= x.shape[axis]
-        return alpha.size, inner
-
-    def every_element(x, alpha, channel_axis):
-        return (alpha.size, 1) if alpha.size == 1 or alpha.shape == x.shape else (0, 0)
-
-    def other(x, alpha, channel_axis):
-        return (1, x.size) if alpha.size == 1 else (0, 0)
-
-    if not isinstance(call.alpha, types.Array) or call.alpha.ndim == 0:
-        return _jit(one_slope)
-    if call.alpha.ndim == 1:
-        return _jit(per_channel)
-    return _jit(every_element if alike else other)
-
-
-def _spread(call: _Call):
-    """A function spread(a, x, channel_axis) that shows an array of alpha's shape along x's axes, with strides of 0."""
-    none, missing = (0,) * call.x.ndim, call.x.ndim - getattr(call.alpha, "ndim", 0)
-
-    def one(a, x, channel_axis):
-        return np.lib.stride_tricks.as_strided(a, x.shape, none)
-
-    def per_channel(a, x, channel_axis):
+    def spread(a, x, channel_axis):
         strides = none
-        if a.size != 1:
-            strides = tuple_setitem(strides, channel_axis + (x.ndim if channel_axis < 0 else 0), a.strides[0])
-        return np.lib.stride_tricks.as_strided(a, x.shape, strides)
-
-    def broadcast(a, x, channel_axis):
-        strides = none
-        if a.size != 1:
+        if varies and a.size != 1:
+            first = _first_axis(a, x, channel_axis)
             for axis in range(a.ndim):
                 if a.shape[axis] != 1:
-                    strides = tuple_setitem(strides, missing + axis, a.strides[axis])
+                    strides = tuple_setitem(strides, first + axis, a.strides[axis])
         return np.lib.stride_tricks.as_strided(a, x.shape, strides)
 
-    if not isinstance(call.alpha, types.Array) or call.alpha.ndim == 0 or missing < 0 or call.x.ndim == 0:
-        return _jit(one)
-    return _jit(per_channel if call.alpha.ndim == 1 else broadcast)
+    return spread if _is_array(a) else lambda a, x, channel_axis: a
 
 
 def _everywhere(call: _Call):
     """A function like `_sweep`'s for arrays of any layout and every alpha."""
-    formula, (cast_dy, cast_x, cast_alpha) = _formula(call.op, call.dtype), _casts(call)
-    is_array = isinstance(call.alpha, types.Array)
-    spread = _spread(call) if is_array else _jit(lambda a, x, channel_axis: a)
-    dy_at, alpha_at = _element(call.dy), _element(call.alpha)
+    formula, _ = _formulas(call)
 
     def everywhere(y, dy, x, alpha, channel_axis):
-        slopes = spread(alpha, x, channel_axis)
+        slopes = _spread(alpha, x, channel_axis)
         for i in np.ndindex(x.shape):
-            y[i] = formula(cast_dy(dy_at(dy, i)), cast_x(x[i]), cast_alpha(alpha_at(slopes, i)))
+            y[i] = formula(_at(dy, i), x[i], _at(slopes, i))
 
     return _jit(everywhere)
 
@@ -664,18 +613,18 @@ def _add_up(call: _Call):
     The sums and what their additions have rounded away are kept apart (Knuth's two-sum), so the error is far below the
     contract's bound for every order of the terms.  A sum that is not finite has no such rest.
     """
-    spread, (cast_dy, cast_x, _), dtype = _spread(call), _casts(call), as_dtype(call.dalpha_dtype).type
+    (_, term), dtype = _formulas(call), as_dtype(call.dalpha_dtype).type
 
     def add_up(dalpha, dy, x, alpha, channel_axis):
         sums, rests = np.zeros(dalpha.shape), np.zeros(dalpha.shape)
         if x.size:
-            high, low = spread(sums, x, channel_axis), spread(rests, x, channel_axis)
+            high, low = _spread(sums, x, channel_axis), _spread(rests, x, channel_axis)
             for i in np.ndindex(x.shape):
-                before, term = high[i], _term(cast_dy(dy[i]), cast_x(x[i]))
-                after = before + term
+                before, new = high[i], term(dy[i], x[i])
+                after = before + new
                 part = after - before
                 high[i] = after
-                low[i] += (before - (after - part)) + (term - part)
+                low[i] += (before - (after - part)) + (new - part)
         for i in np.ndindex(dalpha.shape):
             total = sums[i] + rests[i]
             dalpha[i] = dtype(total if np.isfinite(total) else sums[i])
@@ -708,29 +657,24 @@ def _call_c(kernel: str):
     """A function of (y, dalpha, dy, x, alpha, channel_axis) that calls a kernel's C function and returns its status."""
     names = ("y", "dalpha", "dy", "x", "alpha")
 
-    @intrinsic
-    def call(typingctx, y, dalpha, dy, x, alpha, channel_axis):
-        def codegen(context, builder, signature, values):
-            """Call a function of its own, so that the structs are no part of the caller, into which the loop goes."""
-            kind = ir.FunctionType(_I32, [value.type for value in values])
-            name = builder.module.get_unique_name(f"call_fastact_{kernel}")
-            function = ir.Function(builder.module, kind, name)
-            function.linkage = "internal"
-            function.attributes.add("noinline")
-            inside = ir.IRBuilder(function.append_basic_block())
-            typed = zip(signature.args, function.args, strict=True)
-            operands = dict(zip(names, typed, strict=False))  # channel_axis goes into the options
-            arguments = [
-                _pointer_to_array(context, inside, *operands.get(name, (types.none, None)))
-                for name in _C_FUNCTIONS[kernel]
-            ]
-            arguments.append(_pointer_to_options(inside, inside.trunc(function.args[-1], _I32)))
-            kind = ir.FunctionType(_I32, [_POINTER] * len(arguments))
-            entry = cgutils.get_or_insert_function(builder.module, kind, f"fastact_{kernel}")
-            inside.ret(inside.call(entry, arguments))
-            return builder.call(function, values)
-
-        return types.int32(y, dalpha, dy, x, alpha, types.intp), codegen
+    @word(lambda *kinds: types.int32)
+    def call(context, builder, kinds, y, dalpha, dy, x, alpha, channel_axis):
+        """Call a function of its own, so that the structs are no part of the caller, into which the loop goes."""
+        values = (y, dalpha, dy, x, alpha, channel_axis)
+        kind = ir.FunctionType(_I32, [value.type for value in values])
+        function = ir.Function(builder.module, kind, builder.module.get_unique_name(f"call_fastact_{kernel}"))
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        inside = ir.IRBuilder(function.append_basic_block())
+        operands = dict(zip(names, zip(kinds, function.args, strict=True), strict=False))  # channel_axis: an option
+        arguments = [
+            _pointer_to_array(context, inside, *operands.get(name, (types.none, None))) for name in _C_FUNCTIONS[kernel]
+        ]
+        arguments.append(_pointer_to_options(inside, inside.trunc(function.args[-1], _I32)))
+        kind = ir.FunctionType(_I32, [_POINTER] * len(arguments))
+        entry = cgutils.get_or_insert_function(builder.module, kind, f"fastact_{kernel}")
+        inside.ret(inside.call(entry, arguments))
+        return builder.call(function, values)
 
     return call
 
@@ -749,7 +693,7 @@ def _pointer_to_array(context, builder, kind: types.Type, value):
     size = context.get_abi_sizeof(_ARRAY)
     if kind == types.none:
         return ir.Constant(_POINTER, None)
-    if not isinstance(kind, types.Array):
+    if not _is_array(kind):
         double = context.cast(builder, value, kind, types.float64)
         data = builder.bitcast(cgutils.alloca_once_value(builder, double), _POINTER)
         return _pointer_to_struct(builder, _ARRAY, [size, _DTYPES[types.float64], 0, data, None, None])
@@ -794,73 +738,83 @@ def _name_missing_functions() -> None:
 # ---- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _on_arrays(call: _Call, compiled: bool):
-    """run() where x is an array."""
-    check, compute = _check(call, compiled), _computed_by_c(call) if compiled else _computed_here(call)
-    result, dalpha_result, pair = _result(call), _dalpha_result(call), _pair(call)
+@njit(**{**_OPTIONS, "forceinline": False})
+def _fail(wrong):
+    """Raise the error of a number."""
+    if wrong == _BAD_DY:
+        raise ValueError("fastact: dy and x have different shapes")
+    if wrong == _BAD_OUT:
+        raise ValueError("fastact: out has another shape than the result")
+    if wrong == _BAD_DALPHA:
+        raise ValueError("fastact: out[1] (dalpha) has another shape than alpha")
+    if wrong == _BAD_AXIS:
+        raise ValueError("fastact: channel_axis is out of range for x")
+    if wrong == _BAD_CHANNELS:
+        raise ValueError("fastact: alpha does not have one slope for each channel of x along channel_axis")
+    if wrong == _BAD_ALPHA:
+        raise ValueError("fastact: alpha does not broadcast to x")
+    if wrong == _NO_MEMORY:
+        raise MemoryError("fastact: no memory for partial sums or a scratch")
+    if wrong == _NO_SOURCE:
+        raise RuntimeError(_NO_OPENMP)
+    if wrong == _NO_CORE:
+        raise RuntimeError("fastact: its compiled core is gone since Numba cached this code: delete Numba's cache")
+    # The C interface answers the same where structs have another size.
+    raise ValueError(
+        "fastact: out shares memory with an operand or among its own elements, and is not exactly x or dy "
+        "(or Numba's cache holds code for another version of fastact: delete it)"
+    )
 
-    def run(dy, x, alpha, channel_axis, out, dalpha_out):
-        dy, x, alpha = _borrowed(dy), _borrowed(x), _borrowed(alpha)
-        wrong = check(_borrowed(out), _borrowed(dalpha_out), dy, x, alpha, channel_axis)
-        if wrong == _OK:
-            y, dalpha = result(out, x), dalpha_result(dalpha_out, alpha)
-            wrong = compute(_borrowed(y), _borrowed(dalpha), dy, x, alpha, channel_axis)
-            if wrong == _OK:
-                return pair(y, dalpha)
-        if wrong == _BAD_DY:
-            raise ValueError("fastact: dy and x have different shapes")
-        if wrong == _BAD_OUT:
-            raise ValueError("fastact: out has another shape than the result")
-        if wrong == _BAD_DALPHA:
-            raise ValueError("fastact: out[1] (dalpha) has another shape than alpha")
-        if wrong == _BAD_AXIS:
-            raise ValueError("fastact: channel_axis is out of range for x")
-        if wrong == _BAD_CHANNELS:
-            raise ValueError("fastact: alpha does not have one slope for each channel of x along channel_axis")
-        if wrong == _BAD_ALPHA:
-            raise ValueError("fastact: alpha does not broadcast to x")
-        if wrong == _NO_MEMORY:
-            raise MemoryError("fastact: no memory for partial sums or a scratch")
-        if wrong == _NO_SOURCE:
-            raise RuntimeError("fastact: no OpenMP runtime with GOMP_parallel is loaded in this process")
-        if wrong == _NO_CORE:
-            raise RuntimeError("fastact: its compiled core is gone since Numba cached this code: delete Numba's cache")
-        # The C interface answers the same where structs have another size.
-        raise ValueError(
-            "fastact: out shares memory with an operand or among its own elements, and is not exactly x or dy "
-            "(or Numba's cache holds code for another version of fastact: delete it)"
-        )
+
+def _on_arrays(call: _Call, compiled: bool):
+    """run() where x is an array.
+
+    Its operands have no owners.  Numba counts references to an array for as long as anything can raise, and each count
+    takes as long as relu of 64 floats.  So the owner of `out` comes beside it, and is put back at the end.
+    """
+    check, compute, summed = _check(call, compiled), _compute(call, compiled), call.op.summed
+    dtype, dalpha_dtype = (as_dtype(kind).type for kind in (call.dtype, call.dalpha_dtype))
+    makes_y, makes_dalpha = call.need and call.out == types.none, call.need_dalpha and call.dalpha_out == types.none
+
+    def run(channel_axis, dy, x, alpha, out, dalpha_out, owner, dalpha_owner):
+        wrong, channels, inner = _rows(alpha, x, channel_axis)
+        wrong = check(dy, x, alpha, out, dalpha_out, wrong)
+        if wrong != _OK:
+            _fail(wrong)
+        y, dalpha = out, dalpha_out
+        if makes_y:
+            y = _empty(x, dtype)
+        if makes_dalpha:
+            dalpha = np.empty(_shape(alpha), dalpha_dtype)
+        wrong = compute(_borrowed(y), _borrowed(dalpha), dy, x, alpha, channel_axis, channels, inner)
+        if wrong != _OK:
+            _fail(wrong)
+        if summed:
+            return _owned(y, owner), _owned(dalpha, dalpha_owner)
+        return _owned(y, owner)
 
     return _jit(run)
 
 
-def _computed_by_c(call: _Call):
-    """compute() with the compiled core: the status."""
-    call_c, sweep = _call_c(call.op.kernel), _sweep(call) if call.swept else None
+def _compute(call: _Call, compiled: bool):
+    """A function of (y, dalpha, dy, x, alpha, channel_axis, channels, inner) that computes the results; its status."""
+    call_c, sweep = _call_c(call.op.kernel), _sweep(call, compiled and call.need_dalpha)
+    everywhere, add_up = _everywhere(call), _add_up(call)
+    flat, swept, need, need_dalpha = call.flat, call.swept, call.need, call.need_dalpha
+    nothing = not need and not need_dalpha
 
-    def if_large(y, dalpha, dy, x, alpha, channel_axis):
-        if x.size <= SMALL and sweep(y, dy, x, alpha, channel_axis):
+    def with_core(y, dalpha, dy, x, alpha, channel_axis, channels, inner):
+        if nothing:
+            return _OK
+        if swept and x.size <= SMALL and sweep(y, dalpha, dy, x, alpha, channels, inner):
             return _OK
         return call_c(y, dalpha, dy, x, alpha, channel_axis)
 
-    def always(y, dalpha, dy, x, alpha, channel_axis):
-        return call_c(y, dalpha, dy, x, alpha, channel_axis)
-
-    if not call.need and not call.need_dalpha:
-        return _nothing_wrong
-    return _jit(if_large if call.swept else always)
-
-
-def _computed_here(call: _Call):
-    """compute() without the compiled core; dalpha first, for dx may be in place."""
-    everywhere = _everywhere(call) if call.need else _nothing_wrong
-    add_up = _add_up(call) if call.need_dalpha else _nothing_wrong
-    sweep = _sweep(call) if call.flat and call.need else _jit(lambda y, dy, x, alpha, channel_axis: False)
-
-    def compute(y, dalpha, dy, x, alpha, channel_axis):
-        add_up(dalpha, dy, x, alpha, channel_axis)
-        if not sweep(y, dy, x, alpha, channel_axis):
+    def without(y, dalpha, dy, x, alpha, channel_axis, channels, inner):
+        if need_dalpha:  # first, for dx may be in place
+            add_up(dalpha, dy, x, alpha, channel_axis)
+        if need and not (flat and sweep(y, dalpha, dy, x, alpha, channels, inner)):
             everywhere(y, dy, x, alpha, channel_axis)
         return _OK
 
-    return _jit(compute)
+    return _jit(with_core if compiled else without)

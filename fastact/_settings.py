@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, cast
 
 from . import _backends, _cpu
 from ._built import driver, policy
-from ._tables import MOST_THREADS
+from ._tables import MOST_THREADS, NO_OPENMP
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _variable_backend: str | None = None  # FASTACT_BACKEND
@@ -268,8 +268,8 @@ def check_source(name: str, argument: str = "the thread source") -> str:
 def require_source(name: str) -> str:
     """The name; a RuntimeError where this process has no such threads."""
     if name == "openmp" and (driver is None or driver.openmp_source() is None):
-        why = "the compiled driver is missing" if driver is None else "no runtime with GOMP_parallel is loaded"
-        raise RuntimeError(f"the thread source 'openmp' is not available: {why} in this process")
+        why = "the compiled driver is missing in this process" if driver is None else NO_OPENMP.replace("OpenMP ", "")
+        raise RuntimeError(f"the thread source 'openmp' is not available: {why}")
     return name
 
 

@@ -1,7 +1,8 @@
 """What stands once for all languages: operations, kernels, types, SIMD levels, and the numbers that C and Python share.
 
 This module imports nothing.  setup.py reads it by its path and writes a C header and Cython declarations of it into
-the build folder: every integer constant, the kernels' numbers, the levels' features and `struct inner_loop`.
+the build folder: every constant that is an integer or a string, the kernels' numbers, the levels' features and
+`struct inner_loop`.
 """
 
 # ---- operations and kernels ------------------------------------------------------------------------------------------
@@ -136,6 +137,10 @@ BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each ope
 BUFFER_TURNED, BUFFER_SIDE = 8192, 32
 BUFFER_GROUPS = 64  # of tiles whose sums are added apart, so that threads can share them ...
 BUFFER_SUMS = 65536  # ... and the most sums of all groups, unless alpha alone has more
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+NO_OPENMP = "no OpenMP runtime with GOMP_parallel is loaded in this process"
 
 # ---- the one argument of a kernel ------------------------------------------------------------------------------------
 

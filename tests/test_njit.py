@@ -37,6 +37,7 @@ import fastact
 numba = pytest.importorskip("numba")
 from numba import njit  # noqa: E402
 from numba.core.errors import TypingError  # noqa: E402
+from numba.core.runtime import _nrt_python, rtsys  # noqa: E402
 
 from fastact import _njit  # noqa: E402
 
@@ -200,8 +201,8 @@ def test_gradients_that_are_not_needed(name):
     def nothing(dy, x, alpha):
         return call(dy, x, alpha, need_dx=False, need_dalpha=False)
 
-    for shape in ((3, 5), (300, 50)):
-        args = in_order(name, operands(name, shape, (shape[1],)))
+    for shape, alpha in (((3, 5), (5,)), ((300, 50), (50,)), ((61,), (1,))):
+        args = in_order(name, operands(name, shape, alpha))
         dx, dalpha = call(*args)
         assert without_dx(*args)[0] is None
         assert_same_bits(without_dx(*args)[1], dalpha)
@@ -221,25 +222,49 @@ def test_the_defaults_are_the_public_ones(name):
         assert_same_bits(result, other)
 
 
-@pytest.mark.parametrize("shape", [(7, 8), (70, 80)], ids=str)
-def test_out(name, shape):
+@pytest.mark.parametrize(("shape", "alpha"), [((7, 8), (8,)), ((7, 8), (1,)), ((70, 80), (80,))], ids=str)
+def test_out(name, shape, alpha):
     function, op = COMPILED[name, "out"], OPERATIONS[name]
-    ops = operands(name, shape, (shape[1],) if op.alpha == "array" else ())
+    ops = operands(name, shape, alpha if op.alpha == "array" else ())
     want = as_tuple(getattr(fastact, name)(*in_order(name, ops)))
     outs = [np.full_like(a, 9) for a in want]
     got = as_tuple(function(*in_order(name, ops), out_for(name, *outs)))
     for result, out, other in zip(got, outs, want, strict=True):
-        assert result.ctypes.data == out.ctypes.data
+        assert result is out
         assert_same_bits(out, other)
     if op.summed:
-        got = function(*in_order(name, ops), (None, outs[1]))
-        assert got[1].ctypes.data == outs[1].ctypes.data
+        assert function(*in_order(name, ops), (None, outs[1]))[1] is outs[1]
     for read in op.reads:  # in place
         mine = {k: a.copy() if isinstance(a, np.ndarray) else a for k, a in ops.items()}
         got = as_tuple(function(*in_order(name, mine), out_for(name, mine[read])))
         assert_same_bits(mine[read], want[0])
         for result, other in zip(got, want, strict=True):
             assert_same_bits(result, other)
+
+
+@pytest.mark.parametrize("n", [8, 80])
+def test_who_owns_the_memory(name, n):
+    """An `out` lives as long as the result, whoever else lets go of it, and no memory is kept."""
+    call, op = getattr(fastact, name), OPERATIONS[name]
+    names = ", ".join([*op.reads, *(["alpha"] if op.alpha else [])])
+    outs = "(np.empty_like(x), np.empty_like(alpha))" if op.summed else "np.empty_like(x)"
+    text = f"lambda {names}: (call({names}, out={outs}), call({names.replace('x', 'x.copy()')}))"
+    function = njit(eval(text, {"call": call, "np": np}))
+    args = in_order(name, operands(name, (n, n), (n,) if op.alpha == "array" else ()))
+    want = as_tuple(call(*args))
+    function(*args)
+    _nrt_python.memsys_enable_stats()
+    before = rtsys.get_allocation_stats()
+    for _ in range(3):
+        results = function(*args)
+        others = [np.full_like(a, 9) for a in (*want, *want)]  # which would get memory that is free
+        for got in results:
+            for result, other in zip(as_tuple(got), want, strict=True):
+                assert_same_bits(result, other)
+        del results, got, result, others
+    after = rtsys.get_allocation_stats()
+    _nrt_python.memsys_disable_stats()
+    assert after.alloc - before.alloc == after.free - before.free > 0
 
 
 def test_inside_a_larger_function():
@@ -345,8 +370,10 @@ def test_value_errors_write_nothing(name, n):
     if op.summed:
         refused("dalpha.* has another shape", *args, rest=[slopes((n + 1,))])
         refused("dalpha.* has another shape", *in_order(name, dict(whole, alpha=0.1)), rest=[slopes((n,))])
-        refused("out shares memory", *args, rest=[result[0]])
-        refused("out shares memory", *args, rest=[whole["x"][1]])
+        one_slope = dict(whole, alpha=slopes((1,)))
+        for ops in (whole, one_slope):
+            for shared in (result[0], *(whole[read][1] for read in op.reads), ops["alpha"]):
+                refused("out shares memory", *in_order(name, ops), rest=[shared[: ops["alpha"].size]])
 
 
 # ---- surroundings ----------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from fastact cimport (
 )
 from fastact._cython cimport policy
 from fastact._cython.driver cimport (
-    BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, Call, InnerLoop, Kernel, LINE, PRELU,
-    PRELU_BACKWARD, RADIX, READS_DY, RELU, SHORTEST_LOOP, SUM_LEVELS, SWAPPED, TILE_ELEMENTS, fa_range, in_pairs,
+    BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, Call, InnerLoop, Kernel, LINE, NO_OPENMP,
+    PRELU, PRELU_BACKWARD, RADIX, READS_DY, RELU, SHORTEST_LOOP, SUM_LEVELS, SWAPPED, TILE_ELEMENTS, fa_range, in_pairs,
     launch, run, share_out, threads_for
 )
 from fastact._cython.plan cimport MAX_LOOPS, SEGMENT, Loop, Plan, make_plan
@@ -509,7 +509,7 @@ cdef const char* why(int status) noexcept nogil:
     """What went wrong after the checks."""
     if status == FASTACT_NO_MEMORY:
         return b"no memory for partial sums or a scratch"
-    return b"no OpenMP runtime with GOMP_parallel is loaded in this process"
+    return NO_OPENMP
 
 
 cdef inline bint is_swapped(const fastact_array* a) noexcept nogil:
