@@ -10,7 +10,7 @@ FILL = 0x63
 
 
 class Sub(np.ndarray):
-    """No exact ndarray: such operands do not take the compiled fast path."""
+    """An ndarray of a class of its own."""
 
 
 def lay(a, order=None, steps=None, margin=0, offset=0, swapped=False, in_record=False, writeable=True, kind=np.ndarray):
