@@ -194,6 +194,7 @@ def extensions() -> list[Extension]:
     write_tables()
     found = [
         core("fastact._cython.policy", "fastact/_policy.py"),
+        core("fastact._cython.contexts", "fastact/_cython/contexts.pyx"),
         core("fastact._cython.plan", "fastact/_plan.py"),
         core("fastact._cython.driver", "fastact/_cython/driver.pyx", *DRIVER_HEADERS, numpy=True),
         core("fastact._cython.buffers", "fastact/_cython/buffers.pyx", "posix.h", numpy=True),

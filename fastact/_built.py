@@ -44,6 +44,7 @@ def optional(name: str) -> ModuleType | None:
 driver = optional("driver")
 entry = optional("entry")
 buffers = optional("buffers")
+contexts = optional("contexts")
 policy = optional("policy") or importlib.import_module("fastact._policy")
 
 

@@ -5,19 +5,17 @@ see each other's.  A value is checked when it is given; a malformed variable is 
 it.  None goes back to the variable, if there is one.  Whether a backend is there is known to _backends, not here.
 """
 
-import inspect
 import operator
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager, suppress
-from contextvars import ContextVar, Token
-from typing import Any, Self, TypeVar, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from . import _backends, _cpu
 from ._built import driver, policy
+from ._contexts import Block, Name, Number
 from ._tables import MOST_THREADS, NO_OPENMP
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 _variable_backend: str | None = None  # FASTACT_BACKEND
 _variable_threads: int | None = None  # FASTACT_NUM_THREADS
 _variable_source: str | None = None  # FASTACT_THREAD_SOURCE
@@ -30,47 +28,6 @@ _context_source: ContextVar[str | None] = ContextVar("fastact.thread_source", de
 # The numbers of the sources; without the compiled driver a call runs on its own thread.
 _SOURCES: dict[str, int] = driver.SOURCES if driver is not None else {"own": 1}
 SOURCES = ("own", "openmp")
-
-
-class _Setting(ContextDecorator):
-    """A context variable's value for a `with` block, checked when the object is made; each object serves once."""
-
-    variable: ContextVar[Any]
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-        self._token: Token[Any] | None = None
-        self._used = False
-
-    def __repr__(self) -> str:
-        return f"fastact.{type(self).__name__}({self._value!r})"
-
-    def _recreate_cm(self) -> Self:
-        """As a decorator: a new one for each call."""
-        return type(self)(self._value)
-
-    def __call__(self, function: Function) -> Function:
-        """As a decorator, of plain functions: a coroutine or generator would run after the block has ended."""
-        for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
-            if kind(function):
-                raise TypeError(f"{self!r} cannot decorate {function.__name__}, which runs later: use `with` inside it")
-        return cast(Function, super().__call__(function))
-
-    def __enter__(self) -> None:
-        if self._used:
-            raise RuntimeError(f"this {self!r} was entered before: make a new one for each `with` block")
-        policy.ask_contexts()
-        self._used = True
-        self._token = self.variable.set(self._value)
-
-    def __exit__(self, *error: object) -> None:
-        if self._token is None:
-            raise RuntimeError(f"this {self!r} was not entered, or was left before")
-        token, self._token = self._token, None
-        # If the block is left in another context (an async generator closed by another task), reset() fails.  Nothing
-        # has to be undone: that context never had the value.
-        with suppress(ValueError):
-            self.variable.reset(token)
 
 
 def check_backend(name: str, argument: str = "backend") -> str:
@@ -147,7 +104,7 @@ def get_backend() -> str:
     return name
 
 
-class use_backend(_Setting):
+class use_backend(Block, Name):
     """Use a backend within a `with` block (or a decorated function), in this thread or task only.
 
     Parameters
@@ -168,11 +125,12 @@ class use_backend(_Setting):
     'numpy'
     """
 
-    variable = _context_backend
+    __slots__ = ()
+    _variable = _context_backend
 
-    def __init__(self, name: str) -> None:
+    def _check(self, name: str) -> str:
         _backends.require(check_backend(name, "the backend's name"))
-        super().__init__(name)
+        return name
 
 
 def set_num_threads(n: int | None) -> None:
@@ -214,7 +172,7 @@ def get_num_threads() -> int:
     return thread_bound(None)
 
 
-class threads(_Setting):
+class threads(Block, Number):
     """Bound the number of threads within a `with` block (or a decorated function), in this thread or task only.
 
     Parameters
@@ -235,10 +193,11 @@ class threads(_Setting):
     1
     """
 
-    variable = _context_threads
+    __slots__ = ()
+    _variable = _context_threads
 
-    def __init__(self, n: int) -> None:
-        super().__init__(check_threads(n, "n"))
+    def _check(self, n: int) -> int:
+        return check_threads(n, "n")
 
 
 def explicit_threads(n_threads: int | None) -> int:
@@ -323,7 +282,7 @@ def get_thread_source() -> str:
     return _context_source.get() or _set_source or _variable_source or "own"
 
 
-class thread_source(_Setting):
+class thread_source(Block, Name):
     """Take threads from another source within a `with` block (or a decorated function), in this thread or task only.
 
     Parameters
@@ -346,14 +305,14 @@ class thread_source(_Setting):
     'own'
     """
 
-    variable = _context_source
+    __slots__ = ()
+    _variable = _context_source
 
-    def __init__(self, name: str) -> None:
-        super().__init__(check_source(name))
+    def _check(self, name: str) -> str:
+        return check_source(name)
 
-    def __enter__(self) -> None:
-        require_source(self._value)
-        super().__enter__()
+    def _require(self) -> bool:
+        return require_source(self._value) == "own"
 
 
 def explicit_source() -> int:

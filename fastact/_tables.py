@@ -77,7 +77,8 @@ INTEGER_MODULE = "int"
 
 # ---- compiled modules ------------------------------------------------------------------------------------------------
 
-CORE = ("policy", "plan", "driver", "entry", "buffers", "front")  # without one of them there is no Cython variant
+# Without one of them there is no Cython variant.
+CORE = ("policy", "contexts", "plan", "driver", "entry", "buffers", "front")
 BUILD_REPORT = "build.json"  # what could not be built and why, beside the modules
 
 # ---- SIMD levels -----------------------------------------------------------------------------------------------------

@@ -26,8 +26,10 @@ from fastact import (
     _buffers,
     _built,
     _cpu,
+    _dispatch,
     _driver,
     _forks,
+    _front,
     _launch,
     _plan,
     _settings,
@@ -38,8 +40,8 @@ from fastact._tables import OPERATIONS
 
 # The inside of the package, as far as tests look at it: they have it from here, so that a module that gets another name
 # there gets it in these lines alone (and in the few scripts that look inside).
-arguments, backends, buffers, built, cpu, forks, plans, python_driver, settings, tables = (
-    _arguments, _backends, _buffers, _built, _cpu, _forks.forks, _plan, _driver, _settings, _tables
+arguments, backends, buffers, built, cpu, dispatch, forks, front, plans, python_driver, settings, tables = (
+    _arguments, _backends, _buffers, _built, _cpu, _dispatch, _forks.forks, _front, _plan, _driver, _settings, _tables
 )  # fmt: skip
 launch = _launch.launch
 HAS_CORE = built.driver is not None  # the compiled driver, recycled memory and fast path

@@ -11,7 +11,7 @@ from bench.layouts import FILL, LAYOUTS, last, lay
 
 
 class Sub(np.ndarray):
-    """No exact ndarray: such operands do not take the compiled fast path."""
+    """An ndarray of a class of its own."""
 
 
 def placed(a, offset):

@@ -58,6 +58,8 @@ FIRST = {
     "team": ("test_concurrency.py", "test_memory.py"),
     "fork": ("test_concurrency.py", "test_memory.py"),
     "way in": ("test_errors.py", "test_layouts.py", "test_c_interface.py"),
+    "array-likes": ("test_parity.py", "test_errors.py"),
+    "blocks": ("test_settings.py", "test_thread_sources.py"),
     "interface": ("test_c_interface.py",),
     "layouts": ("test_layouts.py", "test_dalpha.py"),
     "source": ("test_c_interface.py", "test_thread_sources.py"),
@@ -73,9 +75,10 @@ KERNELS, INTEGERS, SIMD, V4, GENERIC, WORDS, NUMBA = (
     "_kernels.py", "_integers.py", "_cython/simd.h", "_cython/v4/level.h", "_cython/generic/level.h", "_numba/simd.py",
     "_numba/kernels.py",
 )  # fmt: skip
-DRIVER, POOL, TEAM, FORKS, PLAN, ENTRY, OVERLAP, LAYOUTS, BLOCKS, INTERFACE, BUFFERS = (
+DRIVER, POOL, TEAM, FORKS, PLAN, ENTRY, OVERLAP, LAYOUTS, BLOCKS, INTERFACE, BUFFERS, FRONT, CONTEXTS = (
     "_cython/driver.pyx", "_cython/pool.h", "_cython/team.h", "_forks.py", "_plan.py", "_cython/entry.pyx",
-    "_cython/overlap.pxi", "_cython/layouts.pxi", "_cython/blocks.h", "_cython/interface.h", "_cython/buffers.pyx"
+    "_cython/overlap.pxi", "_cython/layouts.pxi", "_cython/blocks.h", "_cython/interface.h", "_cython/buffers.pyx",
+    "_cython/front.pyx", "_cython/contexts.pyx",
 )  # fmt: skip
 VARIANTS = {
     **dict.fromkeys((KERNELS, INTEGERS), ("numba", "cython")),
@@ -278,6 +281,15 @@ MUTANTS = [
     Mutant("way in: lengths are not compared", ENTRY,
            "        if a.shape[d] != b.shape[d]:\n            return False\n    return", "        pass\n    return"),
     Mutant("way in: overlap is not seen", ENTRY, "(y.data != x.data and touch(y, bytes, x, bytes))", "False"),
+    Mutant("array-likes: items of a list are not looked at", FRONT,
+           "elif not is_plain(item, depth + 1):", "elif depth and not is_plain(item, depth + 1):"),
+    Mutant("array-likes: a mask of a subclass's own", FRONT, 'if hasattr(value, "mask"):', "if False:"),
+    Mutant("array-likes: dalpha gets a list's dtype", FRONT, "if summed and not weak and", "if summed and"),
+    Mutant("blocks: what is right for one is right for all", CONTEXTS,
+           "settled.get(value) is self.variable", "value in settled"),
+    Mutant("blocks: an object serves twice", CONTEXTS, "self.token = False", "self.token = None"),
+    Mutant("blocks: the bound does not reach a call", FRONT, "get_value(context_threads)", "None"),
+    Mutant("blocks: the backend does not reach a call", FRONT, "get_value(context_backend)", "None"),
     Mutant("way in: a plan serves whatever the axis", ENTRY,
            "slot.itemsize == itemsize and slot.axis == axis", "slot.itemsize == itemsize"),
     Mutant("interface: memory is not looked at", ENTRY,
@@ -307,7 +319,8 @@ MUTANTS = [
     Mutant("layouts: a tile keeps the plan of another extent", LAYOUTS,
            "own.extent[d], changed = size, True", "own.extent[d] = size"),
     Mutant("layouts: the sums of all tiles go to the first slopes", LAYOUTS,
-           "            sums_at += first * (t.dalpha.strides[d] if t.single else t.sums_strides[d])", "            pass"),
+           "            sums_at += first * (t.dalpha.strides[d] if t.single else t.sums_strides[d])",
+           "            pass"),
     Mutant("layouts: a constant dy is walked along", DRIVER, "(0 if call.constant_dy else at[1])", "at[1]"),
     Mutant("layouts: too many rows until the next loop begins", DRIVER,
            "following = around.size - 1 - row % around.size", "following = around.size - 1"),

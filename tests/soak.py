@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 if "--no-core" in sys.argv:
-    for name in ("driver", "buffers", "front"):
+    for name in ("driver", "buffers", "contexts", "front"):
         sys.modules[f"fastact._cython.{name}"] = None
 
 import fastact

@@ -72,7 +72,7 @@ def test_numba_serves_and_the_config_says_what_is_missing(without_compiler):
     config = config_of(python, clone.parent.parent)
     assert config["backend"] == "numba"
     assert config["backends"]["numba"] == "available"
-    for name in ("driver", "buffers", "front", "generic.f32", "generic.f64", "generic.int"):
+    for name in ("driver", "buffers", "contexts", "front", "generic.f32", "generic.f64", "generic.int"):
         assert "no-such-compiler" in config["missing_modules"][f"fastact._cython.{name}"]
         assert name in config["backends"]["cython"]
     assert "no-such-compiler" in config["backends"]["cython"]

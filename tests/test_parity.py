@@ -6,28 +6,38 @@ come from cases.py.  Loops over shapes and over the machine's backends and SIMD 
 operands and answers are made once for all variants; a failure names its shape and variant.
 """
 
+import contextlib
 import importlib
 import itertools
 import math
+import re
+import warnings
+from array import array
+from collections import deque
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from cases import CASES, LARGE, LENGTHS, THREADS, Case, per_channel
 from helpers import (
     COMPILED,
+    HAS_CORE,
     OPERATIONS,
     VARIANTS,
     WITH_SLOPES,
     Answer,
     assert_same_bits,
+    bits,
     built,
     call,
+    dispatch,
+    front,
     operands,
     out_for,
     slopes,
     values,
 )
-from layouts import laid_out, placed
+from layouts import Sub, laid_out, placed
 
 
 def options(name, case):
@@ -103,9 +113,18 @@ def test_nothing_is_written_outside_of_out(name, dtype):
 # ---- the ways through the package ----------------------------------------------------------------
 
 
+class Converting:
+    """NumPy asks it for its array: such operands do not take the compiled fast path."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
 def through_the_python_text(ops):
-    """No exact ndarrays: such operands do not take the compiled fast path."""
-    return {k: laid_out(v, "subclass") for k, v in ops.items()}
+    return {k: Converting(v) if isinstance(v, np.ndarray) else v for k, v in ops.items()}
 
 
 def test_the_short_way_and_the_long_way_have_the_same_bits(name, dtype):
@@ -122,6 +141,162 @@ def test_the_short_way_and_the_long_way_have_the_same_bits(name, dtype):
                 for k in short:
                     shape = np.shape(ops["alpha"]) if k == "dalpha" else case.shape
                     assert_same_bits(short[k], long[k].reshape(shape), f"{name} {case} {compiled} {k}")
+
+
+def nested(depth, value=1.0):
+    """A list in a list in a list."""
+    return nested(depth - 1, [value]) if depth else value
+
+
+def endless():
+    made = [1.0]
+    made.append(made)
+    return made
+
+
+def with_mask(array):
+    made = np.asarray(array).view(Sub)
+    made.mask = None
+    return made
+
+
+# What NumPy converts by itself.
+PLAIN = {
+    "bool": lambda: True,
+    "int": lambda: -3,
+    "float": lambda: -0.75,
+    **{f"{kind.__name__} {kind().dtype.char}": lambda kind=kind: kind(1) for kind in (
+        np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.longlong,
+        np.float32, np.float64,
+    )},
+    "0-d": lambda: np.array(-0.5),
+    "0-d float32": lambda: np.array(-0.5, "f4"),
+    "list": lambda: [-1.5, 0.25, np.nan],
+    "tuple": lambda: (-1.5, -np.inf, 1e-320),
+    "one": lambda: [-2.5],
+    "one in lists": lambda: [[(-2.5,)]],
+    "empty": list,
+    "empty rows": lambda: [(), []],
+    "ints": lambda: [-1, 2, 3],
+    "large ints": lambda: [2**62 + 1, -(2**53) - 1, 3],
+    "unsigned": lambda: [2**63, 1, 2],
+    "ints that need floats": lambda: [2**63, -1, 2],
+    "bools": lambda: [True, False, True],
+    "mixed": lambda: [True, -2, 0.5],
+    "rows": lambda: [[-1.0, 2.0, -3.0], (4.0, -5.0, 6.0)],
+    "numpy's numbers": lambda: [np.float32(-0.1), np.int8(-2), 0.1],
+    "numpy's float32": lambda: [np.float32(-0.1), np.float32(0.3), np.float32(-2)],
+    "arrays": lambda: [np.array([-1.0, 2, 3], "f4"), np.array([4.0, -5, 6], ">f4")],
+    "0-d arrays": lambda: [np.array(-1.0), np.array(2, "i2"), np.array(True)],
+    "arrays and lists": lambda: ([1.0, -2.0, 3.0], np.arange(3), (-7, 8, 9)),
+    "range": lambda: range(-1, 2),
+    "ranges": lambda: [range(-1, 2), range(3)],
+    "deep": lambda: nested(31),
+    "matrix": lambda: np.array([[-1.0, 2.0, -3.0], [4.0, -5.0, 6.0]]).view(np.matrix),
+    "subclass": lambda: np.array([[-1, 2, -3], [4, -5, 6]], ">f4").view(Sub),
+    "strided subclass": lambda: np.arange(-6.0, 6.0).reshape(2, 6)[:, ::2].view(Sub),
+}  # fmt: skip
+# What Python has to look at, or refuses.
+ODD = {
+    "none": lambda: None,
+    "text": lambda: "0.5",
+    "bytes": lambda: b"0.5",
+    "complex": lambda: 1j,
+    "float16": lambda: np.float16(1),
+    "long double": lambda: np.longdouble(1),
+    "complex64": lambda: np.complex64(1),
+    "date": lambda: np.datetime64("2026-01-01"),
+    "large int": lambda: 2**40,
+    "larger int": lambda: 2**70,
+    "int beyond float": lambda: 10**400,
+    "negative int beyond float": lambda: [-(10**400)],
+    "fraction": lambda: Fraction(1, 2),
+    "float of a class": lambda: type("Float", (float,), {})(-0.5),
+    "float32 of a class": lambda: type("Float", (np.float64,), {})(-0.5),
+    "list of a class": lambda: type("List", (list,), {})([-1.0, 2.0, 3.0]),
+    "floats of a class": lambda: [type("Float", (float,), {})(-0.5), 2.0, 3.0],
+    "ragged": lambda: [[1.0, 2.0], [3.0]],
+    "ragged arrays": lambda: [np.ones(2), np.ones(3)],
+    "number and row": lambda: [1.0, [2.0]],
+    "with none": lambda: [1.0, None],
+    "with text": lambda: [1.0, "2", 3.0],
+    "with complex": lambda: [1.0, 2j, 3.0],
+    "with a dict": lambda: [1.0, {}],
+    "objects": lambda: np.array([1.0, 2, 3], object),
+    "list of objects": lambda: [np.array([1.0, 2, 3], object)],
+    "objects that hide a mask": lambda: [np.array([np.ma.masked, None], object)],
+    "masked": lambda: np.ma.array([-1.0, 2.0, 3.0]),
+    "masked in a list": lambda: [np.ma.array([-1.0, 2.0, 3.0])],
+    "masked element": lambda: [1.0, np.ma.masked, 3.0],
+    "masked far inside": lambda: [[1.0], [[np.ma.masked]]],
+    "a mask of its own": lambda: with_mask([-1.0, 2.0, 3.0]),
+    "a mask of its own in a list": lambda: [1.0, with_mask(2.0), 3.0],
+    "records": lambda: np.zeros(3, [("a", "f4")]).view(np.recarray),
+    "deque": lambda: deque([-1.0, 2.0, 3.0]),
+    "array": lambda: array("f", [-1, 2, 3]),
+    "buffer": lambda: memoryview(np.array([-1.0, 2.0, 3.0], "f4")),
+    "converting": lambda: Converting(np.array([-1.0, 2.0, 3.0], "f4")),
+    "list of converting ones": lambda: [Converting(np.array([-1.0, 2.0, 3.0], "f4"))],
+    "set": lambda: {1.0, 2.0},
+    "generator": lambda: (x for x in "ab"),
+    "deeper than NumPy": lambda: nested(65),
+    "deeper still": lambda: nested(200),
+    "endless": endless,
+}
+
+
+def outcome(function, *arguments):
+    """The results' types, dtypes, shapes, strides and bits; or the error's type and text."""
+    try:
+        results = function(*arguments)
+    except Exception as error:
+        return type(error), re.sub("0x[0-9a-f]+", "", str(error))
+    results = results if isinstance(results, tuple) else (results,)
+    return [(type(a), a.dtype, a.shape, a.strides, bits(a).tobytes()) for a in results]
+
+
+def calls_with(name, make):
+    """Arguments as ops.py has them, each place of an operand taken once by what `make` makes, and all of them."""
+    op, one = OPERATIONS[name], np.array([[-1.0, 2.0, -3.0], [4.0, -5.0, 6.0]], "f4")
+    alphas = [0.25, make] if op.alpha else [None]
+    for dy, x, alpha in itertools.product([one, make] if op.backward else [None], [one, make, make_like(make)], alphas):
+        for axis in (1, -1):
+            made = [name, *(a() if callable(a) else a for a in (dy, x, alpha)), axis]
+            yield [*made, True, True, (None, None), None, None] if op.summed else [*made, None, None, None]
+
+
+def make_like(make):
+    """An ndarray of float64 and that shape, where that can be made."""
+    with contextlib.suppress(Exception):
+        shape = np.shape(make())
+        return lambda: np.full(shape, -1.5)
+    return make
+
+
+@pytest.mark.skipif(not HAS_CORE, reason="no compiled fast path")
+@pytest.mark.parametrize("kind", [*PLAIN, *ODD])
+def test_array_likes_of_every_kind(name, kind):
+    """The compiled fast path and the Python text have the same results, or the same error."""
+    make = (PLAIN | ODD)[kind]
+    way = "backward" if OPERATIONS[name].summed else "elementwise"
+    for short, long in zip(calls_with(name, make), calls_with(name, make), strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            want = outcome(getattr(dispatch, way), *long)
+            assert outcome(getattr(front, way), *short) == want, short
+
+
+@pytest.mark.skipif(not HAS_CORE, reason="no compiled fast path")
+@pytest.mark.parametrize("kind", PLAIN)
+def test_array_likes_that_need_no_python(name, kind, monkeypatch):
+    """NumPy's numbers, and lists and tuples of them, are as cheap as NumPy's conversion."""
+    x = PLAIN[kind]()
+    for way in ("elementwise", "backward"):
+        monkeypatch.delattr(dispatch, way)
+    call(name, {read: x for read in OPERATIONS[name].reads} | ({"alpha": [0.25]} if OPERATIONS[name].alpha else {}))
+    if OPERATIONS[name].alpha == "array" or (np.size(x) == 1 and OPERATIONS[name].alpha):
+        alpha = x if np.size(x) < 4 else [0.25]
+        call(name, {read: np.ones((2, np.size(alpha))) for read in OPERATIONS[name].reads} | {"alpha": alpha})
 
 
 def test_streaming_stores(name, dtype, policy):

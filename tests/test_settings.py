@@ -8,9 +8,11 @@ levels agree bit for bit and results cannot tell them apart.
 
 import asyncio
 import contextvars
+import copy
 import ctypes
 import ctypes.util
 import os
+import pickle
 import sys
 import threading
 
@@ -21,6 +23,7 @@ from helpers import (
     COMPILED,
     HAS_CORE,
     OPERATIONS,
+    SCRIPTS,
     VARIANTS,
     assert_right,
     assert_same_bits,
@@ -31,6 +34,7 @@ from helpers import (
     operands,
     output_of,
     python,
+    run_pytest,
     settings,
     tables,
 )
@@ -111,6 +115,7 @@ def test_the_backend_in_force_computes(monkeypatch):
     assert reference.relu(np.float64(1)) == 1
     x = np.ones(3)
     assert (fastact.relu(x, backend="numpy") == 42).all()
+    assert (fastact.relu(x) == 1).all() == (len(BACKENDS) > 1)
     with fastact.use_backend("numpy"):
         assert (fastact.relu(x) == 42).all()
         for backend in BACKENDS[:-1]:
@@ -337,6 +342,30 @@ def test_context_objects():
         assert nothing is None
     with pytest.raises(RuntimeError, match="left before"):
         once.__exit__(None, None, None)
+    for again in (copy.copy(once), pickle.loads(pickle.dumps(once)), fastact.threads(n=1)):
+        with again:
+            assert fastact.get_num_threads() == 1
+    # What was right for one is not for another, whatever equals it.
+    with fastact.use_backend(name="numpy"), fastact.thread_source(name="own"):
+        for setting, wrong, word in (
+            (fastact.threads, 1.0, "float"),
+            (fastact.threads, "numpy", "str"),
+            (fastact.use_backend, 1, "1"),
+            (fastact.use_backend, "own", "'own'"),
+            (fastact.use_backend, ["numpy"], "'numpy'"),
+            (fastact.thread_source, "numpy", "'numpy'"),
+        ):
+            with pytest.raises((TypeError, ValueError), match=word):
+                setting(wrong)
+
+
+@pytest.mark.skipif(not HAS_CORE, reason="nothing else was tested")
+def test_context_objects_in_python():
+    """As they are where contexts.pyx was not built."""
+    tests = "test_settings.py::test_context_objects", "test_settings.py::test_a_block_left_in_another_context"
+    more = "test_thread_sources.py::test_a_block_serves_once"
+    done = run_pytest("-q", "-p", "no_core", *(f"tests/{test}" for test in (*tests, more)), PYTHONPATH=str(SCRIPTS))
+    assert "3 passed" in done.stdout, done.stdout
 
 
 def test_a_block_left_in_another_context():

@@ -1,11 +1,13 @@
 # The fast path of the compiled package: the common call in a few branches, everything else to the Python text.
 #
-# The common call: exact ndarrays of any layout and dtype, alpha a number or an ndarray.  It takes the result from one
+# The common call: ndarrays of any layout and dtype, numbers, lists and tuples of them.  It takes the result from one
 # allocation and hands everything to entry.pyx, which checks it; what it leaves out (and every error) goes to
 # _dispatch.py.  A call on 64 floats costs 0.1 us here, 10 us there.
 
 cimport numpy as cnp
+from cpython.contextvars cimport get_value
 from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_AsLongAndOverflow
 from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
 
@@ -23,7 +25,7 @@ from threading import Lock
 
 import numpy as np
 
-from fastact import _backends, _dispatch, _settings
+from fastact import _arguments, _backends, _dispatch, _settings
 from fastact._tables import KERNELS, OPERATIONS
 
 cnp.import_array()
@@ -74,10 +76,13 @@ for number, op in enumerate(OPS):
     alpha_form[number] = ("", "number", "array").index(op.alpha) + NONE
     reads_dy[number] = op.backward
     keeps_integers[number] = op.integers
+cdef frozenset PLAIN = _arguments._PLAIN
+cdef int DEEPEST = _arguments._DEEPEST
 cdef object np_ndarray = np.ndarray, np_float32 = np.float32, np_float64 = np.float64
-cdef object context_backend = _settings._context_backend.get
-cdef object context_threads = _settings._context_threads.get
-cdef object context_source = _settings._context_source.get
+cdef object context_backend = _settings._context_backend
+cdef object context_threads = _settings._context_threads
+cdef object context_source = _settings._context_source
+cdef dict SOURCES = _settings._SOURCES
 
 
 def forked():
@@ -114,7 +119,7 @@ cdef int row_of(object backend) except? UNKNOWN:
     if fa_get_size(looked_up) != asked:
         forget(asked)
     if backend is None and policy.contexts:
-        backend = context_backend()
+        backend = get_value(context_backend)
     if backend is None:
         row = fa_get(default_row)
         if row != UNKNOWN:
@@ -155,9 +160,30 @@ cdef inline int kind_of(int dtype) noexcept:
     return 2 + dtype - FASTACT_INT8 if FASTACT_INT8 <= dtype < FASTACT_UINT8 else -1
 
 
-cdef object common(int op, object dy, object x_, object alpha, object channel_axis, object out, object dalpha_out,
-                   bint need_dx, bint summed, object backend, object n_threads, object fallback):
-    """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one."""
+cdef bint ask_for_threads(fastact_options* options, object n_threads) except -1:
+    """Write the bound and the source of threads that somebody asked for; whether anybody did."""
+    cdef object source = None
+    cdef long bound
+    cdef int overflow
+    options.n_threads, options.source = policy.process_threads, policy.thread_source
+    if policy.contexts:
+        if n_threads is None:
+            n_threads = get_value(context_threads)
+        source = get_value(context_source)
+    if n_threads is not None:
+        bound = PyLong_AsLongAndOverflow(n_threads, &overflow)
+        options.n_threads = <int>bound if overflow == 0 and bound < MOST_THREADS else MOST_THREADS
+    if source is not None:
+        options.source = SOURCES.get(source, 0)
+    return options.n_threads or options.source
+
+
+cdef object common(int op, object dy, object x_, object alpha, bint weak, object channel_axis, object out,
+                   object dalpha_out, bint need_dx, bint summed, object backend, object n_threads, object fallback):
+    """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one.
+
+    `weak`: alpha's dtype is not for dalpha.
+    """
     cdef cnp.ndarray x, result = None, sums = None
     cdef fastact_array[5] arrays
     cdef fastact_array* a_y = NULL
@@ -212,7 +238,7 @@ cdef object common(int op, object dy, object x_, object alpha, object channel_ax
                         options = fastact_default_options()
                         a_options = &options
                         options.channel_axis = channel_axis
-            if summed and cnp.PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(<cnp.ndarray>alpha)):
+            if summed and not weak and cnp.PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(<cnp.ndarray>alpha)):
                 sums_type = cnp.PyArray_TYPE(<cnp.ndarray>alpha)
                 if sums_type != cnp.NPY_FLOAT and sums_type != cnp.NPY_DOUBLE:
                     return fallback
@@ -258,16 +284,8 @@ cdef object common(int op, object dy, object x_, object alpha, object channel_ax
     if n_threads is not None or policy.contexts or policy.process_threads or policy.thread_source:
         if a_options == NULL:
             options = fastact_default_options()
+        if ask_for_threads(&options, n_threads):
             a_options = &options
-        options.n_threads, options.source = policy.process_threads, policy.thread_source
-        if policy.contexts:
-            asked = n_threads if n_threads is not None else context_threads()
-            if asked is not None:
-                options.n_threads = min(asked, MOST_THREADS)
-            if context_source() is not None:
-                options.source = _settings.explicit_source()
-        elif n_threads is not None:
-            options.n_threads = n_threads
     if n < policy.gil_elements:
         status = enter(kernels_number[op], kernel, a_y, a_sums, a_dy, &arrays[0], a_alpha, a_options, False)
     else:
@@ -282,6 +300,60 @@ cdef object common(int op, object dy, object x_, object alpha, object channel_ax
 cdef object FALLBACK = object()
 
 
+# ---- array-likes -----------------------------------------------------------------------------------------------------
+
+cdef bint is_plain(object value, int depth) except -1:
+    """Whether NumPy converts the value by itself, with nothing in it that could have a mask or run a user's code."""
+    cdef object known = None    # the type of the item before: most lists have one
+    if type(value) is list or type(value) is tuple:
+        if depth == DEEPEST:
+            return False
+        for item in value:
+            if type(item) is known:
+                continue
+            if type(item) in PLAIN:
+                known = type(item)
+            elif not is_plain(item, depth + 1):
+                return False
+        return True
+    if type(value) is np_ndarray:
+        return cnp.PyTypeNum_ISNUMBER(cnp.PyArray_TYPE(<cnp.ndarray>value))
+    return type(value) in PLAIN
+
+
+cdef object as_array(object value):
+    """As _arguments.as_array, where that is simple; None where it is not."""
+    if type(value) is np_ndarray:
+        return value
+    try:
+        if isinstance(value, np_ndarray):
+            if hasattr(value, "mask"):
+                return None
+        elif not is_plain(value, 0):
+            return None
+        return cnp.PyArray_FROM_OF(value, cnp.NPY_ARRAY_ENSUREARRAY)
+    except Exception:
+        return None     # the Python text says what is wrong
+
+
+cdef object converted(int op, object dy, object x, object alpha, object channel_axis, object out, object dalpha_out,
+                      bint need_dx, bint summed, object backend, object n_threads):
+    """As `common`, with arrays in the place of array-likes; FALLBACK also where there are none."""
+    cdef bint no_dy = not reads_dy[op]
+    cdef bint no_alpha = alpha_form[op] == NONE or type(alpha) is float or type(alpha) is int   # none to convert
+    x_ = as_array(x)
+    dy_ = dy if no_dy else as_array(dy)
+    alpha_ = alpha if no_alpha else float(alpha) if type(alpha) is bool else as_array(alpha)
+    if x_ is None or (dy_ is None and not no_dy) or (alpha_ is None and not no_alpha):
+        return FALLBACK
+    if x_ is x and dy_ is dy and alpha_ is alpha:
+        return FALLBACK
+    return common(op, dy_, x_, alpha_, not isinstance(alpha, np_ndarray), channel_axis, out, dalpha_out, need_dx,
+                  summed, backend, n_threads, FALLBACK)
+
+
+# ---- what ops.py calls -----------------------------------------------------------------------------------------------
+
 cdef inline int number_of(object name) except -1:
     """The number of an operation.  Its name is the same object in ops.py: a dict takes 60 instructions more."""
     cdef int number
@@ -293,17 +365,23 @@ cdef inline int number_of(object name) except -1:
 
 def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads, /):
     """As _dispatch.elementwise."""
-    result = common(number_of(name), dy, x, alpha, channel_axis, out, None, True, False, backend, n_threads, FALLBACK)
-    if result is not FALLBACK:
-        return result
-    return _dispatch.elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads)
+    cdef int op = number_of(name)
+    result = common(op, dy, x, alpha, False, channel_axis, out, None, True, False, backend, n_threads, FALLBACK)
+    if result is FALLBACK:
+        result = converted(op, dy, x, alpha, channel_axis, out, None, True, False, backend, n_threads)
+        if result is FALLBACK:
+            return _dispatch.elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads)
+    return result
 
 
 def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads, /):
     """As _dispatch.backward."""
+    cdef int op = number_of(name)
     if type(out) is tuple and len(<tuple>out) == 2 and need_dalpha is True and (need is True or need is False):
-        result = common(number_of(name), dy, x, alpha, channel_axis, out[0], out[1], need, True, backend, n_threads,
-                        FALLBACK)
+        y, sums = <tuple>out
+        result = common(op, dy, x, alpha, False, channel_axis, y, sums, need, True, backend, n_threads, FALLBACK)
+        if result is FALLBACK:
+            result = converted(op, dy, x, alpha, channel_axis, y, sums, need, True, backend, n_threads)
         if result is not FALLBACK:
             return result
     return _dispatch.backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads)

@@ -2,5 +2,5 @@
 
 import sys
 
-for name in ("driver", "buffers", "front"):
+for name in ("driver", "buffers", "contexts", "front"):
     sys.modules[f"fastact._cython.{name}"] = None

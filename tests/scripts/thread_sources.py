@@ -113,6 +113,10 @@ def counted(library):
     with fastact.thread_source("openmp"):
         assert regions_of(relu()) == 1 and asked.value == 3
         assert regions_of(relu(1)) == 0
+        for bound, most in ((2, 2), (2**70, 4)):  # there are four chunks
+            with fastact.threads(bound):
+                assert regions_of(relu(None)) == 1 and asked.value == most
+                assert regions_of(relu()) == 1 and asked.value == 3  # the argument comes first
         with fastact.thread_source("own"):
             assert regions_of(relu()) == 0
         seen = []

@@ -10,7 +10,7 @@ from fastact._built import KINDS, levels  # noqa: E402
 
 assert len(levels()) >= 1
 kernels = [f"{level}.{kind}" for kind in KINDS for level in levels()]
-for name in ("driver", "buffers", "front", *kernels):
+for name in ("driver", "buffers", "contexts", "front", *kernels):
     importlib.import_module(f"fastact._cython.{name}")
     assert not sys._is_gil_enabled(), name
 assert fastact.get_backend() == "cython"
