@@ -31,7 +31,9 @@ CYTHON = Path("fastact/_cython")
 DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h", "../fastact.h")
 # The functions of fastact.h are the only symbols that the package exports.
 EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
-LEVEL_HEADERS = ("simd.h", "words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h")
+KERNEL_HEADERS = (
+    "simd.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h",
+)  # fmt: skip
 ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "posix.h", "exact.h")
 MOVERS = {"move": "fa_move", "convert": "fa_convert"}  # of blocks.h, in each level's module of integers
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
@@ -66,8 +68,9 @@ LEFT_OUT = (
 
 # The annotations of the kernels' text, in C.
 ANNOTATIONS = {
-    "In": "const T*", "Out": "T*", "Sums": "double*", "InnerLoop": "InnerLoop*", "IntegersIn": "const integer*",
-    "IntegersOut": "integer*", "int": "Py_ssize_t", "bool": "bint", "float": "double", "None": "void",
+    "In": "const T*", "Out": "T*", "Sums": "double*", "InnerLoop": "InnerLoop*", "Integer": "integer",
+    "IntegersIn": "const integer*", "IntegersOut": "integer*", "int": "Py_ssize_t", "bool": "bint", "float": "double",
+    "None": "void",
 }  # fmt: skip
 
 
@@ -163,7 +166,7 @@ def kernels(text: str, kind: str, level: str, head: list[str], entries: dict[str
         f"fastact._cython.{level}.{kind}",
         [file],
         include_dirs=[str(CYTHON / level), str(CYTHON), str(GENERATED), "fastact"],
-        depends=[TABLES_H, *(str(CYTHON / name) for name in (f"{level}/level.h", *LEVEL_HEADERS))],
+        depends=[TABLES_H, str(CYTHON / level / "level.h"), *(str(CYTHON / name) for name in KERNEL_HEADERS)],
         extra_compile_args=[*FLAGS, *LEVELS[level].flags, f'-DFA_LEVEL="{level}"', *macros, *INLINED],
         extra_link_args=LINK_FLAGS,
     )
@@ -203,18 +206,20 @@ def extensions() -> list[Extension]:
         core("fastact._cython.ops", "fastact/ops.py"),
     ]
     floats = ['include "words.pxi"', 'include "kernel_tables.pxi"']
+    c_integers = dict.fromkeys(TABLES.INTEGERS.values())
     integers = [
         'include "tables.pxi"',
-        f"from libc.stdint cimport {', '.join(TABLES.INTEGERS.values())}",
-        'cdef extern from "level.h" nogil:\n    const char* FA_LEVEL',
+        f"from libc.stdint cimport {', '.join(c_integers)}",
         'cdef extern from "blocks.h" nogil:\n    ctypedef struct Block "struct fa_block":\n        pass',
         *(f"    void {mover}(const Block* block) noexcept" for mover in MOVERS.values()),
         "ctypedef fused integer:",
-        *(f"    {c}" for c in TABLES.INTEGERS.values()),
+        *(f"    {c}" for c in c_integers),
+        'include "integer_words.pxi"',
     ]
     runs = {kernel: f"{TABLES.FAMILIES[reads]}({kernel.upper()}, loop)" for kernel, reads in TABLES.KERNELS.items()}
     relus = {
-        name: f'relu(cython.cast("{c}*", loop.y), cython.cast("const {c}*", loop.x), loop.n)'
+        name: f'run_integers(cython.cast("{c}*", loop.y), cython.cast("const {c}*", loop.x), '
+        f'cython.cast("{c}*", stream_buffer()), loop.n, loop.stream, loop.fence)'
         for name, c in TABLES.INTEGERS.items()
     }
     movers = {name: f'{mover}(cython.cast("const Block*", loop))' for name, mover in MOVERS.items()}

@@ -99,7 +99,7 @@ def warmup(operations: Iterable[str] | None = None, dtypes: Iterable[npt.DTypeLi
     operations : iterable of str, optional
         Names of public functions, such as ``["relu", "prelu_backward"]``.  Default: all.
     dtypes : iterable of dtype, optional
-        Of x: float32, float64, or for `relu` a signed integer.  Default: all of these.
+        Of x: float32, float64, or for `relu` an integer or bool.  Default: all of these.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def warmup(operations: Iterable[str] | None = None, dtypes: Iterable[npt.DTypeLi
     for dtype in types:
         if dtype.name not in (*TYPES, *INTEGERS) or not dtype.isnative:
             raise TypeError(
-                f"dtypes: there are no kernels for {dtype}: it must be float32, float64 or a signed integer"
+                f"dtypes: there are no kernels for {dtype}: it must be float32, float64, an integer or bool"
             )
     _backends.require("numba")
     wanted = dict.fromkeys(

@@ -73,9 +73,6 @@ def compute(op: Operation, call: Call, result, dalpha, backend: str, threads: in
     `threads` is the bound and `source` the source of threads that somebody asked for, or 0.
     """
     x, alpha, dtype = call.x, call.alpha, call.dtype
-    if dtype.kind in "bu":
-        np.copyto(result, x)  # never below 0: relu is a copy
-        return
     sums = None
     if dalpha is not None:
         # dalpha in alpha's shape, by x's axes; memory for sums where no kernel can write it.

@@ -25,9 +25,10 @@ from helpers import (
     operands,
     out_for,
     slopes,
+    tables,
     values,
 )
-from layouts import LAYOUTS, WRITABLE, laid_out, nothing_beside
+from layouts import LAYOUTS, WRITABLE, laid_out, nothing_beside, placed
 
 import fastact
 
@@ -379,18 +380,43 @@ def test_integers_and_booleans(name, kind, swap):
             answer.check(got, f"{layout} {variant}")
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["ordinary", "streamed"])
 @pytest.mark.parametrize("kind", INTEGERS)
-def test_integers_of_every_length_and_in_place(variant, kind):
+def test_integers_of_every_length_and_in_place(variant, kind, streamed, policy):
+    """Any bytes; `out` at a cache line, an element and a byte behind one, and in place."""
+    if streamed:
+        policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_to_wake=0)
+    size = np.dtype(kind).itemsize
+    block, line = tables.STREAM_LINES * tables.LINE // size, tables.LINE // size
+    around = (block - 1, block, block + 1, block + line - 1, 2 * block + line)
     for name in (op.name for op in OPERATIONS.values() if op.integers):
-        for n in [*range(0, 70), 127, 128, 129, 1025, 300_001]:
-            x = np.random.default_rng(n).integers(0, 2 if kind == "?" else 256, n).astype("u1").astype(kind)
+        for n in (*range(70), 127, 128, 129, *around, 300_001):
+            x = np.random.default_rng(n).integers(0, 256, n * size, np.uint8).view(kind)
             want = expected(name, {"x": x})
-            assert_same_bits(call(name, {"x": x}, variant, n_threads=2)["y"], want, f"{kind} {n}")
-            out = np.empty_like(x)
-            assert call(name, {"x": x}, variant, out=out)["y"] is out
-            assert_same_bits(out, want, f"{kind} {n} out")
+            note = f"{kind} {n}"
+            assert_same_bits(call(name, {"x": x}, variant, n_threads=2)["y"].view("u1"), want.view("u1"), note)
+            for offset in {0, size, 1}:
+                out = placed(x, offset)
+                assert call(name, {"x": x}, variant, out=out)["y"] is out
+                assert_same_bits(np.array(out).view("u1"), want.view("u1"), f"{note} {offset}")
+                assert nothing_beside(out), note
             call(name, {"x": x}, variant, out=x)
-            assert_same_bits(x, want, f"{kind} {n} in place")
+            assert_same_bits(x.view("u1"), want.view("u1"), f"{note} in place")
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_integers_in_rows(variant, kind, policy):
+    """Long and short rows, of which every second one is missing in x, in the result and in both; on three threads."""
+    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_to_wake=0)
+    for rows, m in ((9, 5000), (40, 300), (2000, 17)):
+        x = np.random.default_rng(m).integers(0, 256, 2 * rows * m * np.dtype(kind).itemsize, np.uint8).view(kind)
+        x = x.reshape(2 * rows, m)
+        for reads, writes in itertools.product((slice(rows), slice(0, None, 2)), repeat=2):
+            out = np.ones_like(x)
+            call("relu", {"x": x[reads]}, variant, out=out[writes], n_threads=3)
+            want = np.ones_like(x)
+            want[writes] = expected("relu", {"x": x[reads]})
+            assert_same_bits(out.view("u1"), want.view("u1"), f"{kind} {m} {reads} {writes}")
 
 
 def test_relu_of_integers_returns_new_memory(variant):

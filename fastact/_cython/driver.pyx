@@ -232,7 +232,7 @@ cdef inline Py_ssize_t part_start(const Work* work, Py_ssize_t thread, Py_ssize_
         return 0
     if thread == threads:
         return work.plan.elements
-    return (work.plan.elements * thread // threads & -GROUP) + work.edge
+    return min(work.plan.elements, (work.plan.elements * thread // threads & -LINE) + work.edge)
 
 
 cdef void run_part(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:

@@ -11,8 +11,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastact cimport (
-    FASTACT_BAD_TYPE, FASTACT_BAD_VALUE, FASTACT_BFLOAT16, FASTACT_FLOAT16, FASTACT_FLOAT32,
-    FASTACT_FLOAT64, FASTACT_INT8, FASTACT_INT64, FASTACT_NO_MEMORY, FASTACT_NOT_YET, FASTACT_OK,
+    FASTACT_BAD_TYPE, FASTACT_BAD_VALUE, FASTACT_BFLOAT16, FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32,
+    FASTACT_FLOAT64, FASTACT_NO_MEMORY, FASTACT_NOT_YET, FASTACT_OK,
     FASTACT_NO_SOURCE, FASTACT_SOURCE_CALLER, FASTACT_SOURCE_DEFAULT, FASTACT_UINT64, fastact_array,
     fastact_default_options, fastact_options
 )
@@ -133,11 +133,11 @@ cdef bint plan_for(Plan* plan, const fastact_array* x, int itemsize, int axis, b
 # ---- the kernels of the Cython variant, for callers in C -------------------------------------------------------------
 
 cdef Kernel[8][2] own_kernels           # [kernel][float32, float64]
-cdef Kernel[4] integer_kernels          # relu's, by the size of the integer: 1, 2, 4, 8 bytes
+cdef Kernel[FASTACT_UINT64 - FASTACT_BOOL + 1] integer_kernels      # relu's, from bool to uint64
 
 
 def use_kernels(floats, integers):
-    """Set them: the addresses by kernel, for float32 and float64; relu's by the type of an integer."""
+    """Set them: the addresses by kernel, for float32 and float64; relu's for the integers in fastact.h's order."""
     for number, name in enumerate(KERNELS):
         for k in range(2):
             own_kernels[number][k] = <Kernel><intptr_t>floats[k][name]
@@ -276,12 +276,10 @@ cdef int axis_of_alpha(const fastact_array* alpha, const fastact_array* x, int* 
 
 
 cdef Kernel kernel_for(int kernel, int dtype) noexcept nogil:
-    """The Cython variant's kernel; NULL: relu of elements that are never below 0."""
+    """The Cython variant's kernel; NULL: it is not loaded."""
     if is_float(dtype):
         return own_kernels[kernel][dtype == FASTACT_FLOAT64]
-    if FASTACT_INT8 <= dtype <= FASTACT_INT64:
-        return integer_kernels[dtype - FASTACT_INT8]
-    return NULL
+    return integer_kernels[dtype - FASTACT_BOOL]
 
 
 cdef struct Checked:                    # what the checks find out
@@ -306,13 +304,14 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
                       const fastact_array* x, const fastact_array* alpha, Checked* found) noexcept nogil:
     """The number of elements of the usual call, in which nothing is wrong; 0: it is another one.
 
-    All operands lie in C order and have one float dtype, and alpha is one number or has x's dtype.  The full
+    All operands lie in C order and have the computing dtype, and alpha is one number or has x's dtype.  The full
     checks (`check`) take 400 instructions more; a call from Python on 64 floats takes 2,200.
     """
     cdef Py_ssize_t n = 1, bytes, alpha_bytes = 0, sums_bytes
     cdef double product = 1
     cdef int d
-    if x == NULL or x.size < sizeof(fastact_array) or not is_float(x.dtype) or x.strides != NULL or x.data == NULL \
+    if x == NULL or x.size < sizeof(fastact_array) or x.strides != NULL or x.data == NULL \
+            or not (is_float(x.dtype) or kernel == RELU and FASTACT_BOOL <= x.dtype <= FASTACT_UINT64) \
             or not 0 <= x.ndim <= MAX_NDIM or (x.shape == NULL and x.ndim):
         return 0
     for d in range(x.ndim):
@@ -320,7 +319,7 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
         if x.shape[d] <= 0 or product > 1e17:
             return 0
         n *= x.shape[d]
-    bytes = n * (4 if x.dtype == FASTACT_FLOAT32 else 8)
+    bytes = n * fa_itemsize(x.dtype)
     found.dtype, found.axis, found.alphas, found.single = x.dtype, -1, 0, False
     if y != NULL and (not is_like(y, x) or (y.data != x.data and touch(y, bytes, x, bytes))):
         return 0
@@ -457,7 +456,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
             return status
     if code == NULL:
         code = kernel_for(kernel, found.dtype)
-        if code == NULL and (is_float(found.dtype) or FASTACT_INT8 <= found.dtype <= FASTACT_INT64):
+        if code == NULL:
             return fa_fail(options, FASTACT_BAD_VALUE, "the kernels are not loaded: call fastact_import(), or ask "
                            "Python for fastact._C_API, first")
     if n and n <= SEGMENT and (found.alphas <= 1 or found.axis == FULL):

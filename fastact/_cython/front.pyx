@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
 
 from fastact cimport (
-    FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_INT8, FASTACT_OK, FASTACT_UINT8, fastact_array, fastact_default_options,
+    FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_OK, FASTACT_UINT64, fastact_array, fastact_default_options,
     fastact_options
 )
 from fastact._cython cimport policy
@@ -26,7 +26,8 @@ from threading import Lock
 import numpy as np
 
 from fastact import _arguments, _backends, _dispatch, _settings
-from fastact._tables import KERNELS, OPERATIONS
+from fastact._tables import INTEGERS, KERNELS, OPERATIONS
+from fastact._tables import TYPES as FLOATS
 
 cnp.import_array()
 
@@ -54,9 +55,9 @@ cdef enum:
 # ---- what was looked up ----------------------------------------------------------------------------------------------
 
 cdef enum:
-    TYPES = 6                       # float32, float64, and the integers by their size
+    TYPES = FASTACT_UINT64 - FASTACT_FLOAT32 + 1        # float32, float64, bool, int8 .. uint64: as fastact.h has them
 cdef Kernel[BACKENDS][MAX_OPS][TYPES] kernels       # [backend][operation][type]; NULL: not looked up yet
-cdef list DTYPES = [np.dtype(name) for name in ("f4", "f8", "i1", "i2", "i4", "i8")]
+cdef list DTYPES = list(map(np.dtype, (*FLOATS, *INTEGERS)))
 cdef int default_row = UNKNOWN      # of the process's default backend
 cdef Py_ssize_t looked_up = -1      # the policy's `generation` that these belong to
 cdef object changing = Lock()       # held where one of these is written, and for nothing slow
@@ -153,13 +154,6 @@ cdef Kernel kernel_of(int row, int op, int kind) except NULL:
 
 # ---- the common call -------------------------------------------------------------------------------------------------
 
-cdef inline int kind_of(int dtype) noexcept:
-    """The type of the kernel of relu for a dtype of fastact.h; -1: it is a copy."""
-    if dtype == FASTACT_FLOAT32 or dtype == FASTACT_FLOAT64:
-        return dtype == FASTACT_FLOAT64
-    return 2 + dtype - FASTACT_INT8 if FASTACT_INT8 <= dtype < FASTACT_UINT8 else -1
-
-
 cdef bint ask_for_threads(fastact_options* options, object n_threads) except -1:
     """Write the bound and the source of threads that somebody asked for; whether anybody did."""
     cdef object source = None
@@ -196,7 +190,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
     cdef Py_ssize_t n
     cdef double number
     cdef float narrow
-    cdef Kernel kernel = NULL
+    cdef Kernel kernel
     if n_threads is not None and (type(n_threads) is not int or not 1 <= n_threads <= MOST_THREADS):
         return fallback
     if type(x_) is not np_ndarray:
@@ -204,12 +198,11 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
     x = <cnp.ndarray>x_
     fill(&arrays[0], x)
     typenum = cnp.PyArray_TYPE(x)           # of the result
-    kind = kind_of(arrays[0].dtype & ~SWAPPED)
-    if kind < 0 or kind > 1:
-        if arrays[0].dtype == 0 or typenum == cnp.NPY_FLOAT16:
-            return fallback
-        if not keeps_integers[op]:
-            typenum, kind = cnp.NPY_DOUBLE, 1
+    kind = (arrays[0].dtype & ~SWAPPED) - FASTACT_FLOAT32
+    if kind < 0:
+        return fallback
+    if kind > 1 and not keeps_integers[op]:
+        typenum, kind = cnp.NPY_DOUBLE, 1
     sums_type = typenum
     if reads_dy[op]:
         if type(dy) is not np_ndarray:
@@ -247,8 +240,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
     row = row_of(backend)
     if row == OTHER:
         return fallback
-    if kind >= 0:
-        kernel = kernel_of(row, op, kind)
+    kernel = kernel_of(row, op, kind)
     n = cnp.PyArray_SIZE(x)
     if out is not None:
         if not need_dx or type(out) is not np_ndarray or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) \
@@ -262,7 +254,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
             result = new_array(x, cnp.PyArray_DescrFromType(typenum))
     if need_dx:
         a_y = &arrays[3]
-        if out is None and arrays[0].strides == NULL and kind == kind_of(arrays[0].dtype):
+        if out is None and arrays[0].strides == NULL and kind == arrays[0].dtype - FASTACT_FLOAT32:
             a_y[0] = arrays[0]
             a_y.data = cnp.PyArray_DATA(result)
         else:

@@ -653,13 +653,6 @@ cdef int run_any(Operands* o) noexcept nogil:
     return run_buffered(o)
 
 
-cdef void copy_elements(Operands* o) noexcept nogil:
-    """relu of elements that are never below 0."""
-    cdef Walk w
-    begin(&w, o.ndim, o.shape, o.y.strides, o.x.strides, o.x.dtype)
-    run_pieces(&w, mover, o.y.data, o.x.data)
-
-
 cdef void clear_sums(Operands* o) noexcept nogil:
     """dalpha where x has no elements."""
     cdef Py_ssize_t[MAX_LOOPS] nowhere
@@ -697,8 +690,5 @@ cdef int run_operands(Kernel kernel, int dtype, const fastact_array* y, const fa
     if o.elements == 0:
         if o.dalpha.data != NULL:
             clear_sums(&o)
-        return FASTACT_OK
-    if o.call.kernel == NULL:
-        copy_elements(&o)
         return FASTACT_OK
     return run_any(&o)

@@ -38,7 +38,7 @@ def _load(name: str) -> ModuleType:
     vars(module).update(words | NUMBERS | {kernel.upper(): op for kernel, op in OPS.items()})
     spec.loader.exec_module(module)
     apart = getattr(module, "OUT_OF_LINE", ())
-    early = _tables.FAMILIES.values()
+    early = (*_tables.FAMILIES.values(), "run_integers")
     for key, function in list(vars(module).items()):
         if isinstance(function, FunctionType) and function.__module__ == module.__name__:
             setattr(
@@ -50,7 +50,7 @@ def _load(name: str) -> ModuleType:
 
 
 _text = _load("_kernels")
-_relu_of_integers = _load("_integers").relu
+_integers = _load("_integers")
 
 
 def _digest() -> int:
@@ -88,7 +88,7 @@ def _integer_kernel(digest: int) -> Callable:
 
     def call(loop):
         digest  # noqa: B018
-        _relu_of_integers(loop.y, loop.x, loop.n)
+        _integers.run_integers(loop.y, loop.x, simd.stream_buffer(loop.y), loop.n, loop.stream, loop.fence)
 
     return call
 
@@ -100,7 +100,7 @@ def _compile(kernel: str, dtype: np.dtype):
         raise RuntimeError('NUMBA_DISABLE_JIT is set: without compilation there is no backend "numba"')
 
     def function(digest: int) -> Callable:
-        return _integer_kernel(digest) if dtype.kind == "i" else _kernel(kernel, digest)
+        return _kernel(kernel, digest) if dtype.kind == "f" else _integer_kernel(digest)
 
     try:
         return cfunc(signature, cache=True, **simd.FLAGS)(function(_digest()))
@@ -118,7 +118,8 @@ _compiled: dict[tuple[str, np.dtype], object] = {}  # keeps the machine code ali
 
 def address(kernel: str, dtype: np.dtype) -> int:
     """The C address of a kernel (see _tables.py for its argument), compiled if need be."""
-    key = kernel, np.dtype(dtype)
+    # A boolean is a uint8: Numba would read and write its own ones as 0 or 1.
+    key = kernel, np.dtype(np.uint8 if dtype == np.bool_ else dtype)
     with forks.lock:
         if key not in _compiled:
             with _told_if_slow(kernel, key[1]):

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
 
-from .._tables import FETCH_AHEAD, FETCH_AHEAD_STREAMED, GROUP, INNER_LOOP, LINE, PAIRS
+from .._tables import FETCH_AHEAD, FETCH_AHEAD_STREAMED, GROUP, INNER_LOOP, LINE, PAIRS, STREAM_LINES
 
 # Every flag of the compiler.  Numba's "numpy" error model leaves out the checks before // and %.
 FLAGS = {"error_model": "numpy", "boundscheck": False, "fastmath": False, "forceinline": True}
@@ -248,6 +248,25 @@ def wanted(p):
     return address(p) != 0
 
 
+@word(lambda p: p.dtype)
+def zero_of(context, builder, kinds, p):
+    """The number 0 of the pointer's type: with a plain one Numba computes uint64 in float64."""
+    return context.get_constant(kinds[0].dtype, 0)
+
+
+@word(lambda p, q: types.boolean)
+def same(context, builder, kinds, p, q):
+    """Whether both are one address."""
+    return builder.icmp_unsigned("==", p, q)
+
+
+@word(lambda p: types.intp)
+def to_line(context, builder, kinds, p):
+    """How many elements lie before the first address that can be streamed to."""
+    place = builder.ptrtoint(p, context.get_value_type(types.intp))
+    return builder.udiv(builder.and_(builder.neg(place), place.type(LINE - 1)), place.type(_align(kinds[0])))
+
+
 @inlined
 def unaligned(p, i):
     """How many elements p[i] lies behind the last address that can be streamed to."""
@@ -287,6 +306,14 @@ def _on_stack(size: int):
 
 
 scratch = _on_stack(PAIRS)
+
+
+@word(lambda p: p)
+def stream_buffer(context, builder, kinds, p):
+    """STREAM_LINES cache lines of uninitialised elements on the stack."""
+    with builder.goto_entry_block():  # alloca_once of cgutils would write zeros there, in every call
+        lines = builder.alloca(context.get_value_type(_line(kinds[0])), STREAM_LINES)
+    return builder.bitcast(lines, p.type)
 
 
 @word(lambda p, i: _line(p))
@@ -342,6 +369,16 @@ def _past_the_caches(builder, value, target):
 def stream(context, builder, kinds, p, i, v):
     """Store a cache line past the caches; p + i must be aligned to it, and a `fence` must follow the last one."""
     _past_the_caches(builder, v, _at(context, builder, p, i, kinds[2])).align = LINE
+
+
+@word(_void)
+def stream_lines(context, builder, kinds, p, buffer, n):
+    """Copy n cache lines past the caches."""
+    lines = context.get_value_type(_line(kinds[0])).as_pointer()
+    source, target = (builder.bitcast(pointer, lines) for pointer in (buffer, p))
+    with cgutils.for_range(builder, n) as loop:
+        line = builder.load(builder.gep(source, [loop.index]))
+        _past_the_caches(builder, line, builder.gep(target, [loop.index])).align = LINE
 
 
 @word(_void)
