@@ -35,7 +35,6 @@ KERNEL_HEADERS = (
     "simd.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h",
 )  # fmt: skip
 ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "posix.h", "exact.h")
-MOVERS = {"move": "fa_move", "convert": "fa_convert"}  # of blocks.h, in each level's module of integers
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
@@ -211,7 +210,7 @@ def extensions() -> list[Extension]:
         'include "tables.pxi"',
         f"from libc.stdint cimport {', '.join(c_integers)}",
         'cdef extern from "blocks.h" nogil:\n    ctypedef struct Block "struct fa_block":\n        pass',
-        *(f"    void {mover}(const Block* block) noexcept" for mover in MOVERS.values()),
+        *(f"    void {mover}(const Block* block) noexcept" for mover in TABLES.MOVERS.values()),
         "ctypedef fused integer:",
         *(f"    {c}" for c in c_integers),
         'include "integer_words.pxi"',
@@ -222,7 +221,7 @@ def extensions() -> list[Extension]:
         f'cython.cast("{c}*", stream_buffer()), loop.n, loop.stream, loop.fence)'
         for name, c in TABLES.INTEGERS.items()
     }
-    movers = {name: f'{mover}(cython.cast("const Block*", loop))' for name, mover in MOVERS.items()}
+    movers = {name: f'{mover}(cython.cast("const Block*", loop))' for name, mover in TABLES.MOVERS.items()}
     for level in LEVELS:
         for c, kind in TABLES.TYPES.values():
             found.append(kernels("fastact/_kernels.py", kind, level, floats, runs, f"-DFASTACT_{c.upper()}"))

@@ -16,6 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
+from ._forks import forks
 from ._tables import BUILD_REPORT, CORE, INTEGER_MODULE, LEVELS, TYPES
 
 PACKAGE = "fastact._cython"
@@ -133,7 +134,8 @@ def load_movers() -> None:
     """Let arrays of any layout be moved by the instructions of the SIMD level in use."""
     global _movers
     if entry is not None and _movers != _level:
-        module = optional(f"{_level}.{INTEGER_MODULE}")
+        with forks.lock:
+            module = optional(f"{_level}.{INTEGER_MODULE}")
         if module is not None:
             entry.use_movers(module.ADDRESSES)
         _movers = _level

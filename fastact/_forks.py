@@ -1,4 +1,4 @@
-"""The lock that a fork waits for: whoever imports Numba or compiles with it holds it meanwhile."""
+"""The lock that a fork waits for: whoever imports Numba or kernels, or compiles, holds it meanwhile."""
 
 import logging  # noqa: F401 (see Forks)
 import os

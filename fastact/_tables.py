@@ -76,6 +76,8 @@ INTEGERS = {"bool": "uint8_t"} | {
     f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 INTEGER_MODULE = "int"
+# What else a level's module of integers has: the functions of blocks.h, which move and convert elements.
+MOVERS = {"move": "fa_move", "convert": "fa_convert"}
 
 # ---- compiled modules ------------------------------------------------------------------------------------------------
 

@@ -104,7 +104,8 @@ def test_streamed_results_are_fenced(kind, level):
             # Of two functions with one text GCC makes one, to which the other jumps.
             fence = line.strip().startswith("sfence") or re.match(r"jmp.*_kernel_\w+>$", line.strip())
             fences[function] = fences.get(function, 0) + bool(fence)
-    fences.pop("")
+    for other in ("", *tables.MOVERS):
+        fences.pop(other, None)
     if not fences:
         pytest.skip("the modules were stripped of their names")
     assert set(fences) == set(tables.INTEGERS if kind == tables.INTEGER_MODULE else tables.KERNELS)
