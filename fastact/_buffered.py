@@ -1,7 +1,7 @@
 """Arrays that no kernel can run as they lie: buffered, tile by tile, through a cache-sized scratch.
 
 Another dtype or byte order, no unit stride, operands in different axis orders: each tile of some BUFFER_ELEMENTS
-elements is copied (and cast) into dense arrays, launched like any others, and copied out.  entry.pyx does the same in
+elements is copied (and cast) into dense arrays, launched like any others, and copied out.  layouts.pxi does the same in
 C; this is the program to read, and what runs without a compiler.
 
 Tiles follow from the shape and the axis order alone.  They are cut into groups, one after the other.  The sums of a

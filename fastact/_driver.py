@@ -1,6 +1,6 @@
 """The driver where nothing was compiled: one thread, ctypes, NumPy; and the order of a sum as a program to read.
 
-It takes the same decisions as _cython/entry.pyx, walks the same chunks of the same plans as _cython/driver.pyx and adds
+It takes the same decisions as _cython/layouts.pxi, walks the same chunks of the same plans as _cython/driver.pyx and adds
 up in the same order, so dalpha has the same bits with and without a C compiler.  A call costs some 60 us and an inner
 loop 3 us.
 """
@@ -71,7 +71,7 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
     """Run operands of the computing dtype in one plan; False, and nothing is done, where there is none."""
     order = _plan.memory_order(x, y, dy)
     if dy is not None and x.size and not any(s for s, n in zip(dy.strides, dy.shape, strict=True) if n > 1):
-        # One number: entry.pyx has no more of it than an inner loop needs.
+        # One number: layouts.pxi has no more of it than an inner loop needs.
         dy = np.full([x.shape[axis] for axis in order], dy.flat[0], dtype).transpose(np.argsort(order))
     if any(a is not None and a.dtype != dtype for a in (dy, x)):
         return False
