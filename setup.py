@@ -218,7 +218,7 @@ def extensions() -> list[Extension]:
     runs = {kernel: f"{TABLES.FAMILIES[reads]}({kernel.upper()}, loop)" for kernel, reads in TABLES.KERNELS.items()}
     relus = {
         name: f'run_integers(cython.cast("{c}*", loop.y), cython.cast("const {c}*", loop.x), '
-        f'cython.cast("{c}*", stream_buffer()), loop.n, loop.stream, loop.fence)'
+        f'cython.cast("{c}*", stream_buffer()), loop.n, loop.more, loop.y_step, loop.x_step, loop.stream, loop.fence)'
         for name, c in TABLES.INTEGERS.items()
     }
     movers = {name: f'{mover}(cython.cast("const Block*", loop))' for name, mover in TABLES.MOVERS.items()}

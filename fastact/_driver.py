@@ -1,8 +1,8 @@
 """The driver where nothing was compiled: one thread, ctypes, NumPy; and the order of a sum as a program to read.
 
-It takes the same decisions as _cython/layouts.pxi, walks the same chunks of the same plans as _cython/driver.pyx and adds
-up in the same order, so dalpha has the same bits with and without a C compiler.  A call costs some 60 us and an inner
-loop 3 us.
+It takes the same decisions as _cython/layouts.pxi, walks the same chunks of the same plans as _cython/driver.pyx and
+adds up in the same order, so dalpha has the same bits with and without a C compiler.  A call costs some 60 us and an
+inner loop 3 us.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _buffered, _plan
 from ._built import policy
-from ._tables import GROUP, INNER_LOOP, RADIX, SHORTEST_LOOP, SUM_LEVELS, TILE_ELEMENTS
+from ._tables import GROUP, INNER_LOOP, RADIX, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, TILE_ELEMENTS
 
 
 class InnerLoop(ctypes.Structure):
@@ -50,11 +50,7 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
     def run_one(*operands) -> bool:
         return run_as_they_lie(kernel, dtype, *operands)
 
-    # A sum goes through x from its lowest address to its highest; else the result is written so.
-    ahead = x if y is None or dalpha is not None else y
-    forward = tuple(
-        slice(None, None, -1 if s < 0 and n > 1 else 1) for s, n in zip(ahead.strides, ahead.shape, strict=True)
-    )
+    forward = tuple(slice(None, None, -1 if is_backward(y, dy, x, dalpha, axis) else 1) for axis in range(x.ndim))
     y, dy, x = (None if a is None else a[forward] for a in (y, dy, x))
     if alpha is not None:
         of_alpha = tuple(s if n > 1 else slice(None) for s, n in zip(forward, alpha.shape, strict=True))
@@ -65,6 +61,13 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
                 dalpha[...] = 0
         elif not run_one(y, dy, x, alpha, dalpha):
             _buffered.compute(run_one, dtype, y, dy, x, alpha, dalpha)
+
+
+def is_backward(y, dy, x, dalpha, axis: int) -> bool:
+    """Whether all operands are turned round along an axis: see layouts.pxi."""
+    sign_y, sign_dy, sign_x = (0 if a is None else int(np.sign(a.strides[axis])) for a in (y, dy, x))
+    signs = sign_x if dalpha is not None else 2 * (sign_x + sign_dy) + 3 * sign_y
+    return x.shape[axis] > 1 and signs < 0
 
 
 def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
@@ -93,7 +96,8 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
         return False
     # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
     operands = [a for a in (y, dy, x) if a is not None]
-    if plan.longest < SHORTEST_LOOP < x.size and not all(a.transpose(order).flags.c_contiguous for a in operands):
+    whole = all(a.transpose(order).flags.c_contiguous for a in operands)
+    if plan.longest < (SHORTEST_ROWS if dalpha is None else SHORTEST_LOOP) and x.size > SHORTEST_LOOP and not whole:
         return False
     # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
     if (

@@ -17,8 +17,8 @@ def relu_apart(y: IntegersOut, x: IntegersIn, n: int) -> None:
         y[i] = relu(x[i], zero_of(y))
 
 
-def run_integers(y: IntegersOut, x: IntegersIn, buffer: IntegersOut, n: int, streams: bool, fences: bool) -> None:
-    """The kernel.  What is streamed is made in the buffer of STREAM_LINES cache lines, which stays in L1."""
+def run_loop(y: IntegersOut, x: IntegersIn, buffer: IntegersOut, n: int, streams: bool) -> None:
+    """One loop.  What is streamed is made in the buffer of STREAM_LINES cache lines, which stays in L1."""
     if same(y, x):  # a loop of its own, because LLVM makes vectors of the other one only where y and x do not meet
         for i in range(n):
             y[i] = relu(y[i], zero_of(y))
@@ -33,5 +33,16 @@ def run_integers(y: IntegersOut, x: IntegersIn, buffer: IntegersOut, n: int, str
                 stream_lines(at(y, done), buffer, lines)
                 done += lines * line(y)
         relu_apart(at(y, done), at(x, done), n - done)
+
+
+def run_integers(
+    y: IntegersOut, x: IntegersIn, buffer: IntegersOut, n: int, more: int, y_step: int, x_step: int, streams: bool,
+    fences: bool,
+) -> None:  # fmt: skip
+    """The kernel: a loop, and `more` of them."""
+    row = ZERO
+    while row <= more:
+        run_loop(at(y, row * y_step), at(x, row * x_step), buffer, n, streams)
+        row += 1
     if fences:
         fence()

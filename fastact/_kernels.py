@@ -573,12 +573,27 @@ def single_terms(along: bool, streams: bool, dx: Out, dy: In, x: In, a: In, dalp
 # ---- the kernels: one function for each family of signatures (see FAMILIES in _tables.py) ----------------------------
 
 
+# Elementwise kernels take many loops at once, `more` beside the first one: crops of images have short loops.
+
+
+def plain_row(op: int, streams: bool, loop: InnerLoop, row: int) -> None:
+    """One of the loops of a kernel without alpha."""
+    y = loop.y
+    dy = loop.dy
+    x = loop.x
+    y = at(y, row * loop.y_step)
+    sweep_plain(op, streams, y, at(dy, row * loop.dy_step), at(x, row * loop.x_step), loop.n)
+
+
 def run_plain(op: int, loop: InnerLoop) -> None:
     """A kernel without alpha."""
-    if loop.stream:
-        sweep_plain(op, STREAMING, loop.y, loop.dy, loop.x, loop.n)
-    else:
-        sweep_plain(op, ORDINARY, loop.y, loop.dy, loop.x, loop.n)
+    row = ZERO
+    while row <= loop.more:
+        if loop.stream:
+            plain_row(op, STREAMING, loop, row)
+        else:
+            plain_row(op, ORDINARY, loop, row)
+        row += 1
     if loop.fence:
         fence()
 
@@ -586,7 +601,15 @@ def run_plain(op: int, loop: InnerLoop) -> None:
 def run_with_alpha(op: int, loop: InnerLoop) -> None:
     """An elementwise kernel with alpha."""
     rows = (loop.first, loop.channels, loop.offset)
-    sweep(op, loop.along, loop.stream, loop.y, loop.dy, loop.x, loop.alpha, ZERO, loop.n, loop.m, rows)
+    y = loop.y
+    x = loop.x
+    row = ZERO
+    while row <= loop.more:
+        sweep(
+            op, loop.along, loop.stream, at(y, row * loop.y_step), loop.dy, at(x, row * loop.x_step), loop.alpha, ZERO,
+            loop.n, loop.m, rows,
+        )  # fmt: skip
+        row += 1
     if loop.fence:
         fence()
 
@@ -605,7 +628,13 @@ def run_backward(op: int, loop: InnerLoop) -> None:
     if wanted(loop.terms):
         single_terms(along, streams, dx, dy, x, a, loop.terms, n, m)
     elif not wanted(sums):
-        sweep_dx(along, streams, dx, dy, x, a, ZERO, n, m, (loop.first, loop.channels, loop.offset))
+        row = ZERO
+        while row <= loop.more:
+            sweep_dx(
+                along, streams, at(dx, row * loop.y_step), at(dy, row * loop.dy_step), at(x, row * loop.x_step), a,
+                ZERO, n, m, (loop.first, loop.channels, loop.offset),
+            )  # fmt: skip
+            row += 1
     elif not wanted(dx):
         if along:
             sum_along(NO_DX, dx, dy, x, a, sums, n, m)

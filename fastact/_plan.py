@@ -46,13 +46,15 @@ def set_sizes(least_chunk, most_chunk, max_groups):
 def memory_order(x, y=None, dy=None) -> tuple[int, ...]:
     """The axes from x's largest stride to its smallest, as np.empty_like keeps them.
 
-    Along an axis where x is expanded (stride 0) another operand says how far apart the elements are.
+    Along an axis where x is expanded (stride 0) another operand says how far apart the elements are.  Axes of one
+    stride are sorted by y's.
     """
 
     def step(axis):
         return next((abs(a.strides[axis]) for a in (x, y, dy) if a is not None and a.strides[axis]), 0)
 
-    return tuple(sorted(range(x.ndim), key=lambda axis: -step(axis)))
+    of_y = (0,) * x.ndim if y is None else y.strides
+    return tuple(sorted(range(x.ndim), key=lambda axis: (-step(axis), -abs(of_y[axis]))))
 
 
 def make_plan(plan, ndim, shape, ys, dys, xs, alpha_shape, order, itemsize, summed):

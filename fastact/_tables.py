@@ -136,10 +136,10 @@ SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
 SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in the other order (from Python only)
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
 TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 cache holds
-# Elements: operands with gaps whose inner loops are shorter are buffered.  A crop of width 56 took, as it lies and
-# buffered, 2.0 and 1.8 of a whole array in relu, 3.0 and 2.5 in prelu_backward; one of width 112 took 1.6 and 1.9, 1.8
-# and 2.5.
-SHORTEST_LOOP = 64
+# Elements: operands with gaps whose inner loops are shorter are buffered, for a sum and else.  A crop of width 56 took,
+# as it lies and buffered, 3.0 and 2.5 of a whole array in prelu_backward, one of width 112 took 1.8 and 2.5.  In prelu
+# width 28 took 2.1 and 2.7, width 8 took 4.8 and 4.5.
+SHORTEST_LOOP, SHORTEST_ROWS = 64, 8
 BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each operand, which stay in L1
 # Where operands lie in different axis orders: elements of a tile, and along an axis that is the innermost one of an
 # operand but not of x.  Whole cache lines are read in both directions; more did not help.
@@ -173,6 +173,12 @@ INNER_LOOP = {
     "first": "ptrdiff_t ",  # the slope of its first row,
     "channels": "ptrdiff_t ",  # how many slopes there are before the first one follows again (0: enough),
     "offset": "ptrdiff_t ",  # and how many elements of its first row lie before it.
+    # Of an elementwise loop: how many further ones there are, with the same slopes, and how many elements lie from one
+    # to the next.
+    "more": "ptrdiff_t ",
+    "y_step": "ptrdiff_t ",
+    "dy_step": "ptrdiff_t ",
+    "x_step": "ptrdiff_t ",
     "along": "bool ",  # whether alpha runs along the loop
     "stream": "bool ",  # whether to use streaming stores: the result is larger than the caches and not in place
     "fence": "bool ",  # whether other threads have to see what was streamed: a thread's last loop

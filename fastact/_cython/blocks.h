@@ -117,7 +117,8 @@ static void fa_move(const struct fa_block *given)
     struct fa_block block = *given;
     const struct fa_block *b = &block;
     ptrdiff_t size = fa_itemsize((int)b->dtype), r, i;
-    if (b->out_step != size && b->out_row == size && b->in_step == size) { /* transposed from the other side */
+    /* Transposed, seen from `out`. */
+    if (b->out_step != size && b->out_row == size && b->in_step == size && b->in_row) {
         block.rows = given->n, block.n = given->rows;
         block.out_row = given->out_step, block.out_step = given->out_row;
         block.in_row = given->in_step, block.in_step = given->in_row;

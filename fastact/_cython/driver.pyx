@@ -134,7 +134,7 @@ cdef inline InnerLoop new_loop(const Work* work) noexcept nogil:
 cdef inline void place(InnerLoop* loop, const Call* call, const Py_ssize_t* at) noexcept nogil:
     """The operands at these byte offsets."""
     loop.y = <void*>(call.y + at[0]) if call.y else NULL
-    loop.dy = <const void*>(call.dy + (0 if call.constant_dy else at[1])) if call.dy else NULL
+    loop.dy = <const void*>(call.dy + at[1]) if call.dy else NULL
     loop.x = <const void*>(call.x + at[2])
 
 
@@ -145,10 +145,11 @@ cdef inline Py_ssize_t strip_start(const Work* work, Py_ssize_t strip) noexcept 
     return min(work.plan.columns, strip * work.plan.chunk_columns + (work.edge if work.plan.along else 0))
 
 
-cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, bint last, double* scratch) noexcept nogil:
+cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const void* same, bint last, double* scratch
+                    ) noexcept nogil:
     """One chunk: a strip of columns of one group of rows of one plane, whose first slope is at `alpha`.
 
-    With a fence after a thread's `last` one.
+    With a fence after a thread's `last` one.  Where dy is one number, `same` has it as often as a loop reads it.
     """
     cdef const Plan* plan = work.plan
     cdef const Call* call = work.call
@@ -210,6 +211,18 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, bint las
             loop.n = min(take * plan.m, plan.joined_elements - row * plan.m)
         row += take
         place(&loop, call, at)
+        loop.more = 0
+        if following > 0 and acc == NULL and loop.terms == NULL \
+                and (around.y | around.dy | around.x) & (plan.itemsize - 1) == 0:
+            # An elementwise kernel takes the rows of the innermost loop at once: relu of rows of 56 with gaps takes 1.4
+            # of the time of rows without gaps so, 2.0 one by one.
+            loop.more = min(following, stop - row)
+            loop.y_step, loop.dy_step = around.y // plan.itemsize, around.dy // plan.itemsize
+            loop.x_step = around.x // plan.itemsize
+            row += loop.more
+            following = 0
+        if same != NULL:
+            loop.dy, loop.dy_step = same, 0
         loop.fence = last and row >= stop
         call.kernel(&loop)
         left -= take
@@ -286,6 +299,23 @@ cdef inline Py_ssize_t pattern_doubles(const Plan* plan) noexcept nogil:
     return (plan.pattern * plan.itemsize + LINE - 1) // LINE * DOUBLES
 
 
+cdef inline Py_ssize_t constant_doubles(const Plan* plan) noexcept nogil:
+    """What a loop's elements of a dy that is one number take there."""
+    return (plan.longest * plan.itemsize + LINE - 1) // LINE * DOUBLES
+
+
+cdef const void* make_constant(const Plan* plan, intptr_t number, double* target) noexcept nogil:
+    """As many elements as the longest loop reads, each of them this number."""
+    cdef Py_ssize_t i
+    if plan.itemsize == sizeof(float):
+        for i in range(plan.longest):
+            (<float*>target)[i] = (<const float*>number)[0]
+    else:
+        for i in range(plan.longest):
+            target[i] = (<const double*>number)[0]
+    return target
+
+
 cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
     """What one thread of a team does: its range of the chunks, or its part of all elements."""
     cdef const Plan* plan = work.plan
@@ -293,9 +323,13 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
     cdef double* pattern = work.scratch + thread * work.scratch_step
     cdef double* scratch = pattern + (pattern_doubles(plan) if work.pattern else 0)
     cdef intptr_t alpha = 0
+    cdef const void* same = NULL
     if work.plain:
         run_part(work, thread, threads)
         return
+    if work.call.constant_dy:       # each thread has its own, like the pattern below
+        same = make_constant(plan, work.call.dy, scratch)
+        scratch += constant_doubles(plan)
     for chunk in range(plan.chunks * thread // threads, stop):
         plane = chunk // (plan.strips * plan.groups)
         if plane != last_plane:
@@ -305,7 +339,7 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
                 make_pattern(plan, alpha, <char*>pattern)
                 alpha = <intptr_t>pattern
             last_plane = plane
-        run_chunk(work, chunk, alpha, chunk + 1 == stop, scratch)
+        run_chunk(work, chunk, alpha, same, chunk + 1 == stop, scratch)
 
 
 # ---- the end of a sum ------------------------------------------------------------------------------------------------
@@ -432,7 +466,8 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t 
         or (call.x if summed else call.y) % LINE != 0)
     work.partial = work.sums = NULL
     work.scratch = small
-    work.scratch_step = pattern_doubles(plan) if work.pattern else 0
+    work.scratch_step = (pattern_doubles(plan) if work.pattern else 0) + (
+        constant_doubles(plan) if call.constant_dy else 0)
     if summed:
         work.scratch_step += (plan.scratch // DOUBLES + 2) * DOUBLES
         if plan.reduces:

@@ -19,8 +19,8 @@ from fastact cimport (
 from fastact._cython cimport policy
 from fastact._cython.driver cimport (
     BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, Call, InnerLoop, Kernel, LINE, NO_OPENMP,
-    PRELU, PRELU_BACKWARD, RADIX, READS_DY, RELU, SHORTEST_LOOP, SUM_LEVELS, SWAPPED, TILE_ELEMENTS, fa_range, in_pairs,
-    launch, run, share_out, threads_for
+    PRELU, PRELU_BACKWARD, RADIX, READS_DY, RELU, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, SWAPPED, TILE_ELEMENTS,
+    fa_range, in_pairs, launch, run, share_out, threads_for
 )
 from fastact._cython.plan cimport MAX_LOOPS, SEGMENT, Loop, Plan, make_plan
 
@@ -472,7 +472,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
         loop.sums = &total if dalpha != NULL and not found.single else NULL
         loop.terms = dalpha.data if found.single and dalpha != NULL else NULL
         loop.n = loop.m = n
-        loop.first = loop.channels = loop.offset = 0
+        loop.first = loop.channels = loop.offset = loop.more = 0
         loop.along = found.axis == FULL
         loop.stream = loop.fence = False
         code(&loop)

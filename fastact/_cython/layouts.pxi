@@ -41,6 +41,15 @@ cdef struct Walk:                       # a block of an array, in pieces that th
     Py_ssize_t[MAX_LOOPS] size, out, in_, index     # their lengths and strides, and the turns they are in
 
 
+cdef enum:
+    SHORTEST_PIECE = 8                  # elements: shorter rows are walked along the other way
+
+
+cdef inline void exchange(Py_ssize_t* a, Py_ssize_t* b) noexcept nogil:
+    cdef Py_ssize_t value = a[0]
+    a[0], b[0] = b[0], value
+
+
 cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, const Py_ssize_t* outs, const Py_ssize_t* ins, int dtype
                 ) noexcept nogil:
     """Stand at the first piece.
@@ -77,6 +86,11 @@ cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, const Py_ssize_t* ou
         for d in range(side, k):
             w.size[d], w.out[d], w.in_[d] = w.size[d + 1], w.out[d + 1], w.in_[d + 1]
         k -= 1
+        if w.piece.n < SHORTEST_PIECE < w.piece.rows and (
+                w.piece.in_step == 0 or (w.piece.in_row != itemsize and w.piece.out_row != itemsize)):
+            exchange(&w.piece.n, &w.piece.rows)
+            exchange(&w.piece.out_step, &w.piece.out_row)
+            exchange(&w.piece.in_step, &w.piece.in_row)
     w.ndim = k + 1
 
 
@@ -260,24 +274,14 @@ cdef bint is_constant(const Operand* operand, int ndim) noexcept nogil:
     return True
 
 
-cdef void fill_with(char* out, const Operand* operand, Py_ssize_t n, int dtype) noexcept nogil:
-    """n elements, each the constant operand's."""
-    cdef Block block
-    cdef double number
-    store_number(&number, operand.data, operand.dtype, dtype)
-    block.out, block.in_, block.rows, block.n, block.dtype = out, <const char*>&number, 1, n, dtype
-    block.out_row = block.in_row = block.in_step = 0
-    block.out_step = fa_itemsize(dtype)
-    mover(&block)
-
-
 cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
     """Run operands of the computing type in one plan, if there is one (`done`)."""
     cdef Plan plan
     cdef Call call = o.call
     cdef bint summed = o.dalpha.data != NULL, alpha_dense, single, direct, constant
     cdef char* memory = NULL
-    cdef Py_ssize_t sums_bytes, alpha_bytes, dy_elements
+    cdef Py_ssize_t sums_bytes, alpha_bytes
+    cdef double number
     cdef Py_ssize_t[MAX_LOOPS] shape
     cdef Py_ssize_t[MAX_LOOPS] strides
     cdef Py_ssize_t[MAX_LOOPS] dense
@@ -299,19 +303,18 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
                      o.alpha_shape, o.order, o.itemsize, summed and not single):
         return FASTACT_OK
     # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
-    if plan.longest < SHORTEST_LOOP and o.elements > SHORTEST_LOOP and not (
+    if plan.longest < (SHORTEST_LOOP if summed else SHORTEST_ROWS) and o.elements > SHORTEST_LOOP and not (
             is_whole(&o.x, o) and is_whole(&o.y, o) and (constant or is_whole(&o.dy, o))):
         return FASTACT_OK
     # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
     if o.alphas and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
             not alpha_dense or (plan.along and plan.repeats > 1)):
         return FASTACT_OK
-    # Sums that do not go to dalpha directly; alpha, and as much again for its elements before they are converted; dy.
+    # Sums that do not go to dalpha directly; alpha, and as much again for its elements before they are converted.
     sums_bytes = 0 if direct or not summed else o.alphas * <Py_ssize_t>sizeof(double)
     alpha_bytes = 0 if alpha_dense else o.alphas * <Py_ssize_t>sizeof(double)
-    dy_elements = plan.longest if constant else 0
-    if sums_bytes + alpha_bytes + dy_elements:
-        memory = <char*>malloc(sums_bytes + 2 * alpha_bytes + dy_elements * o.itemsize)
+    if sums_bytes + alpha_bytes:
+        memory = <char*>malloc(sums_bytes + 2 * alpha_bytes)
         if memory == NULL:
             return FASTACT_NO_MEMORY
     call.alpha = <intptr_t>o.alpha.data
@@ -328,8 +331,8 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
     call.y, call.dy, call.x = <intptr_t>o.y.data, <intptr_t>o.dy.data, <intptr_t>o.x.data
     call.constant_dy = constant
     if constant:
-        call.dy = <intptr_t>memory + sums_bytes + 2 * alpha_bytes
-        fill_with(<char*>call.dy, &o.dy, dy_elements, o.dtype)
+        store_number(&number, o.dy.data, o.dy.dtype, o.dtype)
+        call.dy = <intptr_t>&number
     status = launch(&plan, &call)
     if status == FASTACT_OK and summed and not direct:
         write_sums(o, <double*>memory)
@@ -623,27 +626,44 @@ cdef inline Py_ssize_t step_along(const Operands* o, int axis) noexcept nogil:
     return size_of_step(o.dy.strides[axis]) if o.dy.data != NULL else 0
 
 
+cdef inline int sign_along(const Operand* operand, int axis) noexcept nogil:
+    """Whether an operand goes forward (1) or backward (-1) along an axis; 0: neither."""
+    if operand.data == NULL:
+        return 0
+    return (operand.strides[axis] > 0) - (operand.strides[axis] < 0)
+
+
+cdef bint is_backward(const Operands* o, int axis) noexcept nogil:
+    """Whether all operands are turned round along an axis.
+
+    A sum goes through x from its lowest address to its highest, whatever dx is.  Else most operands go forward; where
+    as many go backward the result decides, because only one that is written where it lies can be streamed.
+    """
+    cdef int signs = sign_along(&o.x, axis)
+    if o.dalpha.data == NULL:
+        signs = 2 * (signs + sign_along(&o.dy, axis)) + 3 * sign_along(&o.y, axis)
+    return signs < 0
+
+
 cdef int run_any(Operands* o) noexcept nogil:
     """Run checked operands of any layout."""
     cdef bint done
     cdef int status, d, k
     cdef Py_ssize_t stride
-    cdef const Operand* ahead
-    # A sum goes through x from its lowest address to its highest, whatever dx is.  Else the result is written so,
-    # because only a result that is written where it lies can be streamed.
-    ahead = &o.y if o.y.data != NULL and o.dalpha.data == NULL else &o.x
     for d in range(o.ndim):
-        if ahead.strides[d] < 0 and o.shape[d] > 1:
+        if o.shape[d] > 1 and is_backward(o, d):
             turn(&o.x, d, o.shape[d])
             turn(&o.y, d, o.shape[d])
             turn(&o.dy, d, o.shape[d])
             turn(&o.alpha, d, o.alpha_shape[d])
             turn(&o.dalpha, d, o.alpha_shape[d])
-    # The axes from x's largest stride to the smallest; equal ones keep their order.
+    # The axes from x's largest stride to the smallest; equal ones by the result's, and else they keep their order.
     for d in range(o.ndim):
         stride = step_along(o, d)
         k = d
-        while k > 0 and step_along(o, o.order[k - 1]) < stride:
+        while k > 0 and (step_along(o, o.order[k - 1]) < stride or (
+                o.y.data != NULL and step_along(o, o.order[k - 1]) == stride
+                and size_of_step(o.y.strides[o.order[k - 1]]) < size_of_step(o.y.strides[d]))):
             o.order[k] = o.order[k - 1]
             k -= 1
         o.order[k] = d

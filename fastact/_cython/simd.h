@@ -59,7 +59,7 @@ enum { NO_DX, STORED, STREAMED }; /* what is done about dx in the loop of a sum 
 enum { ORDINARY, STREAMING };     /* stores */
 enum { ROWS, ALONG };             /* how alpha lies */
 
-#define fa_at(p, i) ((p) + (i))
+#define fa_at(p, i) ((p) + (i)) /* p must be a variable: the fields of struct inner_loop are void * in C */
 #define fa_get(p, i) ((p)[i])
 #define fa_put(p, i, value) ((p)[i] = (value))
 #define fa_wanted(p) ((p) != NULL)

@@ -88,7 +88,8 @@ def _integer_kernel(digest: int) -> Callable:
 
     def call(loop):
         digest  # noqa: B018
-        _integers.run_integers(loop.y, loop.x, simd.stream_buffer(loop.y), loop.n, loop.stream, loop.fence)
+        buffer, steps = simd.stream_buffer(loop.y), (loop.more, loop.y_step, loop.x_step)
+        _integers.run_integers(loop.y, loop.x, buffer, loop.n, *steps, loop.stream, loop.fence)
 
     return call
 
