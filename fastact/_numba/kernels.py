@@ -88,8 +88,10 @@ def _integer_kernel(digest: int) -> Callable:
 
     def call(loop):
         digest  # noqa: B018
-        buffer, steps = simd.stream_buffer(loop.y), (loop.more, loop.y_step, loop.x_step)
-        _integers.run_integers(loop.y, loop.x, buffer, loop.n, *steps, loop.stream, loop.fence)
+        buffer = simd.stream_buffer(loop.y)
+        _integers.run_integers(
+            loop.y, loop.x, buffer, loop.n, loop.more, loop.y_step, loop.x_step, loop.stream, loop.fence
+        )
 
     return call
 
