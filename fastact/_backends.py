@@ -144,6 +144,6 @@ def kernel_address(backend: str, kernel: str, dtype: np.dtype) -> int:
 
         return kernels.address(kernel, dtype)
     kind = INTEGER_MODULE if integer else TYPES[dtype.name][1]
-    with forks.lock:
+    with forks.imports:
         addresses = importlib.import_module(f"{PACKAGE}.{_built.level()}.{kind}").ADDRESSES
     return addresses[dtype.name if integer else kernel]

@@ -1,6 +1,6 @@
 """Arrays that no kernel can run as they lie: buffered, tile by tile, through a cache-sized scratch.
 
-Another dtype or byte order, no unit stride, operands in different axis orders: each tile of some BUFFER_ELEMENTS
+Another dtype or byte order, no unit stride, operands in different axis orders: each tile of about BUFFER_ELEMENTS
 elements is copied (and cast) into dense arrays, launched like any others, and copied out.  layouts.pxi does the same in
 C; this is the program to read, and what runs without a compiler.
 
@@ -20,15 +20,16 @@ from ._tables import BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, B
 
 
 def tiles(shape: tuple[int, ...], operands: list[np.ndarray]) -> Iterator[tuple[slice, ...]]:
-    """Slices that cut an array of this shape into C-ordered tiles of some BUFFER_ELEMENTS elements.
+    """Slices that cut an array of this shape into C-ordered tiles of about BUFFER_ELEMENTS elements.
 
     The last axes are whole in a tile and one is cut.  Where an operand's elements lie closest together along another
     axis, a tile has BUFFER_SIDE elements of that one, so that each cache line is read once, and is larger.
     """
     extent, elements = [1] * len(shape), BUFFER_ELEMENTS
+    last = max((axis for axis, n in enumerate(shape) if n > 1), default=0)
     for operand in operands:
         axis = fastest(operand)
-        if axis is not None and axis < len(shape) - 1:
+        if axis is not None and axis != last:
             extent[axis], elements = min(shape[axis], BUFFER_SIDE), BUFFER_TURNED
     for axis in reversed(range(len(shape))):
         others = prod(extent) // extent[axis]

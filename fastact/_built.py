@@ -134,7 +134,7 @@ def load_movers() -> None:
     """Let arrays of any layout be moved by the instructions of the SIMD level in use."""
     global _movers
     if entry is not None and _movers != _level:
-        with forks.lock:
+        with forks.imports:
             module = optional(f"{_level}.{INTEGER_MODULE}")
         if module is not None:
             entry.use_movers(module.ADDRESSES)

@@ -51,10 +51,10 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
         return run_as_they_lie(kernel, dtype, *operands)
 
     forward = tuple(slice(None, None, -1 if is_backward(y, dy, x, dalpha, axis) else 1) for axis in range(x.ndim))
-    y, dy, x = (None if a is None else a[forward] for a in (y, dy, x))
+    y, dy, x = (None if a is None else a[(..., *forward)] for a in (y, dy, x))
     if alpha is not None:
         of_alpha = tuple(s if n > 1 else slice(None) for s, n in zip(forward, alpha.shape, strict=True))
-        alpha, dalpha = alpha[of_alpha], None if dalpha is None else dalpha[of_alpha]
+        alpha, dalpha = alpha[(..., *of_alpha)], None if dalpha is None else dalpha[(..., *of_alpha)]
     with np.errstate(all="ignore"):
         if x.size == 0:
             if dalpha is not None:

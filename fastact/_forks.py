@@ -19,12 +19,14 @@ class Forks(threading.local):
     """
 
     lock = threading.RLock()
+    imports = threading.RLock()  # for compiled kernels: their first call does not wait for a compilation
     wanted: tuple = ()
 
     def before(self) -> None:
         """Wait for whoever imports or compiles."""
         compiler = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
-        self.wanted = (self.lock, compiler) if compiler else (self.lock,)  # the user's own @njit may be compiling
+        # The user's own @njit may be compiling.
+        self.wanted = (self.lock, self.imports, compiler) if compiler else (self.lock, self.imports)
         for lock in self.wanted:
             lock.acquire()
 
@@ -37,7 +39,7 @@ class Forks(threading.local):
     def in_child(self) -> None:
         """The same; nobody else is left."""
         self.in_parent()
-        Forks.lock = threading.RLock()
+        Forks.lock, Forks.imports = threading.RLock(), threading.RLock()
 
 
 forks = Forks()

@@ -273,9 +273,12 @@ def make_grid(plan, count, chunk, per_row, summed):
     plan.strips = (plan.columns + plan.chunk_columns - 1) // plan.chunk_columns
     plan.chunks = plan.planes * plan.groups * plan.strips
     if plan.joined:
-        plan.longest = min(plan.chunk_rows * plan.m, plan.joined_elements)
+        together = min(plan.chunk_rows, 2 * RADIX) if summed else plan.chunk_rows
+        plan.longest = min(together * plan.m, plan.joined_elements)
     elif plan.along:
-        plan.longest = plan.chunk_columns + LINE  # a strip of columns may be longer, up to a cache line
+        plan.longest = plan.chunk_columns
+        if plan.strips > 1:
+            plan.longest += LINE  # strips end at the result's cache lines
     else:
         plan.longest = plan.chunk_columns * plan.m if plan.segments == 1 else plan.segment
     plan.alphas = plan.planes * plan.channels

@@ -136,13 +136,17 @@ SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
 SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in the other order (from Python only)
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
 TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 cache holds
-# Elements: operands with gaps whose inner loops are shorter are buffered, for a sum and else.  A crop of width 56 took,
-# as it lies and buffered, 3.0 and 2.5 of a whole array in prelu_backward, one of width 112 took 1.8 and 2.5.  In prelu
-# width 28 took 2.1 and 2.7, width 8 took 4.8 and 4.5.
+# Elements: operands with gaps are buffered where their inner loops are shorter (SHORTEST_LOOP for a sum, SHORTEST_ROWS
+# else).  Measured on crops, against a whole array:
+#                          as it lies   buffered
+#   prelu_backward, 56         3.0         2.5
+#   prelu_backward, 112        1.8         2.5
+#   prelu, 28                  2.1         2.7
+#   prelu, 8                   4.8         4.5
 SHORTEST_LOOP, SHORTEST_ROWS = 64, 8
 BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each operand, which stay in L1
-# Where operands lie in different axis orders: elements of a tile, and along an axis that is the innermost one of an
-# operand but not of x.  Whole cache lines are read in both directions; more did not help.
+# Where operands lie in different axis orders: a tile's elements, and its length along an axis that is innermost for
+# some operand but not for x.  Whole cache lines are read in both directions; more did not help.
 BUFFER_TURNED, BUFFER_SIDE = 8192, 32
 BUFFER_GROUPS = 64  # of tiles whose sums are added apart, so that threads can share them ...
 BUFFER_SUMS = 65536  # ... and the most sums of all groups, unless alpha alone has more

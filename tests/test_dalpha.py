@@ -298,6 +298,67 @@ def test_the_order_is_the_one_that_the_python_driver_spells_out(name, shape, alp
     assert_same_bits(*sums)
 
 
+AWKWARD = {
+    "rows reversed": lambda a: a[..., ::-1],
+    "all reversed": lambda a: a[(slice(None, None, -1),) * a.ndim],
+    "swapped bytes": lambda a: a.astype(a.dtype.newbyteorder()),
+    "every second column": lambda a: np.repeat(a, 2, -1)[..., ::2],
+    "cropped": lambda a: np.pad(a, 1)[(slice(1, -1),) * a.ndim],
+    "Fortran order": np.asfortranarray,
+    "doubles": lambda a: a.astype(np.float64),
+    "one number": lambda a: np.broadcast_to(a[(0,) * a.ndim], a.shape),
+    "one row": lambda a: np.broadcast_to(a[:1], a.shape),
+}
+
+
+@pytest.mark.skipif(not HAS_CORE, reason="nothing compiled to compare with")
+@pytest.mark.parametrize("layout", AWKWARD)
+@pytest.mark.parametrize(
+    "shape, alpha",
+    [((1, 70, 1000), (1, 70, 1)), ((3, 40, 90), (1, 40, 1)), ((50, 1, 33), (1, 1, 33)), ((9, 50, 60), (1, 50, 60)),
+     ((2, 30, 7, 20), (1, 30, 1, 1)), ((), ())],
+)  # fmt: skip
+def test_the_order_of_awkward_layouts_is_spelled_out(name, shape, alpha, layout):
+    """The order of buffered sums, written twice: in layouts.pxi, and in _driver.py with _buffered.py.
+
+    Also axes of one element, which have any stride, and arrays of no axes.
+    """
+    ops = hard(name, Case((3,), ()), np.float32)
+    x, dy = (np.resize(ops[operand], shape).astype(np.float32) for operand in ("x", "dy"))
+    slopes = np.linspace(-1, 1, max(1, int(np.prod(alpha))), dtype=np.float32).reshape(alpha)
+    kernel = backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, np.dtype(np.float32))
+    awkward = AWKWARD[layout] if shape else np.array
+    forms = [(x, awkward(dy)), (x.astype(x.dtype.newbyteorder()), awkward(dy))]
+    if layout != "doubles":
+        forms += [(awkward(x), dy), (awkward(x), awkward(dy))]
+    for new_x, new_dy in forms:
+        for y in (np.empty_like(new_x, np.float32), None):
+            results = []
+            for driver, threads in ((built.entry, 1), (built.entry, 2), (python_driver, 1)):
+                out, sums = None if y is None else np.zeros_like(y), np.empty(alpha)
+                driver.launch_arrays(
+                    OPERATIONS[name].kernel, kernel, out, new_dy, new_x, slopes, sums, threads, 0
+                )  # fmt: skip
+                results.append((sums, out))
+            for got in results[1:]:
+                assert_same_bits(got[0], results[0][0], f"{new_x.strides} {new_dy.strides}")
+                if y is not None:
+                    assert_same_bits(got[1], results[0][1], f"{new_x.strides} {new_dy.strides}")
+
+
+def test_a_streamed_dalpha_may_lie_anywhere(name, compiled, policy):
+    """Single terms at an address that no streaming store takes, beside a dx that is streamed."""
+    policy(stream_bytes=0, stream_bytes_per_thread=0)
+    x = np.linspace(-1, 1, 3000, dtype=np.float32)
+    raw = np.empty(x.nbytes + 1, np.uint8)
+    ops = {"x": x, "dy": -x, "alpha": x.copy()}
+    want = call(name, ops, compiled, channel_axis=0)["dalpha"]
+    for start in (0, 1):
+        dalpha = raw[start : x.nbytes + start].view(np.float32)
+        call(name, ops, compiled, channel_axis=0, out=(None, dalpha))
+        assert_same_bits(dalpha, want)
+
+
 def in_pairs(terms):
     """The sum of a list: pairs, pairs of pairs, ...; what is left over at the end is added from the last one on."""
     half = 1

@@ -297,6 +297,8 @@ def test_array_likes_that_need_no_python(name, kind, monkeypatch):
     if OPERATIONS[name].alpha == "array" or (np.size(x) == 1 and OPERATIONS[name].alpha):
         alpha = x if np.size(x) < 4 else [0.25]
         call(name, {read: np.ones((2, np.size(alpha))) for read in OPERATIONS[name].reads} | {"alpha": alpha})
+    if OPERATIONS[name].summed:
+        call(name, {"x": x, "dy": x, "alpha": [0.25]}, need_dalpha=False)
 
 
 def test_streaming_stores(name, dtype, policy):

@@ -14,7 +14,7 @@ cdef struct Call:
     intptr_t y, dy, x       # addresses; 0 where there is no such operand
     intptr_t alpha          # the slopes, dense in the plan's order of axes
     intptr_t dalpha         # one number for each slope, in the same order; 0: no sum is needed
-    bint constant_dy        # dy is one number, at its address
+    bint constant_dy        # dy is one number, at the address `dy`
     bint narrow             # dalpha is float32: sums are rounded once, at the end
     bint single_terms       # every slope has one term: the kernel writes dalpha itself, in x's type
     int threads             # what somebody asked for; 0: nobody did

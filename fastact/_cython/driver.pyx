@@ -518,8 +518,9 @@ cdef int launch(const Plan* plan, const Call* call) noexcept nogil:
     cdef Py_ssize_t threads = threads_for(call, traffic, summed)
     if threads == 0:
         return FASTACT_NO_SOURCE
-    # Where y's address is no multiple of an element's size, none of its elements is at a cache line.
+    # Where a result's address is no multiple of an element's size, none of its elements is at a cache line.
     stream = call.y != 0 and policy.streams(traffic, threads) and call.y % plan.itemsize == 0 \
+        and (not call.single_terms or call.dalpha % plan.itemsize == 0) \
         and apart(call.y, plan.y_low, plan.y_high, call.x, plan.x_low, plan.x_high) \
         and (call.dy == 0 or call.constant_dy
              or apart(call.y, plan.y_low, plan.y_high, call.dy, plan.dy_low, plan.dy_high))

@@ -369,11 +369,13 @@ def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads, /):
 def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads, /):
     """As _dispatch.backward."""
     cdef int op = number_of(name)
-    if type(out) is tuple and len(<tuple>out) == 2 and need_dalpha is True and (need is True or need is False):
+    cdef bint summed = need_dalpha is True
+    if type(out) is tuple and len(<tuple>out) == 2 and (summed or need_dalpha is False and (<tuple>out)[1] is None) \
+            and (need is True or need is False):
         y, sums = <tuple>out
-        result = common(op, dy, x, alpha, False, channel_axis, y, sums, need, True, backend, n_threads, FALLBACK)
+        result = common(op, dy, x, alpha, False, channel_axis, y, sums, need, summed, backend, n_threads, FALLBACK)
         if result is FALLBACK:
-            result = converted(op, dy, x, alpha, channel_axis, y, sums, need, True, backend, n_threads)
+            result = converted(op, dy, x, alpha, channel_axis, y, sums, need, summed, backend, n_threads)
         if result is not FALLBACK:
-            return result
+            return result if summed else (result, None)
     return _dispatch.backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads)

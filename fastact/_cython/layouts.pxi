@@ -14,8 +14,8 @@ cdef extern from "blocks.h" nogil:
 cdef extern from *:
     """
     typedef void (*fa_mover)(const struct fa_block *);
-    /* fa_move and fa_convert, as they were compiled for the SIMD level in use once its modules are loaded.  Calls that
-       run without the GIL read these meanwhile. */
+    /* The functions above for any processor, until a SIMD level's modules are loaded; then that level's.  They
+       are atomic because calls without the GIL read them. */
     static fa_mover fa_level_move = fa_move, fa_level_convert = fa_convert;
     #define fa_mover_of(which) __atomic_load_n(&fa_level_##which, __ATOMIC_RELAXED)
     static void fa_use_movers(void *move, void *convert)
@@ -38,7 +38,7 @@ def use_movers(addresses):
 cdef struct Walk:                       # a block of an array, in pieces that the functions above take
     Block piece
     int ndim                            # loops around a piece
-    Py_ssize_t[MAX_LOOPS] size, out, in_, index     # their lengths and strides, and the turns they are in
+    Py_ssize_t[MAX_LOOPS] size, out, in_, index     # their lengths, strides and current indices
 
 
 cdef enum:
@@ -52,10 +52,7 @@ cdef inline void exchange(Py_ssize_t* a, Py_ssize_t* b) noexcept nogil:
 
 cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, const Py_ssize_t* outs, const Py_ssize_t* ins, int dtype
                 ) noexcept nogil:
-    """Stand at the first piece.
-
-    Axes of one element are left out; an axis that goes on where the next one ends joins it.
-    """
+    """Set up a walk: axes of length 1 are left out, and neighbours that one stride covers are merged."""
     cdef int d, k, side
     cdef Py_ssize_t itemsize = fa_itemsize(dtype)
     w.piece.dtype = dtype
@@ -76,7 +73,7 @@ cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, const Py_ssize_t* ou
         w.piece.n, w.piece.out_step, w.piece.in_step = w.size[k], w.out[k], w.in_[k]
         k -= 1
     if k >= 0:
-        # The rows of a piece: the loop in which an array's elements follow one another, if they do not in the last one.
+        # A piece's rows are the loop in which an array's elements follow one another, if they do not in the last loop.
         side = k
         for d in range(k):
             if (w.in_[d] == itemsize and w.piece.in_step != itemsize) \
@@ -147,7 +144,10 @@ cdef struct Operands:                   # of one call, checked
 
 
 cdef void take(Operand* operand, const fastact_array* a, int ndim, const Py_ssize_t* shape, int axis) noexcept nogil:
-    """An array along x's axes: of x's shape, or alpha's (`axis`: where the only axis of a per-channel alpha goes)."""
+    """Write an array's address, dtype and strides along x's axes.
+
+    `shape` is x's or alpha's; `axis` is where the only axis of a per-channel alpha goes, else -1.
+    """
     cdef Py_ssize_t[MAX_LOOPS] strides
     cdef int d
     operand.data = NULL
@@ -188,9 +188,9 @@ cdef struct Load:                       # how a block is moved and converted
 
 cdef void prepare(Load* how, int given, int dtype, int ndim, const Py_ssize_t* shape, const Py_ssize_t* strides,
                   const Py_ssize_t* dense, bint back) noexcept nogil:
-    """Blocks of an array of a `given` dtype and any strides become a computing type's in C order (strides `dense`).
+    """Set up to copy blocks of an array (dtype `given`, any strides) to C order (strides `dense`) in a computing type.
 
-    `back`: the other way round, without a conversion.
+    `back`: from C order into the array, without a conversion.
     """
     cdef Py_ssize_t[MAX_LOOPS] own
     how.converts = given & ~SWAPPED != dtype
@@ -310,7 +310,7 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
     if o.alphas and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
             not alpha_dense or (plan.along and plan.repeats > 1)):
         return FASTACT_OK
-    # Sums that do not go to dalpha directly; alpha, and as much again for its elements before they are converted.
+    # The memory has the sums that are not written to dalpha itself, then alpha, then alpha before its conversion.
     sums_bytes = 0 if direct or not summed else o.alphas * <Py_ssize_t>sizeof(double)
     alpha_bytes = 0 if alpha_dense else o.alphas * <Py_ssize_t>sizeof(double)
     if sums_bytes + alpha_bytes:
@@ -373,7 +373,8 @@ cdef struct Own:                        # what a thread has for itself
     char* tiles                         # of y, dy, x, alpha
     char* spare                         # of elements that are not converted yet
     double* sums                        # of one tile
-    double* levels                      # the sums of a group's tiles
+    double* levels                      # the sums of a group's tiles, on SUM_LEVELS levels ...
+    Py_ssize_t[SUM_LEVELS] first, stop  # ... and between which slopes a level's are not 0
     double* scratch
     # What follows from the extent of the tile that the thread is at:
     Py_ssize_t[MAX_LOOPS] extent, alpha_extent
@@ -403,13 +404,15 @@ cdef int fastest(const Part* part, int ndim, const Py_ssize_t* shape) noexcept n
 cdef void choose_tiles(Tiles* t, int ndim) noexcept nogil:
     """The extent of a tile, and how many there are."""
     cdef Py_ssize_t others, elements = BUFFER_ELEMENTS
-    cdef int d, k, side
+    cdef int d, k, side, last = 0
     for d in range(ndim):
         t.extent[d] = 1
+        if t.shape[d] > 1:
+            last = d
     for k in range(PARTS):
         if t.part[k].operand.data != NULL and (k != ALPHA or t.o.alphas == t.o.elements):
             side = fastest(&t.part[k], ndim, t.shape)
-            if side >= 0 and side < ndim - 1:
+            if side >= 0 and side != last:
                 t.extent[side] = min(t.shape[side], BUFFER_SIDE)
                 elements = BUFFER_TURNED
     for d in range(ndim - 1, -1, -1):
@@ -428,7 +431,7 @@ cdef void choose_tiles(Tiles* t, int ndim) noexcept nogil:
 
 
 cdef void use_extent(const Tiles* t, Own* own) noexcept nogil:
-    """Whatever follows from a tile's extent."""
+    """Compute what depends on a tile's extent: strides, which operands are copied and how, the plan."""
     cdef const Operands* o = t.o
     cdef const Part* part
     cdef const Py_ssize_t* extent
@@ -508,15 +511,23 @@ cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) 
         round_sums(&own.add, sums_at, own.sums, o.dalpha.dtype)
     elif t.summed:
         add_sums(&own.add, sums_at, own.sums)
+        first = (<double*>sums_at) - own.levels
+        own.first[0] = min(own.first[0], first)
+        for d in range(o.ndim):
+            first += (own.alpha_extent[d] - 1) * t.sums_strides[d] // <Py_ssize_t>sizeof(double)
+        own.stop[0] = max(own.stop[0], first + 1)
 
 
-cdef void move_up(double* levels, int level, Py_ssize_t n) noexcept nogil:
-    """Add the sums of a level to the next one's."""
+cdef void move_up(Own* own, int level, Py_ssize_t n) noexcept nogil:
+    """Add the sums of a level to the next one's: those that tiles were added to."""
     cdef Py_ssize_t i
-    cdef double* low = levels + level * n
-    for i in range(n):
+    cdef double* low = own.levels + level * n
+    for i in range(own.first[level], own.stop[level]):
         low[n + i] += low[i]
         low[i] = 0
+    own.first[level + 1] = min(own.first[level + 1], own.first[level])
+    own.stop[level + 1] = max(own.stop[level + 1], own.stop[level])
+    own.first[level], own.stop[level] = n, 0
 
 
 cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
@@ -525,6 +536,9 @@ cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
     cdef Own own
     cdef Py_ssize_t group, number, first, n = t.o.alphas
     cdef bint first_one = True
+    cdef int level
+    for level in range(SUM_LEVELS):
+        own.first[level], own.stop[level] = n, 0
     own.tiles = t.memory + index * t.bytes
     own.spare = own.tiles + PARTS * t.tile_bytes
     own.sums = <double*>(own.spare + t.tile_bytes // t.o.itemsize * <Py_ssize_t>sizeof(double))
@@ -541,12 +555,13 @@ cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
             first_one = False
             if t.totals != NULL:
                 if (number - first + 1) % RADIX == 0:
-                    move_up(own.levels, 0, n)
+                    move_up(&own, 0, n)
                 if (number - first + 1) % (RADIX * RADIX) == 0:
-                    move_up(own.levels, 1, n)
+                    move_up(&own, 1, n)
         if t.totals != NULL:
-            move_up(own.levels, 0, n)
-            move_up(own.levels, 1, n)
+            move_up(&own, 0, n)
+            move_up(&own, 1, n)
+            own.first[2], own.stop[2] = n, 0
             memcpy(t.totals + group * n, own.levels + 2 * n, n * sizeof(double))
             memset(own.levels + 2 * n, 0, n * sizeof(double))
 

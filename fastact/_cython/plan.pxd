@@ -31,7 +31,7 @@ cdef struct Plan:
     Py_ssize_t groups           # of rows that are summed apart
     Py_ssize_t strips           # of columns
     Py_ssize_t chunks           # pieces that the work is cut into
-    Py_ssize_t longest          # the most elements of an inner loop
+    Py_ssize_t longest          # an inner loop has no more elements
     Py_ssize_t alphas           # slopes in all
     bint reduces                # whether a slope has more than one partial sum
     bint repeated               # whether the kernel reads a pattern that is made of the slopes ...
