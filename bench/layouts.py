@@ -54,7 +54,7 @@ LAYOUTS = {
     "off by a byte": lambda n, size: {"offset": 1},
     "byte-swapped": lambda n, size: {"swapped": True},
 }
-EXPANDED = {  # other values than the array they are made from
+EXPANDED = {  # whose values differ from the original array's
     "first axis expanded": lambda n, size: {"steps": last(n, 0)[::-1]},
     "expanded": lambda n, size: {"steps": (0,) * n},
 }

@@ -32,7 +32,7 @@ class Setting:
         raise NotImplementedError
 
     def _require(self) -> bool:
-        """Whether what the value asks for is there for ever; an error where it is not there."""
+        """Raise an error if what the value needs is missing; True if it cannot go missing later."""
         return True
 
     def __enter__(self) -> None:

@@ -11,11 +11,11 @@ from fastact._cython cimport policy
 
 cdef enum:
     MOST_SETTLED = 256
-cdef dict settled = {}      # values that need no check, now or later: the variable that each is for
+cdef dict settled = {}      # values that were checked once and stay valid: the variable that each is for
 
 
 cdef inline bint is_plain(object value) noexcept:
-    """Whether it may stand in the table above: nothing else is equal to it that is not as good."""
+    """Whether it may be a key of the table above: an exact int or str.  1.0 and True are equal to 1."""
     return type(value) is int or type(value) is str
 
 
@@ -33,7 +33,7 @@ cdef class Setting:
         return 0
 
     def _require(self):
-        """Whether what the value asks for is there for ever; an error where it is not there."""
+        """Raise an error if what the value needs is missing; True if it cannot go missing later."""
         return True
 
     def __enter__(self):

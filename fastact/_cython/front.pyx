@@ -176,7 +176,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
                    object dalpha_out, bint need_dx, bint summed, object backend, object n_threads, object fallback):
     """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one.
 
-    `weak`: alpha's dtype is not for dalpha.
+    `weak`: dalpha has the computing dtype, not alpha's.
     """
     cdef cnp.ndarray x, result = None, sums = None
     cdef fastact_array[5] arrays
@@ -330,7 +330,10 @@ cdef object as_array(object value):
 
 cdef object converted(int op, object dy, object x, object alpha, object channel_axis, object out, object dalpha_out,
                       bint need_dx, bint summed, object backend, object n_threads):
-    """As `common`, with arrays in the place of array-likes; FALLBACK also where there are none."""
+    """As `common`, with arrays in the place of array-likes.
+
+    FALLBACK if an operand cannot be converted, or if nothing needs a conversion.
+    """
     cdef bint no_dy = not reads_dy[op]
     cdef bint no_alpha = alpha_form[op] == NONE or type(alpha) is float or type(alpha) is int   # none to convert
     x_ = as_array(x)

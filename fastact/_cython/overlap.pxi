@@ -120,8 +120,9 @@ cdef bint meets_itself(const fastact_array* a) noexcept nogil:
         reach += terms.term[k].coef * terms.term[k].most
     else:
         return False                    # each stride steps over all that lies inside it
-    # Two elements lie apart by a sum of terms whose numbers go from -most to most.  If they meet, this is less than an
-    # element, and the number of some axis, here the d-th, is positive (or all of them change their signs).
+    # Two elements differ by k indices along each axis, from -(n - 1) to n - 1, and not by 0 along all of them.  Along
+    # some axis, here the d-th, k is positive (or exchange the two).  They meet if the sum of k * stride is less than
+    # an element.
     for d in range(a.ndim):
         if a.shape[d] == 1:
             continue
