@@ -125,6 +125,19 @@ def test_broadcast_inputs(name, dtype, axis):
             answer.check(call(name, turned, variant), f"{which} {variant}")
 
 
+@pytest.mark.parametrize("name", BACKWARD)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [5, 30, 300])
+def test_one_number_as_dy_of_an_array_with_gaps(name, dtype, width):
+    """A kernel takes many of x's short rows at once, and reads dy's number for each of them from the same place."""
+    ops = operands(name, (3, 4, 50, width + 2), (4,), dtype)
+    ops["x"] = ops["x"][:, :, 1:-1, 1:-1]
+    ops["dy"] = np.broadcast_to(ops["dy"].dtype.type(-1.5), ops["x"].shape)
+    answer = Answer(name, ops)
+    for variant, n_threads in itertools.product(VARIANTS, (1, 2)):
+        answer.check(call(name, ops, variant, n_threads=n_threads), f"{variant} {n_threads}")
+
+
 def test_broadcast_alpha(variant, dtype):
     """A stride of 0 in alpha is just a strided alpha: dalpha has its whole shape."""
     for name in WITH_SLOPES:
