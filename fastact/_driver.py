@@ -97,7 +97,7 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
     # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
     operands = [a for a in (y, dy, x) if a is not None]
     whole = all(a.transpose(order).flags.c_contiguous for a in operands)
-    if plan.longest < (SHORTEST_ROWS if dalpha is None else SHORTEST_LOOP) and x.size > SHORTEST_LOOP and not whole:
+    if plan.longest < (SHORTEST_ROWS if alpha is None else SHORTEST_LOOP) and x.size > SHORTEST_LOOP and not whole:
         return False
     # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
     if (

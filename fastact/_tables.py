@@ -136,13 +136,14 @@ SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
 SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in the other order (from Python only)
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
 TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 cache holds
-# Elements: operands with gaps are buffered where their inner loops are shorter (SHORTEST_LOOP for a sum, SHORTEST_ROWS
-# else).  Measured on crops, against a whole array:
+# Elements: operands with gaps are buffered where their inner loops are shorter (SHORTEST_LOOP with slopes, else
+# SHORTEST_ROWS).  Measured on crops, against a whole array:
 #                          as it lies   buffered
 #   prelu_backward, 56         3.0         2.5
 #   prelu_backward, 112        1.8         2.5
-#   prelu, 28                  2.1         2.7
-#   prelu, 8                   4.8         4.5
+#   prelu, 56                  2.4         1.8
+#   relu, 16                   1.8         2.3
+#   relu, 4                    4.8         5.2
 SHORTEST_LOOP, SHORTEST_ROWS = 64, 8
 BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each operand, which stay in L1
 # Where operands lie in different axis orders: a tile's elements, and its length along an axis that is innermost for
@@ -177,8 +178,7 @@ INNER_LOOP = {
     "first": "ptrdiff_t ",  # the slope of its first row,
     "channels": "ptrdiff_t ",  # how many slopes there are before the first one follows again (0: enough),
     "offset": "ptrdiff_t ",  # and how many elements of its first row lie before it.
-    # Of an elementwise loop: how many further ones there are, with the same slopes, and how many elements lie from one
-    # to the next.
+    # Of a kernel without alpha: how many further loops there are, and how many elements lie from one to the next.
     "more": "ptrdiff_t ",
     "y_step": "ptrdiff_t ",
     "dy_step": "ptrdiff_t ",

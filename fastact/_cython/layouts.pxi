@@ -303,7 +303,7 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
                      o.alpha_shape, o.order, o.itemsize, summed and not single):
         return FASTACT_OK
     # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
-    if plan.longest < (SHORTEST_LOOP if summed else SHORTEST_ROWS) and o.elements > SHORTEST_LOOP and not (
+    if plan.longest < (SHORTEST_LOOP if o.alphas else SHORTEST_ROWS) and o.elements > SHORTEST_LOOP and not (
             is_whole(&o.x, o) and is_whole(&o.y, o) and (constant or is_whole(&o.dy, o))):
         return FASTACT_OK
     # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
