@@ -143,7 +143,7 @@ TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 ca
 #   prelu_backward, 112        1.8         2.5
 #   prelu, 56                  2.4         1.8
 #   relu, 16                   1.8         2.3
-#   relu, 4                    4.8         5.2
+#   relu, 8                    2.9         4.5
 SHORTEST_LOOP, SHORTEST_ROWS = 64, 8
 BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each operand, which stay in L1
 # Where operands lie in different axis orders: a tile's elements, and its length along an axis that is innermost for
