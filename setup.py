@@ -32,7 +32,7 @@ DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", 
 # The functions of fastact.h are the only symbols that the package exports.
 EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
 KERNEL_HEADERS = (
-    "simd.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h",
+    "simd.h", "halves.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h",
 )  # fmt: skip
 ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "posix.h", "exact.h")
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
@@ -67,7 +67,7 @@ LEFT_OUT = (
 
 # The annotations of the kernels' text, in C.
 ANNOTATIONS = {
-    "In": "const T*", "Out": "T*", "Sums": "double*", "InnerLoop": "InnerLoop*", "Integer": "integer",
+    "In": "const S*", "Out": "S*", "Slopes": "const T*", "Sums": "double*", "InnerLoop": "InnerLoop*", "Integer": "integer",
     "IntegersIn": "const integer*", "IntegersOut": "integer*", "int": "Py_ssize_t", "bool": "bint", "float": "double",
     "None": "void",
 }  # fmt: skip
@@ -89,7 +89,7 @@ def write_tables() -> None:
     for number, kernel in enumerate(TABLES.KERNELS):
         if numbers.setdefault(kernel.upper(), number) != number:
             raise ValueError(f"a kernel cannot have the name of the number {kernel.upper()}")
-    fields = {name: kind.replace("T", "void") for name, kind in TABLES.INNER_LOOP.items()}
+    fields = {name: re.sub("[ST]", "void", kind) for name, kind in TABLES.INNER_LOOP.items()}
     levels = [
         f'LEVEL("{name}", 1{"".join(f" && HAS({json.dumps(feature)})" for feature in level.features)})'
         for name, level in LEVELS.items()
@@ -107,8 +107,10 @@ def write_tables() -> None:
         f"#define FA_LEVELS(LEVEL, HAS) {' '.join(levels)}",
         "#endif",
     )
-    for declared, pointers in (("tables.pxi", "void"), ("kernel_tables.pxi", "T")):
-        fields = {name: kind.replace("T", pointers) for name, kind in TABLES.INNER_LOOP.items()}
+    for declared, in_kernels in (("tables.pxi", False), ("kernel_tables.pxi", True)):
+        fields = {
+            name: kind if in_kernels else re.sub("[ST]", "void", kind) for name, kind in TABLES.INNER_LOOP.items()
+        }
         write(
             GENERATED / declared,
             "# Written by setup.py from fastact/_tables.py.",
@@ -215,17 +217,23 @@ def extensions() -> list[Extension]:
         *(f"    {c}" for c in c_integers),
         'include "integer_words.pxi"',
     ]
-    runs = {kernel: f"{TABLES.FAMILIES[reads]}({kernel.upper()}, loop)" for kernel, reads in TABLES.KERNELS.items()}
-    relus = {
-        name: f'run_integers(cython.cast("{c}*", loop.y), cython.cast("const {c}*", loop.x), '
-        f'cython.cast("{c}*", stream_buffer()), loop.n, loop.more, loop.y_step, loop.x_step, loop.stream, loop.fence)'
-        for name, c in TABLES.INTEGERS.items()
+    moving = {
+        f"{kernel}_{name}": f'run_integers({kernel.upper()}, cython.cast("{c}*", loop.y), '
+        f'cython.cast("const {c}*", loop.{TABLES.KERNELS[kernel][0]}), cython.cast("const {c}*", loop.x), '
+        f'cython.cast("{c}*", stream_buffer()), loop, cython.cast("{c}", {bound}))'
+        for (kernel, name), (c, bound) in TABLES.MOVING.items()
     }
     movers = {name: f'{mover}(cython.cast("const Block*", loop))' for name, mover in TABLES.MOVERS.items()}
     for level in LEVELS:
-        for c, kind in TABLES.TYPES.values():
-            found.append(kernels("fastact/_kernels.py", kind, level, floats, runs, f"-DFASTACT_{c.upper()}"))
-        found.append(kernels("fastact/_integers.py", TABLES.INTEGER_MODULE, level, integers, relus | movers))
+        for name, kind in TABLES.TYPES.items():
+            runs = {
+                kernel: f"{TABLES.FAMILIES[reads]}({kernel.upper()}, loop)"
+                for kernel, reads in TABLES.KERNELS.items()
+                if TABLES.module_of(kernel, name) == kind.module
+            }
+            macros = [f"-D{macro}" for macro in kind.macros]
+            found.append(kernels("fastact/_kernels.py", kind.module, level, floats, runs, *macros))
+        found.append(kernels("fastact/_integers.py", TABLES.INTEGER_MODULE, level, integers, moving | movers))
     return cythonize(
         found,
         include_path=[str(CYTHON), str(GENERATED)],

@@ -20,7 +20,8 @@ class Call(NamedTuple):
     x: np.ndarray
     dy: np.ndarray | None
     alpha: np.ndarray | None  # with x's number of axes; still to be cast to the computing dtype
-    dtype: np.dtype  # the computing dtype, which is the results' as well
+    dtype: np.dtype  # the elementwise result's
+    computing: np.dtype
     out: np.ndarray | None  # the memory of the elementwise result
     need: bool  # whether that is wanted
     dalpha_out: np.ndarray | None
@@ -89,15 +90,29 @@ def _is_buffer(value: Any) -> bool:
     return True
 
 
-def computing_dtype(array: np.ndarray, name: str, keep_integers: bool) -> np.dtype:
-    """The dtype that a computation on this array is made in."""
+def is_bfloat16(dtype: np.dtype) -> bool:
+    """Whether this is ml_dtypes' bfloat16, which NumPy knows when ml_dtypes was imported by somebody."""
+    return dtype.name == "bfloat16" and dtype.itemsize == 2
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether this is one of TYPES, of either byte order."""
+    return is_bfloat16(dtype) or (dtype.kind == "f" and dtype.name in TYPES)
+
+
+def computing_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype that a result of this dtype is computed in."""
+    return np.dtype(TYPES[dtype.name].computing) if dtype.name in TYPES else dtype
+
+
+def result_dtype(array: np.ndarray, name: str, keep_integers: bool) -> np.dtype:
+    """The dtype of the result of an operation on this array."""
     if array.dtype.kind in "biu" and not keep_integers:
         return np.dtype(np.float64)
-    if array.dtype.kind in "biu" or array.dtype.name in TYPES:
+    if array.dtype.kind in "biu" or is_float(array.dtype):
         return array.dtype.newbyteorder("=")
-    hint = f" Pass {name}.astype(np.float32)." if array.dtype == np.float16 else ""
     allowed = f"{', '.join(TYPES)}, an integer or bool"
-    raise TypeError(f"{name} has dtype {array.dtype}, which is not supported: it must be {allowed}.{hint}")
+    raise TypeError(f"{name} has dtype {array.dtype}, which is not supported: it must be {allowed}.")
 
 
 def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one: bool):
@@ -110,10 +125,10 @@ def as_alpha(value: Any, x: np.ndarray, dtype: np.dtype, channel_axis: Any, one:
         own = dtype
     else:
         alpha = as_array(value, "alpha")
-        if alpha.dtype.kind not in "biuf" or alpha.dtype.char == "g":
+        if alpha.dtype.kind not in "biu" and not is_float(alpha.dtype):
             raise TypeError(f"alpha has dtype {alpha.dtype}, which is not supported: it must be a float or an integer")
         # NumPy scalars and lists are numbers, like Python's own: dalpha then has the computing dtype.
-        is_float_array = alpha.dtype.kind == "f" and not isinstance(value, np.generic | list | tuple)
+        is_float_array = is_float(alpha.dtype) and not isinstance(value, np.generic | list | tuple)
         own = alpha.dtype.newbyteorder("=") if is_float_array else dtype
     shape = alpha.shape
     if alpha.size == 1:
@@ -238,16 +253,18 @@ def check_overlap(out: np.ndarray, name: str, other: np.ndarray | None, text: st
 def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out) -> Call:
     """Check everything and convert what is cheap to convert; names in messages are the user's."""
     x = as_array(x, "x")
-    dtype = computing_dtype(x, "x", op.integers)
+    dtype = result_dtype(x, "x", op.integers)
+    computing = computing_dtype(dtype)
     if op.backward:
         dy = as_array(dy, "dy")
         if dy.shape != x.shape:
             raise ValueError(f"dy of shape {dy.shape} does not match x of shape {x.shape}")
-        if dy.dtype.kind not in "biuf" or dy.dtype.char == "g" or not np.can_cast(dy.dtype, dtype, "same_kind"):
-            raise TypeError(f"dy has dtype {dy.dtype}, which cannot be cast to {dtype} by the rule 'same_kind'")
+        # Any float can be cast to any other by the rule, and so can integers.
+        if dy.dtype.kind not in "biu" and not is_float(dy.dtype):
+            raise TypeError(f"dy has dtype {dy.dtype}, which cannot be cast to {computing} by the rule 'same_kind'")
     shape, dalpha_dtype = (), None
     if op.alpha:
-        alpha, shape, dalpha_dtype = as_alpha(alpha, x, dtype, channel_axis, op.alpha == "number")
+        alpha, shape, dalpha_dtype = as_alpha(alpha, x, computing, channel_axis, op.alpha == "number")
     names = ("out[0] (dx)", "out[1] (dalpha)") if op.summed else ("out", "")
     for given, needed, name, argument in (
         (out, need, names[0], "need_dx"),
@@ -270,4 +287,4 @@ def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, d
                 check_overlap(result, name, array, text, in_place and result is out)
     if out is not None and dalpha_out is not None:
         check_overlap(out, names[0], dalpha_out, f"{names[1]} of shape {dalpha_out.shape}", in_place=False)
-    return Call(x, dy, alpha, dtype, out, need, dalpha_out, need_dalpha, shape, dalpha_dtype)
+    return Call(x, dy, alpha, dtype, computing, out, need, dalpha_out, need_dalpha, shape, dalpha_dtype)

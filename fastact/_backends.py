@@ -16,7 +16,7 @@ import numpy as np
 from . import _built
 from ._built import CPU_LEVEL, PACKAGE, levels
 from ._forks import forks
-from ._tables import CORE, INTEGER_MODULE, INTEGERS, KERNELS, LEVELS, TYPES
+from ._tables import CORE, INTEGER_MODULE, KERNELS, LEVELS, module_of
 
 NAMES = ("cython", "numba", "numpy")
 
@@ -131,19 +131,18 @@ def available_backends() -> tuple[str, ...]:
     return tuple(_usable())
 
 
-def kernel_address(backend: str, kernel: str, dtype: np.dtype) -> int:
-    """The C address of a compiled kernel (see _tables.py for its argument) for the dtype that it computes in."""
-    integer = kernel == "relu" and dtype.name in INTEGERS
+def kernel_address(backend: str, kernel: str, dtype: str) -> int:
+    """The C address of a compiled kernel (see _tables.py for its argument) for the name of a storage type."""
     if kernel not in KERNELS:
         raise ValueError(f"there is no kernel {kernel!r}: it must be one of {', '.join(KERNELS)}")
-    if not (integer or dtype.name in TYPES) or not dtype.isnative:
+    module = module_of(kernel, dtype)
+    if not module:
         raise TypeError(f"the kernel {kernel!r} does not compute in {dtype}")
     _built.load_movers()
     if backend == "numba":
         from ._numba import kernels
 
         return kernels.address(kernel, dtype)
-    kind = INTEGER_MODULE if integer else TYPES[dtype.name][1]
     with forks.imports:
-        addresses = importlib.import_module(f"{PACKAGE}.{_built.level()}.{kind}").ADDRESSES
-    return addresses[dtype.name if integer else kernel]
+        addresses = importlib.import_module(f"{PACKAGE}.{_built.level()}.{module}").ADDRESSES
+    return addresses[f"{kernel}_{dtype}" if module == INTEGER_MODULE else kernel]

@@ -15,6 +15,7 @@ from math import prod
 
 import numpy as np
 
+from ._arguments import is_bfloat16
 from ._plan import memory_order
 from ._tables import BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, RADIX, SUM_LEVELS
 
@@ -73,7 +74,7 @@ class TileSums:
         return self.levels[-1]
 
 
-def compute(run: Callable[..., bool], dtype: np.dtype, result, dy, x, alpha, dalpha) -> None:
+def compute(run: Callable[..., bool], dtype: np.dtype, computing: np.dtype, result, dy, x, alpha, dalpha) -> None:
     """Write `result` and `dalpha` (unless None), each tile by `run`, which takes the same operands."""
     order = memory_order(x, result, dy)
     x, dy, alpha, result, dalpha = (None if a is None else a.transpose(order) for a in (x, dy, alpha, result, dalpha))
@@ -91,7 +92,7 @@ def compute(run: Callable[..., bool], dtype: np.dtype, result, dy, x, alpha, dal
             slopes = part = of_alpha = None
             if alpha is not None:
                 of_alpha = tuple(s if n != 1 else slice(None) for s, n in zip(tile, alpha.shape, strict=False))
-                slopes = _dense(alpha[of_alpha], dtype)
+                slopes = _dense(alpha[of_alpha], computing)
             if dalpha is not None:
                 part = np.empty(slopes.shape)
             if not run(tile_y, tile_dy, tile_x, slopes, part):
@@ -99,13 +100,13 @@ def compute(run: Callable[..., bool], dtype: np.dtype, result, dy, x, alpha, dal
             if sums is not None:
                 sums.add(of_alpha, part)
             elif dalpha is not None:
-                dalpha[of_alpha] = part
+                write_sums(dalpha[of_alpha], part)
             if result is not None:
                 result[tile] = tile_y
         if sums is not None:
             totals.append(sums.total())
     if totals:
-        dalpha[...] = in_pairs(np.array(totals))
+        write_sums(dalpha, in_pairs(np.array(totals)))
 
 
 def in_pairs(terms: np.ndarray) -> np.ndarray:
@@ -121,6 +122,17 @@ def in_pairs(terms: np.ndarray) -> np.ndarray:
     for level in sorted(pending):
         total = pending[level] + total
     return total
+
+
+def write_sums(dalpha: np.ndarray, sums: np.ndarray) -> None:
+    """Sums in float64, or in dalpha's dtype, as dalpha: each is rounded once."""
+    with np.errstate(all="ignore"):
+        if is_bfloat16(dalpha.dtype) and sums.dtype == np.float64:
+            # ml_dtypes rounds to float32 first.  8 binary digits, or multiples of 2**-133.
+            unit = np.maximum(np.frexp(sums)[1] - 8, -133)
+            rounded = np.ldexp(np.rint(np.ldexp(sums, -unit)), unit)
+            sums = np.where(np.isfinite(sums), rounded, sums).astype(np.float32)
+        dalpha[...] = sums
 
 
 def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

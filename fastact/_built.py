@@ -20,7 +20,7 @@ from ._forks import forks
 from ._tables import BUILD_REPORT, CORE, INTEGER_MODULE, LEVELS, TYPES
 
 PACKAGE = "fastact._cython"
-KINDS = (*(kind for _, kind in TYPES.values()), INTEGER_MODULE)  # the modules of a level
+KINDS = (*(kind.module for kind in TYPES.values()), INTEGER_MODULE)  # the modules of a level
 _failed: dict[str, str] = {}  # modules that are there and do not import
 
 

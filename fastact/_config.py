@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _backends, _buffers, _built, _cpu, _settings
-from ._tables import INTEGERS, OPERATIONS, TYPES
+from ._tables import INTEGERS, OPERATIONS, TYPES, module_of
 from ._version import __version__
 
 
@@ -119,15 +119,18 @@ def warmup(operations: Iterable[str] | None = None, dtypes: Iterable[npt.DTypeLi
     for name in names:
         if name not in OPERATIONS:
             raise ValueError(f"operations: {name!r} is not one of {', '.join(OPERATIONS)}")
-    types = [np.dtype(t) for t in ((*TYPES, *INTEGERS) if dtypes is None else _listed(dtypes, "dtypes"))]
-    for dtype in types:
-        if dtype.name not in (*TYPES, *INTEGERS) or not dtype.isnative:
+    known = (*TYPES, *INTEGERS)
+    types = []
+    for given in known if dtypes is None else _listed(dtypes, "dtypes"):
+        dtype = None if given in known else np.dtype(given)  # NumPy has no name "bfloat16"
+        types.append(given if dtype is None else dtype.name)
+        if types[-1] not in known or (dtype is not None and not dtype.isnative):
             raise TypeError(
-                f"dtypes: there are no kernels for {dtype}: it must be float32, float64, an integer or bool"
+                f"dtypes: there are no kernels for {given}: it must be {', '.join(TYPES)}, an integer or bool"
             )
     _backends.require("numba")
     wanted = dict.fromkeys(
-        (op.kernel, dtype) for op in map(OPERATIONS.get, names) for dtype in types if dtype.kind == "f" or op.integers
+        (op.kernel, dtype) for op in map(OPERATIONS.get, names) for dtype in types if module_of(op.kernel, dtype)
     )
     shown = sys.stderr is not None and sys.stderr.isatty()
     for done, (kernel, dtype) in enumerate(wanted):

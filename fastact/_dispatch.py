@@ -8,8 +8,9 @@ import numpy as np
 
 from . import _arguments, _backends, _built, _settings, reference
 from ._arguments import Call
+from ._buffered import write_sums
 from ._launch import launch
-from ._tables import OPERATIONS, TYPES, Operation
+from ._tables import OPERATIONS, Operation
 
 
 def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) -> np.ndarray:
@@ -55,16 +56,14 @@ def _reference(op: Operation, call: Call, result: np.ndarray | None, dalpha: np.
     """The NumPy backend: the contract's expressions; dalpha first, for dx may be in place."""
     sums = None
     with np.errstate(all="ignore"):
-        x = call.x.astype(call.dtype, copy=False)
-        operands = [x] if call.dy is None else [call.dy.astype(call.dtype, copy=False), x]
-        if call.alpha is not None:
-            operands.append(call.alpha.astype(call.dtype, copy=False))
+        given = (call.dy, call.x, call.alpha)
+        operands = [a.astype(call.computing, copy=False) for a in given if a is not None]
         if call.need_dalpha:
             sums = getattr(reference, op.dalpha)(*operands)
         if result is not None:
             result[...] = getattr(reference, op.reference)(*operands)
         if sums is not None:
-            dalpha[...] = sums.reshape(call.alpha_shape)  # rounds, where that is to be done
+            write_sums(dalpha, sums.reshape(call.alpha_shape))
 
 
 def compute(op: Operation, call: Call, result, dalpha, backend: str, threads: int, source: int) -> None:
@@ -72,13 +71,18 @@ def compute(op: Operation, call: Call, result, dalpha, backend: str, threads: in
 
     `threads` is the bound and `source` the source of threads that somebody asked for, or 0.
     """
-    x, alpha, dtype = call.x, call.alpha, call.dtype
+    alpha = call.alpha
     sums = None
     if dalpha is not None:
         # dalpha in alpha's shape, by x's axes; memory for sums where no kernel can write it.
-        sums = dalpha.reshape(alpha.shape) if dalpha.dtype.name in TYPES else np.empty(alpha.shape)
-    kernel = _backends.kernel_address(backend, op.kernel, dtype)
-    launch(op.kernel, kernel, result, call.dy, x, alpha, sums, threads, source)
+        sums = dalpha.reshape(alpha.shape) if dalpha.dtype.isnative else np.empty(alpha.shape)
+    kernel = _backends.kernel_address(backend, op.kernel, kernel_dtype(op, call).name)
+    launch(op.kernel, kernel, result, call.dy, call.x, alpha, sums, threads, source)
     if sums is not None and not np.may_share_memory(sums, dalpha):
-        with np.errstate(all="ignore"):
-            np.copyto(dalpha, sums.reshape(dalpha.shape), casting="same_kind")
+        write_sums(dalpha, sums.reshape(dalpha.shape))
+
+
+def kernel_dtype(op: Operation, call: Call) -> np.dtype:
+    """The dtype whose kernel makes the result: a dy of another one beside 16-bit floats takes the computing dtype's."""
+    mixed = op.backward and call.dy.dtype.newbyteorder("=") != call.dtype
+    return call.computing if mixed else call.dtype

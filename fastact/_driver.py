@@ -10,6 +10,7 @@ import ctypes
 import numpy as np
 
 from . import _buffered, _plan
+from ._arguments import computing_dtype
 from ._built import policy
 from ._tables import GROUP, INNER_LOOP, RADIX, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, TILE_ELEMENTS
 
@@ -45,10 +46,13 @@ def make_plan(y, dy, x, alpha, order, summed: bool) -> Plan | None:
 
 def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> None:
     """As entry.pyx's, on the calling thread: `threads` and `source` stay without effect."""
-    dtype = x.dtype.newbyteorder("=") if x.dtype.kind == "f" or name == "relu" else np.dtype(np.float64)
+    dtype = np.dtype(np.float64) if x.dtype.kind in "biu" and name != "relu" else x.dtype.newbyteorder("=")
+    computing = computing_dtype(dtype)
+    if dy is not None and dtype != computing and dy.dtype.newbyteorder("=") != dtype:
+        dtype = computing  # the kernel's, as entry.pxd has it
 
     def run_one(*operands) -> bool:
-        return run_as_they_lie(kernel, dtype, *operands)
+        return run_as_they_lie(kernel, dtype, computing, *operands)
 
     forward = tuple(slice(None, None, -1 if is_backward(y, dy, x, dalpha, axis) else 1) for axis in range(x.ndim))
     y, dy, x = (None if a is None else a[(..., *forward)] for a in (y, dy, x))
@@ -60,7 +64,7 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
             if dalpha is not None:
                 dalpha[...] = 0
         elif not run_one(y, dy, x, alpha, dalpha):
-            _buffered.compute(run_one, dtype, y, dy, x, alpha, dalpha)
+            _buffered.compute(run_one, dtype, computing, y, dy, x, alpha, dalpha)
 
 
 def is_backward(y, dy, x, dalpha, axis: int) -> bool:
@@ -70,8 +74,8 @@ def is_backward(y, dy, x, dalpha, axis: int) -> bool:
     return x.shape[axis] > 1 and signs < 0
 
 
-def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
-    """Run operands of the computing dtype in one plan; False, and nothing is done, where there is none."""
+def run_as_they_lie(kernel, dtype, computing, y, dy, x, alpha, dalpha) -> bool:
+    """Run operands of the kernel's dtype in one plan; False, and nothing is done, where there is none."""
     order = _plan.memory_order(x, y, dy)
     if dy is not None and x.size and not any(s for s, n in zip(dy.strides, dy.shape, strict=True) if n > 1):
         # One number: layouts.pxi has no more of it than an inner loop needs.
@@ -80,14 +84,14 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
         return False
     slopes = None
     if alpha is not None:
-        dense = alpha.dtype == dtype and alpha.transpose(order).flags.c_contiguous
+        dense = alpha.dtype == computing and alpha.transpose(order).flags.c_contiguous
         if alpha.size > TILE_ELEMENTS and not dense:
             return False
-        slopes = np.require(alpha.transpose(order), dtype, ["C", "A"])
+        slopes = np.require(alpha.transpose(order), computing, ["C", "A"])
     single_terms = (
         dalpha is not None
         and dalpha.size == x.size > 1
-        and dalpha.dtype == dtype
+        and dalpha.dtype == dtype == computing
         and dalpha.transpose(order).flags.c_contiguous
         and dalpha.flags.aligned
     )
@@ -113,7 +117,7 @@ def run_as_they_lie(kernel, dtype, y, dy, x, alpha, dalpha) -> bool:
     partial = run(kernel, addresses, plan, stream, slopes, dalpha, single_terms)
     if partial is not None:
         sums = reduce_sums(plan, partial).reshape([alpha.shape[axis] for axis in order])
-        dalpha[...] = sums.transpose(np.argsort(order))
+        _buffered.write_sums(dalpha, sums.transpose(np.argsort(order)))
     return True
 
 
@@ -170,7 +174,7 @@ def run_chunk(kernel, addresses, plan: Plan, stream: bool, chunk: int, alpha: in
         n = m = min(plan.segment, m - k * plan.segment)
     planes, rows = plan.loops[: plan.plane_loops], plan.loops[plan.plane_loops : plan.plane_loops + plan.row_loops]
     base = [a + start * plan.itemsize + b for a, b in zip(addresses, locate(planes, plane), strict=True)]
-    alpha += slope * plan.itemsize
+    alpha += slope * plan.slope_size
     terms = terms and terms + (plane * plan.channels + slope) * plan.itemsize
     # A kernel with alpha along the loop reads and writes whole groups, and one before the first.
     lanes = width + -width % GROUP + GROUP

@@ -1,48 +1,77 @@
-"""relu of integers, which Cython and Numba both compile: the plain loop, which both make vectors of.
+"""The kernels that move whole elements, which Cython and Numba both compile: the plain loop, which both make vectors of.
 
-A boolean is an integer of 8 bits here.  Unsigned integers are never below 0: the compilers make a copy of the loop.
+relu of integers: a boolean is one of 8 bits here, and an unsigned one is never below 0, so the compilers make a copy of
+the loop.  relu and relu_backward of 16-bit floats: as a signed integer a float above 0 is above 0, one below 0 goes from
+-32768 (-0.0) up to -inf, and the NaNs with a sign are above that.  So `bound` is 0 for integers and -inf's bits for
+floats, and what is not above it becomes 0.
 """
 
 from __future__ import annotations
 
 
-def relu(x: Integer, zero: Integer) -> Integer:
+def relu(x: Integer, bound: Integer, zero: Integer) -> Integer:
     """Let x through; 0 where x <= 0."""
-    return x if x > zero else zero
+    return x if x > bound else zero
 
 
-def relu_apart(y: IntegersOut, x: IntegersIn, n: int) -> None:
-    """relu of n elements into memory elsewhere."""
+def relu_backward(dy: Integer, x: Integer, bound: Integer, zero: Integer) -> Integer:
+    """Let dy through; 0 where x <= 0."""
+    return dy if (x > bound) & (x != zero) else zero
+
+
+def formula(op: int, dy: Integer, x: Integer, bound: Integer, zero: Integer) -> Integer:
+    """What a kernel computes."""
+    if op == RELU_BACKWARD:
+        return relu_backward(dy, x, bound, zero)
+    return relu(x, bound, zero)
+
+
+def run_apart(op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, n: int, bound: Integer) -> None:
+    """n elements into memory elsewhere."""
     for i in range(n):
-        y[i] = relu(x[i], zero_of(y))
+        y[i] = formula(op, dy[i], x[i], bound, zero_of(y))
 
 
-def run_loop(y: IntegersOut, x: IntegersIn, buffer: IntegersOut, n: int, streams: bool) -> None:
+def run_loop(
+    op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, buffer: IntegersOut, n: int, bound: Integer, streams: bool
+) -> None:
     """One loop.  What is streamed is made in the buffer of STREAM_LINES cache lines, which stays in L1."""
-    if same(y, x):  # a loop of its own, because LLVM makes vectors of the other one only where y and x do not meet
+    # In place: loops of their own, because LLVM makes vectors of the others only where y and its operands do not meet.
+    if same(y, x):
         for i in range(n):
-            y[i] = relu(y[i], zero_of(y))
+            y[i] = formula(op, dy[i], y[i], bound, zero_of(y))
+    elif same(y, dy):
+        for i in range(n):
+            y[i] = formula(op, y[i], x[i], bound, zero_of(y))
     else:
         done = ZERO
         if n >= STREAM_LINES * line(y):
             done = to_line(y)
-            relu_apart(y, x, done)
+            run_apart(op, y, dy, x, done, bound)
             while streams and done + line(y) <= n:
                 lines = min(STREAM_LINES, (n - done) // line(y))
-                relu_apart(buffer, at(x, done), lines * line(y))
+                run_apart(op, buffer, at(dy, done), at(x, done), lines * line(y), bound)
                 stream_lines(at(y, done), buffer, lines)
                 done += lines * line(y)
-        relu_apart(at(y, done), at(x, done), n - done)
+        run_apart(op, at(y, done), at(dy, done), at(x, done), n - done, bound)
 
 
 def run_integers(
-    y: IntegersOut, x: IntegersIn, buffer: IntegersOut, n: int, more: int, y_step: int, x_step: int, streams: bool,
-    fences: bool,
-) -> None:  # fmt: skip
-    """The kernel: a loop, and `more` of them."""
+    op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, buffer: IntegersOut, loop: InnerLoop, bound: Integer
+) -> None:
+    """The kernel: a loop, and `more` of them.  relu's dy is x."""
     row = ZERO
-    while row <= more:
-        run_loop(at(y, row * y_step), at(x, row * x_step), buffer, n, streams)
+    while row <= loop.more:
+        run_loop(
+            op,
+            at(y, row * loop.y_step),
+            at(dy, row * loop.dy_step),
+            at(x, row * loop.x_step),
+            buffer,
+            loop.n,
+            bound,
+            loop.stream,
+        )
         row += 1
-    if fences:
+    if loop.fence:
         fence()

@@ -4,11 +4,11 @@ Callers in C use the kernels of the Cython variant, which are loaded when the ca
 """
 
 from functools import cache
-from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 from . import _backends, _built
-from ._tables import INTEGER_MODULE, TYPES
+from ._tables import INTEGERS, KERNELS, TYPES, module_of
 
 
 def get_include() -> str:
@@ -41,11 +41,10 @@ def capsule() -> object:
 
 def load_kernels() -> None:
     """Set the kernels of the SIMD level in use, for callers in C; tests that switch the level call this again."""
-    modules = [import_module(f"{_built.PACKAGE}.{_built.level()}.{kind}") for kind in (*_kinds(), INTEGER_MODULE)]
-    _built.entry.use_kernels([module.ADDRESSES for module in modules[:-1]], modules[-1].ADDRESSES)
-    _built.load_movers()
-
-
-def _kinds() -> list[str]:
-    """The names of the modules of floats, float32's first."""
-    return [kind for _, kind in TYPES.values()]
+    _built.entry.use_kernels(
+        {
+            (kernel, dtype): _backends.kernel_address("cython", kernel, dtype)
+            for kernel, dtype in product(KERNELS, (*TYPES, *INTEGERS))
+            if module_of(kernel, dtype)
+        }
+    )

@@ -10,8 +10,12 @@ A kernel gets one `inner_loop` (see _tables.py): n elements and one of two forms
 elements, or running along the loop with period m.  `op` is the number of a kernel and a constant wherever it is used,
 so a compiler keeps one branch of each `if op == ...`.
 
-Annotations: `In` and `Out` are pointers to elements, `Sums` to doubles; `vec` is a vector of elements, `wide` one of
-GROUP doubles, whatever the machine's registers are, so sums have one order everywhere.
+Elements are stored in one type and computed in another: 16-bit floats in float32, the others in their own.  Only the
+words that load and store know the storage type.
+
+Annotations: `In` and `Out` are pointers to stored elements, `Slopes` to numbers of the computing type, `Sums` to
+doubles; `vec` is a vector of the computing type, `wide` one of GROUP doubles, whatever the machine's registers are, so
+sums have one order everywhere.
 
 The order of a sum: element i goes to lane i mod GROUP, whatever its address.  The lanes of a block of BLOCK elements
 are added by halves, the blocks of a row in pairs.  Where alpha runs along the loop there is one sum for each of the m
@@ -197,13 +201,13 @@ def next_row(rows: (int, int, int), row: int) -> int:
     return row + 1 if row + 1 != rows[1] else ZERO
 
 
-def join_rows(a: In, rows: (int, int, int), row: int, n: int) -> vec:
+def join_rows(a: Slopes, rows: (int, int, int), row: int, n: int) -> vec:
     """The slopes where a row ends after n lanes and the next one begins."""
-    return join(load_broadcast(a, row), load_broadcast(a, next_row(rows, row)), n)
+    return join(load_slope(a, row), load_slope(a, next_row(rows, row)), n)
 
 
 def sweep_rows(
-    op: int, streams: bool, y: Out, dy: In, x: In, a: In, lo: int, hi: int, m: int, rows: (int, int, int)
+    op: int, streams: bool, y: Out, dy: In, x: In, a: Slopes, lo: int, hi: int, m: int, rows: (int, int, int)
 ) -> None:
     """Elements lo .. hi, alpha constant along rows of m.  To stream, lo must be aligned.
 
@@ -220,7 +224,7 @@ def sweep_rows(
         if rows[1]:
             row %= rows[1]
     while i + step <= hi:
-        alpha = load_broadcast(a, row)
+        alpha = load_slope(a, row)
         stop = min(end, hi) - step
         while not streams and m >= 16 * step and i <= stop - 3 * step:
             four(op, y, dy, x, i, alpha)
@@ -237,11 +241,11 @@ def sweep_rows(
             row = next_row(rows, row)
             end += m
     if i < hi:
-        alpha = join_rows(a, rows, row, end - i) if end < hi else load_broadcast(a, row)
+        alpha = join_rows(a, rows, row, end - i) if end < hi else load_slope(a, row)
         tail(op, streams, y, dy, x, i, alpha, hi - i)
 
 
-def sweep_along(op: int, streams: bool, y: Out, dy: In, x: In, a: In, lo: int, hi: int, m: int) -> None:
+def sweep_along(op: int, streams: bool, y: Out, dy: In, x: In, a: Slopes, lo: int, hi: int, m: int) -> None:
     """Elements lo .. hi, alpha running along the loop with period m.  To stream, lo must be aligned."""
     step = lanes(x)
     i = lo
@@ -249,11 +253,11 @@ def sweep_along(op: int, streams: bool, y: Out, dy: In, x: In, a: In, lo: int, h
     while i + step <= hi:
         stop = min(m - ahead, hi - step + 1)
         while i < stop:
-            whole(op, streams, y, dy, x, i, load(a, i + ahead))
+            whole(op, streams, y, dy, x, i, load_slopes(a, i + ahead))
             if streams:
                 fetch_operands(op, dy, x, i)
                 if m >= hi:
-                    fetch(a, i + ahead + fetch_distance(x, STREAMING))
+                    fetch_slopes(a, i + ahead + fetch_distance(x, STREAMING))
             elif m < hi:
                 # Out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without.
                 fetch(x, i + fetch_distance(x, ORDINARY))
@@ -261,22 +265,22 @@ def sweep_along(op: int, streams: bool, y: Out, dy: In, x: In, a: In, lo: int, h
         if i + ahead >= m:
             ahead -= m
     if i < hi:
-        tail(op, streams, y, dy, x, i, load_part(a, i + ahead, hi - i), hi - i)
+        tail(op, streams, y, dy, x, i, load_slopes_part(a, i + ahead, hi - i), hi - i)
 
 
-def slopes_at(along: bool, a: In, lo: int, n: int, m: int, rows: (int, int, int)) -> vec:
+def slopes_at(along: bool, a: Slopes, lo: int, n: int, m: int, rows: (int, int, int)) -> vec:
     """The slopes of the n < lanes elements from lo on."""
     if along:
-        return load_part(a, lo % m, n)
+        return load_slopes_part(a, lo % m, n)
     row = rows[0] + (lo + rows[2]) // m
     if rows[1]:
         row %= rows[1]
     end = m - (lo + rows[2]) % m
-    return load_broadcast(a, row) if end >= n else join_rows(a, rows, row, end)
+    return load_slope(a, row) if end >= n else join_rows(a, rows, row, end)
 
 
 def sweep(
-    op: int, along: bool, streams: bool, y: Out, dy: In, x: In, a: In, lo: int, hi: int, m: int, rows: (int, int, int)
+    op: int, along: bool, streams: bool, y: Out, dy: In, x: In, a: Slopes, lo: int, hi: int, m: int, rows: (int, int, int)
 ) -> None:
     """Elements lo .. hi of a kernel with alpha."""
     head = head_of(y, lo, hi, streams)
@@ -300,7 +304,7 @@ def sweep(
 
 
 def sweep_dx(
-    along: bool, streams: bool, dx: Out, dy: In, x: In, a: In, lo: int, hi: int, m: int, rows: (int, int, int)
+    along: bool, streams: bool, dx: Out, dy: In, x: In, a: Slopes, lo: int, hi: int, m: int, rows: (int, int, int)
 ) -> None:
     """Elements lo .. hi of prelu_backward's dx."""
     sweep(PRELU_BACKWARD, along, streams, dx, dy, x, a, lo, hi, m, rows)
@@ -347,14 +351,14 @@ def dx_rows(how: int, dx: Out, dy: In, x: In, i: int, alpha: vec, following: vec
         d += lanes(x)
 
 
-def dx_along(how: int, dx: Out, dy: In, x: In, i: int, a: In, phase: int, n: int) -> None:
+def dx_along(how: int, dx: Out, dy: In, x: In, i: int, a: Slopes, phase: int, n: int) -> None:
     """dx of n <= GROUP elements along which alpha runs, the first slope at `phase`."""
     d = ZERO
     while how != NO_DX and d + lanes(x) <= n:
-        whole(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load(a, phase + d))
+        whole(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load_slopes(a, phase + d))
         d += lanes(x)
     if how != NO_DX and d < n:
-        tail(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load_part(a, phase + d, n - d), n - d)
+        tail(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load_slopes_part(a, phase + d, n - d), n - d)
 
 
 def fetch_group(dy: In, x: In, i: int) -> None:
@@ -366,7 +370,7 @@ def fetch_group(dy: In, x: In, i: int) -> None:
         d += line(x)
 
 
-def sum_rows(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int) -> None:
+def sum_rows(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
     """sums[row] += the sum of the row's terms, and dx.
 
     A vector begins where x (streamed: dx) has a cache line, because crossing lines costs a fifth in L2.  It then holds
@@ -393,7 +397,7 @@ def sum_rows(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int
         block = (end + GROUP - 1) & -GROUP  # the first block of a row ends at a multiple of GROUP
         end += m
         count = ZERO
-        alpha = load_broadcast(a, row) if how != NO_DX else full(x, 0)
+        alpha = load_slope(a, row) if how != NO_DX else full(x, 0)
         while True:
             block += BLOCK
             stop = block if block < (end & -GROUP) else end
@@ -407,7 +411,7 @@ def sum_rows(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int
                 total, following = prelu_backward_split(total, following, dy, x, i, stop - i)
                 fetch_group(dy, x, i + ahead)
                 if how != NO_DX:
-                    dx_rows(how, dx, dy, x, i, alpha, load_broadcast(a, row + (stop == end)), stop - i)
+                    dx_rows(how, dx, dy, x, i, alpha, load_slope(a, row + (stop == end)), stop - i)
                 i += GROUP
             elif i < stop:
                 total = prelu_backward_part(total, dy, x, i, ZERO, n - i)
@@ -424,7 +428,7 @@ def sum_rows(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int
         row += 1
 
 
-def add_group(how: int, total: wide, dx: Out, dy: In, x: In, i: int, a: In, phase: int, ahead: int) -> wide:
+def add_group(how: int, total: wide, dx: Out, dy: In, x: In, i: int, a: Slopes, phase: int, ahead: int) -> wide:
     """total + the terms of a group along which alpha runs, and its dx."""
     total = prelu_backward_sum(total, dy, x, i)
     fetch_group(dy, x, i + ahead)
@@ -432,7 +436,7 @@ def add_group(how: int, total: wide, dx: Out, dy: In, x: In, i: int, a: In, phas
     return total
 
 
-def sum_along(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int) -> None:
+def sum_along(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
     """sums[i mod m] += term i, and dx, alpha running along the loop.
 
     Several periods are added up side by side, so that sums and slopes are read once for all of them.  With a period of
@@ -491,7 +495,7 @@ def sum_along(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: in
         i = stop
 
 
-def sum_along_aligned(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int) -> None:
+def sum_along_aligned(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
     """sum_along, begun where x (streamed: dx) has a cache line, with periods of whole groups.
 
     The `head` elements before that line are added up first, behind the end of `sums`.  sum_along then begins `head`
@@ -503,12 +507,12 @@ def sum_along_aligned(how: int, dx: Out, dy: In, x: In, a: In, sums: Sums, n: in
     if head:
         store_wide(sums, m, prelu_backward_part(load_wide(sums, ZERO), dy, x, ZERO, ZERO, head))
         sweep_dx(ALONG, how == STREAMED, dx, dy, x, a, ZERO, head, m, no_rows())
-    sum_along(how, at(dx, head), at(dy, head), at(x, head), at(a, head), at_sums(sums, head), n - head, m)
+    sum_along(how, at(dx, head), at(dy, head), at(x, head), at_slopes(a, head), at_sums(sums, head), n - head, m)
     for k in range(head):
         put_sum(sums, k, sum_at(sums, m + k))
 
 
-def sum_along_streamed(dx: Out, dy: In, x: In, a: In, sums: Sums, n: int, m: int) -> None:
+def sum_along_streamed(dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
     """The same with dx streamed, for any period: one group after the other, each at a cache line of dx.
 
     A group in which a period ends is split: some lanes are added at the end of `sums`, the others at its beginning.
@@ -552,7 +556,7 @@ def aligned(streams: bool, y: Out, hi: int, n: int) -> int:
     return hi - unaligned(y, hi) if streams and hi < n else hi
 
 
-def single_terms(along: bool, streams: bool, dx: Out, dy: In, x: In, a: In, dalpha: Out, n: int, m: int) -> None:
+def single_terms(along: bool, streams: bool, dx: Out, dy: In, x: In, a: Slopes, dalpha: Out, n: int, m: int) -> None:
     """Every slope has one term: dalpha is as elementwise as dx.  Block by block, dalpha first: dx may be in place."""
     done = ZERO
     made = ZERO

@@ -20,6 +20,6 @@ class Traffic:
         self.arrays = out, *inputs
         kernel, dy = ("copy", None) if len(inputs) == 1 else ("add", inputs[0])
         backend = "numba" if _backends.missing("cython") else "cython"
-        address = _backends.kernel_address(backend, kernel, out.dtype)
+        address = _backends.kernel_address(backend, kernel, out.dtype.name)
         threads = _settings.thread_bound(n_threads)
         self.run: Callable[[], None] = Bound(address, out, dy, inputs[-1], threads, stream)

@@ -64,6 +64,7 @@ def make_plan(plan, ndim, shape, ys, dys, xs, alpha_shape, order, itemsize, summ
     axes from outermost to innermost in memory.
     """
     plan.itemsize = itemsize
+    plan.slope_size = max(itemsize, 4)
     plan.elements = 1
     plan.y_low = plan.dy_low = plan.x_low = 0
     plan.y_high = plan.dy_high = plan.x_high = itemsize

@@ -69,15 +69,54 @@ OPERATIONS = {
 
 # ---- types -----------------------------------------------------------------------------------------------------------
 
-# The computing types: NumPy's name, C's name and the name of the kernels' modules.
-TYPES = {"float32": ("float", "f32"), "float64": ("double", "f64")}
-# relu's own kernels, for integers and booleans: NumPy's name and C's, in the order of fastact.h's numbers.
+
+
+class FloatType:
+    """A float: the module of its kernels, the type that they compute in (NumPy's name, C's name), and simd.h's macros.
+
+    `infinity`: the bits of -inf as a signed integer, where relu and relu_backward move elements of that size.
+    """
+
+    def __init__(self, module: str, computing: str, c: str, *macros: str, infinity: int = 0) -> None:
+        self.module = module
+        self.computing = computing
+        self.c = c
+        self.macros = macros
+        self.infinity = infinity
+
+
+# By NumPy's names (bfloat16 is ml_dtypes'), in the order of fastact.h's numbers.
+TYPES = {
+    "float16": FloatType("f16", "float32", "float", "FASTACT_FLOAT", "FASTACT_HALF", infinity=-0x400),
+    "bfloat16": FloatType("bf16", "float32", "float", "FASTACT_FLOAT", "FASTACT_BRAIN", infinity=-0x80),
+    "float32": FloatType("f32", "float32", "float", "FASTACT_FLOAT"),
+    "float64": FloatType("f64", "float64", "double", "FASTACT_DOUBLE"),
+}
+# Integers and booleans: NumPy's name and C's, in the order of fastact.h's numbers.
 INTEGERS = {"bool": "uint8_t"} | {
     f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 INTEGER_MODULE = "int"
+# The kernels of that module, by kernel and type: C's type of an element, and what is not above it becomes 0.
+MOVING = {("relu", name): (c, 0) for name, c in INTEGERS.items()} | {
+    (kernel, name): ("int16_t", kind.infinity)
+    for name, kind in TYPES.items()
+    for kernel in ("relu", "relu_backward")
+    if kind.infinity
+}
+
+
+def module_of(kernel: str, dtype: str) -> str:
+    """The module of a kernel for a type; "" where there is no such kernel."""
+    if (kernel, dtype) in MOVING:
+        return INTEGER_MODULE
+    # The bandwidth bounds of 16-bit floats are those of floats of the same bytes.
+    has = dtype in TYPES and (TYPES[dtype].computing == dtype or "alpha" in KERNELS.get(kernel, ()))
+    return TYPES[dtype].module if has and kernel in KERNELS else ""
+
+
 # What else a level's module of integers has: the functions of blocks.h, which move and convert elements.
-MOVERS = {"move": "fa_move", "convert": "fa_convert"}
+MOVERS = {"move": "fa_move", "convert": "fa_convert", "narrow": "fa_narrow"}
 
 # ---- compiled modules ------------------------------------------------------------------------------------------------
 
@@ -158,20 +197,20 @@ NO_OPENMP = "no OpenMP runtime with GOMP_parallel is loaded in this process"
 
 # ---- the one argument of a kernel ------------------------------------------------------------------------------------
 
-# struct inner_loop: n elements that lie one after the other in every operand.  T is the computing type.  Alpha is
-# constant along rows of m elements, or runs along the loop and begins again after m elements (`along`).  Each field has
-# eight bytes, so its place in this table is its place in memory.
+# struct inner_loop: n elements that lie one after the other in every operand.  S is the storage type, T the computing
+# type.  Alpha is constant along rows of m elements, or runs along the loop and begins again after m elements (`along`).
+# Each field has eight bytes, so its place in this table is its place in memory.
 INNER_LOOP = {
-    "y": "T *",  # the result, y or dx; NULL: not needed
-    "dy": "const T *",  # NULL where the operation has no such operand
-    "x": "const T *",
+    "y": "S *",  # the result, y or dx; NULL: not needed
+    "dy": "const S *",  # NULL where the operation has no such operand
+    "x": "const S *",
     # The slopes: one for each row; or where alpha runs along the loop m of them, and if m < n the first GROUP again.
     "alpha": "const T *",
     # Where sums are added to: one for each row, or one for each of the m elements.  In the second case whole groups
     # are read and written: from GROUP doubles before `sums` to 2 * GROUP - 1 after its end; the outer ones keep their
     # values.  NULL: no sum is needed.
     "sums": "double *",
-    "terms": "T *",  # dalpha itself, where each slope has a single term; NULL: no such thing
+    "terms": "S *",  # dalpha itself, where each slope has a single term and S is T; NULL: no such thing
     "n": "ptrdiff_t ",
     "m": "ptrdiff_t ",
     # Of an elementwise loop over rows that begins anywhere, so that threads take equal parts:

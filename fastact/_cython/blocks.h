@@ -158,9 +158,26 @@ static void fa_convert(const struct fa_block *given)
     switch (b->dtype & ~SWAPPED) {
         FA_DTYPES(FA_NUMBER)
         FA_CASE(FASTACT_FLOAT16, uint16_t, fa_half)
+        FA_CASE(FASTACT_BFLOAT16, uint16_t, fa_brain)
     }
 #undef FA_NUMBER
 #undef FA_CASE
+}
+
+/* The way back: rows of floats, rounded to 16-bit floats of the dtype. */
+static void fa_narrow(const struct fa_block *given)
+{
+    const struct fa_block block = *given, *b = &block;
+    ptrdiff_t r, i;
+#define FA_ROUND(round) \
+    for (r = 0; r < b->rows; r++) { \
+        char *restrict out = b->out + r * b->out_row; \
+        const char *restrict in = b->in + r * b->in_row; \
+        for (i = 0; i < b->n; i++) FA_AT(uint16_t, out + 2 * i) = round(FA_AT(float, in + 4 * i)); \
+    }
+    if (b->dtype == FASTACT_FLOAT16) FA_ROUND(fa_to_half)
+    else FA_ROUND(fa_to_brain)
+#undef FA_ROUND
 }
 #undef FA_CONVERT
 #undef FA_MOVE_AS

@@ -16,7 +16,7 @@ cdef struct Call:
     intptr_t dalpha         # one number for each slope, in the same order; 0: no sum is needed
     bint constant_dy        # dy is one number, at the address `dy`
     bint narrow             # dalpha is float32: sums are rounded once, at the end
-    bint single_terms       # every slope has one term: the kernel writes dalpha itself, in x's type
+    bint single_terms       # every slope has one term: the kernel writes dalpha itself, in x's type, the computing type
     int threads             # what somebody asked for; 0: nobody did
     int source              # where threads come from, as fastact.h numbers it; 0: the package's own pool
     fastact_parallel_for parallel_for       # of the source `caller` ...

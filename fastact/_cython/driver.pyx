@@ -6,7 +6,7 @@
 # and whether the caller is in one of their parallel regions: then a call runs on its own thread.
 
 cimport numpy as cnp
-from libc.stdint cimport intptr_t
+from libc.stdint cimport intptr_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -178,7 +178,7 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
         k = first % plan.segments * plan.segment
         start = slope * plan.m + k
         loop.n = loop.m = min(plan.segment, plan.m - k)
-    loop.alpha = <const void*>(alpha + slope * plan.itemsize)
+    loop.alpha = <const void*>(alpha + slope * plan.slope_size)
     if call.single_terms:
         loop.terms = <void*>(call.dalpha + (plane * plan.channels + slope) * plan.itemsize)
     base[0] = base[1] = base[2] = start * plan.itemsize
@@ -263,7 +263,7 @@ cdef void run_part(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noex
     loop.n = loop.m = part_start(work, thread + 1, threads) - lo
     loop.alpha = <const void*>work.call.alpha
     if plan.along:
-        loop.alpha = <const void*>(work.call.alpha + offset)
+        loop.alpha = <const void*>(work.call.alpha + lo * plan.slope_size)
         if work.call.single_terms:
             loop.terms = <void*>(work.call.dalpha + offset)
     elif plan.elements > plan.m:
@@ -274,19 +274,19 @@ cdef void run_part(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noex
 
 cdef void make_pattern(const Plan* plan, intptr_t slopes, char* target) noexcept nogil:
     """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and GROUP more where they wrap."""
-    cdef Py_ssize_t k, r, period = plan.channels * plan.repeats * plan.itemsize
-    cdef char* end = target + plan.pattern * plan.itemsize
+    cdef Py_ssize_t k, r, period = plan.channels * plan.repeats * plan.slope_size
+    cdef char* end = target + plan.pattern * plan.slope_size
     if plan.repeats == 1:
         memcpy(target, <const void*>slopes, period)
         target += period
     else:
         for k in range(plan.channels):
             for r in range(plan.repeats):
-                if plan.itemsize == sizeof(float):
+                if plan.slope_size == sizeof(float):
                     (<float*>target)[r] = (<const float*>slopes)[k]
                 else:
                     (<double*>target)[r] = (<const double*>slopes)[k]
-            target += plan.repeats * plan.itemsize
+            target += plan.repeats * plan.slope_size
     while target < end:
         k = min(period, end - target)
         memcpy(target, target - period, k)
@@ -295,7 +295,7 @@ cdef void make_pattern(const Plan* plan, intptr_t slopes, char* target) noexcept
 
 cdef inline Py_ssize_t pattern_doubles(const Plan* plan) noexcept nogil:
     """What a plane's pattern takes of a thread's scratch, to the end of a cache line."""
-    return (plan.pattern * plan.itemsize + LINE - 1) // LINE * DOUBLES
+    return (plan.pattern * plan.slope_size + LINE - 1) // LINE * DOUBLES
 
 
 cdef inline Py_ssize_t constant_doubles(const Plan* plan) noexcept nogil:
@@ -306,7 +306,10 @@ cdef inline Py_ssize_t constant_doubles(const Plan* plan) noexcept nogil:
 cdef const void* make_constant(const Plan* plan, intptr_t number, double* target) noexcept nogil:
     """As many elements as the longest loop reads, each of them this number."""
     cdef Py_ssize_t i
-    if plan.itemsize == sizeof(float):
+    if plan.itemsize == sizeof(uint16_t):
+        for i in range(plan.longest):
+            (<uint16_t*>target)[i] = (<const uint16_t*>number)[0]
+    elif plan.itemsize == sizeof(float):
         for i in range(plan.longest):
             (<float*>target)[i] = (<const float*>number)[0]
     else:
@@ -332,7 +335,7 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
     for chunk in range(plan.chunks * thread // threads, stop):
         plane = chunk // (plan.strips * plan.groups)
         if plane != last_plane:
-            alpha = work.call.alpha + plane * plan.channels * plan.itemsize
+            alpha = work.call.alpha + plane * plan.channels * plan.slope_size
             if work.pattern:
                 # Each thread has its own: fetching the lines that another core has just written took 3 to 5 us.
                 make_pattern(plan, alpha, <char*>pattern)

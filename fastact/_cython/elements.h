@@ -1,4 +1,4 @@
-/* The dtypes of fastact.h: their C types, their names and their sizes. */
+/* The dtypes of fastact.h: C types, names and sizes.  C has no type for 16-bit floats: halves.h converts them. */
 
 #ifndef FASTACT_ELEMENTS_H
 #define FASTACT_ELEMENTS_H
@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "fastact.h"
+#include "halves.h"
 #include "tables.h"
 
 #define FA_DTYPES(F) \
@@ -27,25 +28,10 @@ static inline ptrdiff_t fa_itemsize(int dtype)
 #define FA_SIZE(code, T, name) case code: return sizeof(T);
     switch (dtype & ~SWAPPED) {
         FA_DTYPES(FA_SIZE)
-        case FASTACT_FLOAT16: return 2;
+        case FASTACT_FLOAT16: case FASTACT_BFLOAT16: return 2;
     }
 #undef FA_SIZE
     return 0;
-}
-
-/* A float16 as a float.  A subnormal's value is its bits times 2**-24; the exponent of others is moved. */
-static inline float fa_half(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff, bits;
-    float v;
-    if (rest < 0x400) {
-        v = (float)rest * 0x1p-24f;
-        memcpy(&bits, &v, sizeof bits);
-    }
-    else bits = (rest << 13) + ((rest >= 0x7c00 ? 224u : 112u) << 23);
-    bits |= sign;
-    memcpy(&v, &bits, sizeof v);
-    return v;
 }
 
 /* Writes n sums, rounded to a float dtype; steps are in bytes. */
@@ -54,11 +40,15 @@ static inline void fa_round(char *out, ptrdiff_t out_step, const double *sums, p
     ptrdiff_t i;
     for (i = 0; i < n; i++) {
         double sum = *(const double *)((const char *)sums + i * step);
-        if (dtype == FASTACT_FLOAT32) {
-            float v = (float)sum;
-            memcpy(out + i * out_step, &v, sizeof v);
+        float v = (float)sum;
+        uint16_t narrow;
+        switch (dtype) {
+        case FASTACT_FLOAT64: memcpy(out + i * out_step, &sum, sizeof sum); continue;
+        case FASTACT_FLOAT32: memcpy(out + i * out_step, &v, sizeof v); continue;
+        case FASTACT_FLOAT16: narrow = fa_double_to_half(sum); break;
+        default: narrow = fa_double_to_brain(sum);
         }
-        else memcpy(out + i * out_step, &sum, sizeof sum);
+        memcpy(out + i * out_step, &narrow, sizeof narrow);
     }
 }
 

@@ -24,7 +24,8 @@ from fastact._cython.driver cimport (
 )
 from fastact._cython.plan cimport MAX_LOOPS, SEGMENT, Loop, Plan, make_plan
 
-from fastact._tables import INTEGERS, KERNELS
+from fastact._arguments import is_bfloat16
+from fastact._tables import KERNELS
 
 cnp.import_array()
 
@@ -132,17 +133,13 @@ cdef bint plan_for(Plan* plan, const fastact_array* x, int itemsize, int axis, b
 
 # ---- the kernels of the Cython variant, for callers in C -------------------------------------------------------------
 
-cdef Kernel[8][2] own_kernels           # [kernel][float32, float64]
-cdef Kernel[FASTACT_UINT64 - FASTACT_BOOL + 1] integer_kernels      # relu's, from bool to uint64
+cdef Kernel[8][FASTACT_UINT64 + 1] own_kernels      # [kernel][dtype]; NULL: there is none, or it is not loaded yet
 
 
-def use_kernels(floats, integers):
-    """Set them: the addresses by kernel, for float32 and float64; relu's for the integers in fastact.h's order."""
-    for number, name in enumerate(KERNELS):
-        for k in range(2):
-            own_kernels[number][k] = <Kernel><intptr_t>floats[k][name]
-    for number, name in enumerate(INTEGERS):
-        integer_kernels[number] = <Kernel><intptr_t>integers[name]
+def use_kernels(addresses):
+    """Set them: the addresses by the names of kernel and dtype."""
+    for (kernel, dtype), address in addresses.items():
+        own_kernels[NUMBERS[kernel]][DTYPES[dtype]] = <Kernel><intptr_t>address
 
 
 def capsule():
@@ -179,15 +176,6 @@ cdef inline bint same_shape(const fastact_array* a, const fastact_array* b) noex
     return True
 
 
-cdef inline bint is_float(int dtype) noexcept nogil:
-    return dtype == FASTACT_FLOAT32 or dtype == FASTACT_FLOAT64
-
-
-cdef int not_yet(const char* name, const fastact_array* a, const fastact_options* options) noexcept nogil:
-    return fa_fail(options, FASTACT_NOT_YET, "%s has dtype %s, which this version does not compute", name,
-                   fa_dtype_name(a.dtype))
-
-
 cdef int check_array(const fastact_array* a, const char* name, const fastact_options* options) noexcept nogil:
     """What is wrong with an operand by itself; FASTACT_OK."""
     cdef int d
@@ -199,8 +187,6 @@ cdef int check_array(const fastact_array* a, const char* name, const fastact_opt
                        a.size, <unsigned>sizeof(fastact_array))
     if a.ndim < 0 or a.ndim > MAX_LOOPS:
         return fa_fail(options, FASTACT_BAD_VALUE, "%s has %d axes; from 0 to %d are allowed", name, a.ndim, MAX_LOOPS)
-    if a.dtype == FASTACT_BFLOAT16:
-        return not_yet(name, a, options)
     if not fa_itemsize(a.dtype):
         return fa_fail(options, FASTACT_BAD_TYPE, "%s has dtype %d, which is no dtype of fastact.h", name, a.dtype)
     if a.ndim and a.shape == NULL:
@@ -226,14 +212,12 @@ cdef int bad_shape(const char* name, const fastact_array* a, const char* of, con
 cdef int check_result(const fastact_array* y, const char* name, const fastact_array* like, const char* of, int dtype,
                       const fastact_options* options) noexcept nogil:
     """What is wrong with a result that has to have a shape and (0: a float's) dtype."""
-    cdef const char* needed = b"float32 or float64"
+    cdef const char* needed = b"float16, bfloat16, float32 or float64"
     cdef int status = check_array(y, name, options)
     if status:
         return status
     if not same_shape(y, like):
         return bad_shape(name, y, of, like, options)
-    if y.dtype == FASTACT_FLOAT16:
-        return not_yet(name, y, options)
     if dtype:
         needed = fa_dtype_name(dtype)
     if y.dtype != dtype if dtype else not is_float(y.dtype):
@@ -275,15 +259,8 @@ cdef int axis_of_alpha(const fastact_array* alpha, const fastact_array* x, int* 
     return FASTACT_OK
 
 
-cdef Kernel kernel_for(int kernel, int dtype) noexcept nogil:
-    """The Cython variant's kernel; NULL: it is not loaded."""
-    if is_float(dtype):
-        return own_kernels[kernel][dtype == FASTACT_FLOAT64]
-    return integer_kernels[dtype - FASTACT_BOOL]
-
-
 cdef struct Checked:                    # what the checks find out
-    int dtype                           # the computing type
+    int dtype                           # the elementwise result's
     int axis                            # of x, along which alpha changes; -1: one slope or none; FULL, OTHER
     Py_ssize_t alphas                   # 0: there is no alpha
     bint single                         # dalpha has a single term for each slope
@@ -335,7 +312,7 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
             found.alphas = 1
             if not is_float(alpha.dtype):
                 return 0
-        elif alpha.dtype != x.dtype or alpha.strides != NULL or alpha.ndim < 0 or alpha.ndim > x.ndim \
+        elif alpha.dtype != computing(x.dtype) or alpha.strides != NULL or alpha.ndim < 0 or alpha.ndim > x.ndim \
                 or alpha.shape == NULL:
             return 0
         else:
@@ -346,20 +323,20 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
                         alpha.ndim > 1 and alpha.shape[d] != 1 and alpha.shape[d] != x.shape[x.ndim - alpha.ndim + d]):
                     return 0
                 found.alphas *= alpha.shape[d]
-        alpha_bytes = found.alphas * (4 if alpha.dtype == FASTACT_FLOAT32 else 8)
+        alpha_bytes = found.alphas * fa_itemsize(alpha.dtype)
         if y != NULL and touch(y, bytes, alpha, alpha_bytes):
             return 0
     elif y == NULL:
         return 0
     if dalpha != NULL:
-        sums_bytes = found.alphas * (4 if x.dtype == FASTACT_FLOAT32 else 8)
-        if alpha == NULL or dalpha.size < sizeof(fastact_array) or dalpha.dtype != x.dtype or dalpha.strides != NULL \
+        sums_bytes = found.alphas * fa_itemsize(computing(x.dtype))
+        if alpha == NULL or dalpha.size < sizeof(fastact_array) or dalpha.dtype != computing(x.dtype) or dalpha.strides != NULL \
                 or dalpha.data == NULL or (dalpha.shape == NULL and dalpha.ndim) or not same_shape(dalpha, alpha) \
                 or touch(dalpha, sums_bytes, x, bytes) \
                 or touch(dalpha, sums_bytes, dy, bytes) or touch(dalpha, sums_bytes, alpha, alpha_bytes) \
                 or (y != NULL and touch(dalpha, sums_bytes, y, bytes)):
             return 0
-        found.single = found.alphas == n and n > 1
+        found.single = found.alphas == n and n > 1 and dalpha.dtype == x.dtype
     elif y == NULL:
         return 0
     return n
@@ -374,8 +351,6 @@ cdef int check(int kernel, const fastact_array* y, const fastact_array* dalpha, 
     if status:
         return status
     found.dtype, found.axis, found.alphas, found.single = x.dtype & ~SWAPPED, -1, 0, False
-    if found.dtype == FASTACT_FLOAT16:
-        return not_yet(b"x", x, options)
     if kernel != RELU and not is_float(found.dtype):
         found.dtype = FASTACT_FLOAT64
     if y != NULL or dalpha == NULL:
@@ -430,7 +405,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
     shared memory.
     """
     cdef bint from_c = code == NULL
-    cdef int status
+    cdef int status, dtype
     cdef Py_ssize_t n
     cdef double number, total = 0
     cdef Checked found
@@ -455,19 +430,20 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
         if status:
             return status
     if code == NULL:
-        code = kernel_for(kernel, found.dtype)
+        code = own_kernels[kernel][kernel_dtype(kernel, found.dtype, dy)]
         if code == NULL:
             return fa_fail(options, FASTACT_BAD_VALUE, "the kernels are not loaded: call fastact_import(), or ask "
                            "Python for fastact._C_API, first")
-    if n and n <= SEGMENT and (found.alphas <= 1 or found.axis == FULL):
+    dtype = computing(found.dtype)
+    if n and n <= SEGMENT and (found.alphas <= 1 or found.axis == FULL and (dalpha == NULL or found.single)):
         # A row of up to SEGMENT elements is one segment: its sum is the result.
         loop.y = y.data if y != NULL else NULL
         loop.dy = dy.data if dy != NULL else NULL
         loop.x, loop.alpha = x.data, NULL
         if found.alphas:
             loop.alpha = alpha.data
-            if alpha.dtype != found.dtype:
-                store_number(&number, alpha.data, alpha.dtype, found.dtype)
+            if alpha.dtype != dtype:
+                store_number(&number, alpha.data, alpha.dtype, dtype)
                 loop.alpha = &number
         loop.sums = &total if dalpha != NULL and not found.single else NULL
         loop.terms = dalpha.data if found.single and dalpha != NULL else NULL
@@ -488,17 +464,17 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
     call.parallel_for, call.context = options.parallel_for, options.context
     if not n or found.axis == OTHER or not plan_for(&plan, x, <int>fa_itemsize(x.dtype), found.axis,
                                                     dalpha != NULL and not found.single):
-        status = run_operands(code, found.dtype, y, dalpha, dy, x, alpha, found.alphas, found.axis, &call)
+        status = run_operands(code, kernel_dtype(kernel, found.dtype, dy), y, dalpha, dy, x, alpha, found.alphas, found.axis, &call)
     else:
         call.y = <intptr_t>y.data if y != NULL else 0
         call.dy = <intptr_t>dy.data if dy != NULL else 0
         call.x = <intptr_t>x.data
         call.alpha = <intptr_t>alpha.data if found.alphas else 0
-        if found.alphas and alpha.dtype != found.dtype:
-            store_number(&number, alpha.data, alpha.dtype, found.dtype)
+        if found.alphas and alpha.dtype != dtype:
+            store_number(&number, alpha.data, alpha.dtype, dtype)
             call.alpha = <intptr_t>&number
         call.dalpha = <intptr_t>dalpha.data if dalpha != NULL else 0
-        call.narrow = found.dtype == FASTACT_FLOAT32
+        call.narrow = dtype == FASTACT_FLOAT32
         call.single_terms = found.single
         status = launch(&plan, &call)
     return status if status == FASTACT_OK else fa_fail(options, status, why(status))
@@ -529,12 +505,21 @@ cdef int enter_from_c "fa_enter"(int kernel, const fastact_array* y, const fasta
 cdef dict NUMBERS = {name: number for number, name in enumerate(KERNELS)}
 # Of fastact.h, for those who make calls of its functions in another language.
 DTYPES = {
-    fa_dtype_name(dtype).decode(): dtype for dtype in range(FASTACT_FLOAT32, FASTACT_UINT64 + 1)
+    fa_dtype_name(dtype).decode(): dtype for dtype in range(FASTACT_FLOAT16, FASTACT_UINT64 + 1)
 }
 STATUSES = {"OK": FASTACT_OK, "BAD_VALUE": FASTACT_BAD_VALUE, "NO_MEMORY": FASTACT_NO_MEMORY,
             "NO_SOURCE": FASTACT_NO_SOURCE}
 cdef dict ERRORS = {FASTACT_BAD_VALUE: ValueError, FASTACT_BAD_TYPE: TypeError, FASTACT_NO_MEMORY: MemoryError,
                     FASTACT_NO_SOURCE: RuntimeError, FASTACT_NOT_YET: TypeError}
+
+
+cdef int other_dtype(cnp.ndarray array) except -1:
+    """The number of a dtype that NumPy does not know by itself; 0: fastact.h has none."""
+    global bfloat16
+    if is_bfloat16(array.dtype):
+        bfloat16 = cnp.PyArray_TYPE(array)
+        return FASTACT_BFLOAT16
+    return 0
 
 
 def launch_arrays(name, address, y, dy, x, alpha, dalpha, int threads, int source):

@@ -12,13 +12,14 @@ from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
 
 from fastact cimport (
-    FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_OK, FASTACT_UINT64, fastact_array, fastact_default_options,
+    FASTACT_BFLOAT16, FASTACT_FLOAT16, FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_OK, FASTACT_UINT64, fastact_array, fastact_default_options,
     fastact_options
 )
 from fastact._cython cimport policy
 from fastact._cython.buffers cimport new_array
 from fastact._cython.driver cimport Kernel, MOST_THREADS, SMALLEST_BLOCK, SWAPPED, read_quota
-from fastact._cython.entry cimport enter, fill
+from fastact._cython cimport entry
+from fastact._cython.entry cimport computing, enter, fill, is_float, kernel_dtype
 
 import os
 from threading import Lock
@@ -55,9 +56,9 @@ cdef enum:
 # ---- what was looked up ----------------------------------------------------------------------------------------------
 
 cdef enum:
-    TYPES = FASTACT_UINT64 - FASTACT_FLOAT32 + 1        # float32, float64, bool, int8 .. uint64: as fastact.h has them
+    TYPES = FASTACT_UINT64 + 1      # as fastact.h numbers them
 cdef Kernel[BACKENDS][MAX_OPS][TYPES] kernels       # [backend][operation][type]; NULL: not looked up yet
-cdef list DTYPES = list(map(np.dtype, (*FLOATS, *INTEGERS)))
+cdef list DTYPES = ["", *FLOATS, *INTEGERS]
 cdef int default_row = UNKNOWN      # of the process's default backend
 cdef Py_ssize_t looked_up = -1      # the policy's `generation` that these belong to
 cdef object changing = Lock()       # held where one of these is written, and for nothing slow
@@ -186,7 +187,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
     cdef fastact_array* a_alpha = NULL
     cdef fastact_options options
     cdef fastact_options* a_options = NULL
-    cdef int typenum, row, status, sums_type, kind
+    cdef int typenum, row, status, sums_type, result_dtype
     cdef Py_ssize_t n
     cdef double number
     cdef float narrow
@@ -198,12 +199,12 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
     x = <cnp.ndarray>x_
     fill(&arrays[0], x)
     typenum = cnp.PyArray_TYPE(x)           # of the result
-    kind = (arrays[0].dtype & ~SWAPPED) - FASTACT_FLOAT32
-    if kind < 0:
+    result_dtype = arrays[0].dtype & ~SWAPPED
+    if result_dtype == 0:
         return fallback
-    if kind > 1 and not keeps_integers[op]:
-        typenum, kind = cnp.NPY_DOUBLE, 1
-    sums_type = typenum
+    if not is_float(result_dtype) and not keeps_integers[op]:
+        typenum, result_dtype = cnp.NPY_DOUBLE, FASTACT_FLOAT64
+    sums_type = cnp.NPY_DOUBLE if result_dtype == FASTACT_FLOAT64 else cnp.NPY_FLOAT
     if reads_dy[op]:
         if type(dy) is not np_ndarray:
             return fallback
@@ -216,8 +217,8 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
             number = alpha
             narrow = <float>number
             a_alpha.size, a_alpha.ndim = sizeof(fastact_array), 0
-            a_alpha.dtype = FASTACT_FLOAT32 if typenum == cnp.NPY_FLOAT else FASTACT_FLOAT64
-            a_alpha.data = &narrow if typenum == cnp.NPY_FLOAT else <void*>&number
+            a_alpha.dtype = FASTACT_FLOAT64 if sums_type == cnp.NPY_DOUBLE else FASTACT_FLOAT32
+            a_alpha.data = <void*>&number if sums_type == cnp.NPY_DOUBLE else &narrow
             a_alpha.shape = a_alpha.strides = NULL
         elif type(alpha) is np_ndarray:
             fill(a_alpha, <cnp.ndarray>alpha)
@@ -231,16 +232,14 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
                         options = fastact_default_options()
                         a_options = &options
                         options.channel_axis = channel_axis
-            if summed and not weak and cnp.PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(<cnp.ndarray>alpha)):
+            if summed and not weak and is_float(a_alpha.dtype & ~SWAPPED):
                 sums_type = cnp.PyArray_TYPE(<cnp.ndarray>alpha)
-                if sums_type != cnp.NPY_FLOAT and sums_type != cnp.NPY_DOUBLE:
-                    return fallback
         else:
             return fallback
     row = row_of(backend)
     if row == OTHER:
         return fallback
-    kernel = kernel_of(row, op, kind)
+    kernel = kernel_of(row, op, kernel_dtype(kernels_number[op], result_dtype, a_dy))
     n = cnp.PyArray_SIZE(x)
     if out is not None:
         if not need_dx or type(out) is not np_ndarray or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) \
@@ -254,7 +253,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
             result = new_array(x, cnp.PyArray_DescrFromType(typenum))
     if need_dx:
         a_y = &arrays[3]
-        if out is None and arrays[0].strides == NULL and kind == arrays[0].dtype - FASTACT_FLOAT32:
+        if out is None and arrays[0].strides == NULL and result_dtype == arrays[0].dtype:
             a_y[0] = arrays[0]
             a_y.data = cnp.PyArray_DATA(result)
         else:

@@ -10,16 +10,18 @@ cdef extern from "blocks.h" nogil:
         bint doubles
     void fa_move(const Block* block) noexcept
     void fa_convert(const Block* block) noexcept
+    void fa_narrow(const Block* block) noexcept
 
 cdef extern from *:
     """
     typedef void (*fa_mover)(const struct fa_block *);
     /* The functions above for any processor, until a SIMD level's modules are loaded; then that level's.  They
        are atomic because calls without the GIL read them. */
-    static fa_mover fa_level_move = fa_move, fa_level_convert = fa_convert;
+    static fa_mover fa_level_move = fa_move, fa_level_convert = fa_convert, fa_level_narrow = fa_narrow;
     #define fa_mover_of(which) __atomic_load_n(&fa_level_##which, __ATOMIC_RELAXED)
-    static void fa_use_movers(void *move, void *convert)
+    static void fa_use_movers(void *move, void *convert, void *narrow)
     {
+        __atomic_store_n(&fa_level_narrow, (fa_mover)narrow, __ATOMIC_RELAXED);
         __atomic_store_n(&fa_level_move, (fa_mover)move, __ATOMIC_RELAXED);
         __atomic_store_n(&fa_level_convert, (fa_mover)convert, __ATOMIC_RELAXED);
     }
@@ -27,12 +29,14 @@ cdef extern from *:
     ctypedef void (*Mover "fa_mover")(const Block* block) noexcept nogil
     Mover mover "fa_mover_of(move)"
     Mover converter "fa_mover_of(convert)"
-    void fa_use_movers(void* move, void* convert) noexcept
+    Mover narrower "fa_mover_of(narrow)"
+    void fa_use_movers(void* move, void* convert, void* narrow) noexcept
 
 
 def use_movers(addresses):
-    """Take fa_move and fa_convert from a SIMD level's module."""
-    fa_use_movers(<void*><intptr_t>addresses["move"], <void*><intptr_t>addresses["convert"])
+    """Take fa_move, fa_convert and fa_narrow from a SIMD level's module."""
+    fa_use_movers(<void*><intptr_t>addresses["move"], <void*><intptr_t>addresses["convert"],
+                  <void*><intptr_t>addresses["narrow"])
 
 
 cdef struct Walk:                       # a block of an array, in pieces that the functions above take
@@ -115,13 +119,16 @@ cdef inline void run_pieces(Walk* w, Mover function, char* out, const char* in_)
 
 
 cdef void store_number(void* out, const void* element, int given, int dtype) noexcept nogil:
-    """An element of a given dtype as one of a computing type."""
+    """An element of a given dtype as one of a computing type, or of the given dtype itself."""
     cdef char[8] native
     cdef Block block
     block.out, block.in_, block.rows, block.n, block.dtype = native, <const char*>element, 1, 1, given
     block.out_row = block.in_row = 0
     block.out_step = block.in_step = fa_itemsize(given)
     fa_move(&block)
+    if given & ~SWAPPED == dtype:
+        memcpy(out, native, fa_itemsize(dtype))
+        return
     block.out, block.in_, block.doubles = <char*>out, native, dtype == FASTACT_FLOAT64
     fa_convert(&block)
 
@@ -133,8 +140,10 @@ cdef struct Operand:
     int dtype
     Py_ssize_t[MAX_LOOPS] strides       # along x's axes; 0 where alpha is broadcast
 cdef struct Operands:                   # of one call, checked
-    int dtype                           # the computing type
+    int dtype                           # the kernel's storage type ...
     Py_ssize_t itemsize
+    int alpha_dtype                     # ... and its computing type, which alpha has
+    Py_ssize_t slope_size
     int ndim
     Py_ssize_t elements, alphas         # of x; of alpha, 0 where there is none
     Py_ssize_t[MAX_LOOPS] shape, alpha_shape
@@ -183,19 +192,23 @@ cdef void reorder(Py_ssize_t* out, const Py_ssize_t* values, int ndim, const int
 
 cdef struct Load:                       # how a block is moved and converted
     Walk move, convert
-    bint moves, converts
+    bint moves, converts, back
 
 
 cdef void prepare(Load* how, int given, int dtype, int ndim, const Py_ssize_t* shape, const Py_ssize_t* strides,
                   const Py_ssize_t* dense, bint back) noexcept nogil:
-    """Set up to copy blocks of an array (dtype `given`, any strides) to C order (strides `dense`) in a computing type.
+    """Set up to copy blocks of an array (dtype `given`, any strides) to C order (strides `dense`) in a kernel's type.
 
-    `back`: from C order into the array, without a conversion.
+    `back`: from C order into the array; what is converted then are floats to 16 bits.
     """
     cdef Py_ssize_t[MAX_LOOPS] own
     how.converts = given & ~SWAPPED != dtype
-    how.moves = True
+    how.moves, how.back = True, back
     if back:
+        if how.converts:
+            c_order(ndim, <const int64_t*>shape, fa_itemsize(given), own)
+            begin(&how.convert, ndim, shape, own, dense, given & ~SWAPPED)
+            dense = own
         begin(&how.move, ndim, shape, strides, dense, given)
         return
     if how.converts:
@@ -213,7 +226,10 @@ cdef void prepare(Load* how, int given, int dtype, int ndim, const Py_ssize_t* s
 
 cdef void load(Load* how, char* out, const char* in_, char* spare) noexcept nogil:
     """A block.  `spare` has room for its elements as they are."""
-    if how.converts:
+    if how.converts and how.back:
+        run_pieces(&how.convert, narrower, spare, in_)
+        run_pieces(&how.move, mover, out, spare)
+    elif how.converts:
         if how.moves:
             run_pieces(&how.move, mover, spare, in_)
             in_ = spare
@@ -291,11 +307,11 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
     constant = o.dy.data != NULL and is_constant(&o.dy, o.ndim)
     if o.x.dtype != o.dtype or (o.dy.data != NULL and o.dy.dtype != o.dtype and not constant):
         return FASTACT_OK
-    alpha_dense = o.alphas == 0 or (o.alpha.dtype == o.dtype
-                                    and is_dense(&o.alpha, o.ndim, o.alpha_shape, o.order, o.itemsize))
+    alpha_dense = o.alphas == 0 or (o.alpha.dtype == o.alpha_dtype
+                                    and is_dense(&o.alpha, o.ndim, o.alpha_shape, o.order, o.slope_size))
     if o.alphas > TILE_ELEMENTS and not alpha_dense:
         return FASTACT_OK
-    direct = summed and is_dense(&o.dalpha, o.ndim, o.alpha_shape, o.order, fa_itemsize(o.dalpha.dtype)) \
+    direct = summed and o.dalpha.dtype >= FASTACT_FLOAT32 and is_dense(&o.dalpha, o.ndim, o.alpha_shape, o.order, fa_itemsize(o.dalpha.dtype)) \
         and <intptr_t>o.dalpha.data % fa_itemsize(o.dalpha.dtype) == 0
     single = direct and o.alphas == o.elements and o.elements > 1 and o.dalpha.dtype == o.dtype
     if not make_plan(&plan, o.ndim, o.shape, &o.y.strides[0] if o.y.data != NULL else &o.x.strides[0],
@@ -325,8 +341,8 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
         call.alpha = <intptr_t>memory + sums_bytes
         reorder(shape, o.alpha_shape, o.ndim, o.order)
         reorder(strides, o.alpha.strides, o.ndim, o.order)
-        c_order(o.ndim, <const int64_t*>shape, o.itemsize, dense)
-        prepare(&how, o.alpha.dtype, o.dtype, o.ndim, shape, strides, dense, False)
+        c_order(o.ndim, <const int64_t*>shape, o.slope_size, dense)
+        prepare(&how, o.alpha.dtype, o.alpha_dtype, o.ndim, shape, strides, dense, False)
         load(&how, <char*>call.alpha, o.alpha.data, <char*>call.alpha + alpha_bytes)
     call.y, call.dy, call.x = <intptr_t>o.y.data, <intptr_t>o.dy.data, <intptr_t>o.x.data
     call.constant_dy = constant
@@ -365,7 +381,7 @@ cdef struct Tiles:                      # what the threads share
     Py_ssize_t tiles, groups
     bint summed, single                 # whether there is a dalpha; whether its slopes have single terms
     bint stream                         # whether a result that is written where it lies is streamed
-    Py_ssize_t tile_bytes               # of one operand's tile
+    Py_ssize_t tile_elements, tile_bytes    # of one operand's tile
     Py_ssize_t bytes                    # of a thread's memory
     char* memory
     double* totals                      # the sums of each group
@@ -438,12 +454,12 @@ cdef void use_extent(const Tiles* t, Own* own) noexcept nogil:
     cdef const Py_ssize_t* dense
     cdef const Py_ssize_t* sums_strides = &t.dalpha.strides[0]
     cdef int[MAX_LOOPS] axes
-    cdef int d, k
+    cdef int d, k, dtype
     for d in range(o.ndim):
         axes[d] = d
         own.alpha_extent[d] = own.extent[d] if t.alpha_shape[d] != 1 else 1
     c_order(o.ndim, <const int64_t*>own.extent, o.itemsize, own.dense)
-    c_order(o.ndim, <const int64_t*>own.alpha_extent, o.itemsize, own.alpha_dense)
+    c_order(o.ndim, <const int64_t*>own.alpha_extent, o.slope_size, own.alpha_dense)
     c_order(o.ndim, <const int64_t*>own.alpha_extent, sizeof(double), own.sums_dense)
     for k in range(PARTS):
         part = &t.part[k]
@@ -452,12 +468,13 @@ cdef void use_extent(const Tiles* t, Own* own) noexcept nogil:
             continue
         extent = &own.alpha_extent[0] if k == ALPHA else &own.extent[0]
         dense = &own.alpha_dense[0] if k == ALPHA else &own.dense[0]
-        own.lies[k] = part.operand.dtype == o.dtype
+        dtype = o.alpha_dtype if k == ALPHA else o.dtype
+        own.lies[k] = part.operand.dtype == dtype
         for d in range(o.ndim):
             if extent[d] > 1 and part.strides[d] != dense[d]:
                 own.lies[k] = False
         if not own.lies[k]:
-            prepare(&own.load[k], part.operand.dtype, o.dtype, o.ndim, extent, part.strides, dense, k == Y)
+            prepare(&own.load[k], part.operand.dtype, dtype, o.ndim, extent, part.strides, dense, k == Y)
     if not t.single:
         sums_strides = &t.sums_strides[0]
     if t.summed:
@@ -506,7 +523,7 @@ cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) 
     call.scratch, call.scratch_doubles = own.scratch, SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
     run(&own.plan, &call, 0, 1, t.stream and own.lies[Y] and where[Y] % o.itemsize == 0)
     if not own.lies[Y]:
-        load(&own.load[Y], at[Y], <char*>where[Y], NULL)
+        load(&own.load[Y], at[Y], <char*>where[Y], own.spare)
     if t.summed and t.single:
         round_sums(&own.add, sums_at, own.sums, o.dalpha.dtype)
     elif t.summed:
@@ -541,10 +558,10 @@ cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
         own.first[level], own.stop[level] = n, 0
     own.tiles = t.memory + index * t.bytes
     own.spare = own.tiles + PARTS * t.tile_bytes
-    own.sums = <double*>(own.spare + t.tile_bytes // t.o.itemsize * <Py_ssize_t>sizeof(double))
+    own.sums = <double*>(own.spare + t.tile_elements * <Py_ssize_t>sizeof(double))
     own.scratch = own.sums
     if t.summed:
-        own.scratch += t.tile_bytes // t.o.itemsize
+        own.scratch += t.tile_elements
     own.levels = own.scratch + SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
     if t.totals != NULL:
         memset(own.levels, 0, SUM_LEVELS * n * sizeof(double))
@@ -600,7 +617,7 @@ cdef int run_buffered(Operands* o) noexcept nogil:
     # A thread's memory: tiles, one of elements to convert, the sums of one, scratch, the sums of a group; then the
     # totals of all groups.
     elements = (elements + LINE - 1) // LINE * LINE
-    t.tile_bytes = elements * o.itemsize
+    t.tile_elements, t.tile_bytes = elements, elements * max(o.itemsize, o.slope_size)
     t.bytes = (PARTS + SCRATCH_TILES) * t.tile_bytes + elements * <Py_ssize_t>sizeof(double) * (1 + t.summed)
     if t.summed and not t.single:
         t.bytes += SUM_LEVELS * o.alphas * sizeof(double)
@@ -706,7 +723,10 @@ cdef int run_operands(Kernel kernel, int dtype, const fastact_array* y, const fa
     cdef Operands o
     cdef int d
     cdef int channel = axis if alpha != NULL and alpha.ndim == 1 else -1
-    o.dtype, o.itemsize, o.ndim, o.elements, o.call = dtype, fa_itemsize(dtype), x.ndim, 1, call[0]
+    o.ndim, o.elements, o.call = x.ndim, 1, call[0]
+    o.dtype, o.itemsize = dtype, fa_itemsize(dtype)
+    o.alpha_dtype = computing(dtype)
+    o.slope_size = fa_itemsize(o.alpha_dtype)
     o.call.kernel = kernel
     for d in range(x.ndim):
         o.shape[d], o.alpha_shape[d] = x.shape[d], 1

@@ -10,7 +10,8 @@ cdef struct Loop:               # one loop: its length, the operands' strides in
 
 # Planes (each with slopes of its own) of rows (which add up in dalpha) of columns (which have one sum each).
 cdef struct Plan:
-    int itemsize
+    int itemsize                # of the storage type
+    int slope_size              # bytes of a slope, which has the computing type
     Py_ssize_t elements         # of x in all
     # Bytes from an operand's element whose indices are 0: to where its lowest element begins, and its highest one ends.
     Py_ssize_t y_low, dy_low, x_low, y_high, dy_high, x_high

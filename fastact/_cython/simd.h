@@ -1,10 +1,11 @@
 /* The vector vocabulary of _kernels.py in C: what _numba/simd.py is in LLVM.
  *
- * `vec` is one register of LANES elements of the computing type T, for elementwise work.  `wide` is a group of 16
- * doubles whatever the register, so that sums have one order at every level.  The build picks the type
- * (-DFASTACT_FLOAT or -DFASTACT_DOUBLE) and the level: its folder, with level.h, is on the include path.  A level is a
- * dozen words on one register, r32 (floats) or r64 (doubles); everything here is common to all levels.  A word takes a
- * pointer and an index, as the text has them.
+ * `vec` is one register of LANES elements of the computing type T, for elementwise work; elements lie in memory in the
+ * storage type S.  `wide` is a group of 16 doubles whatever the register, so that sums have one order at every level.
+ * The build picks the types (-DFASTACT_FLOAT or -DFASTACT_DOUBLE, and for 16-bit storage -DFASTACT_HALF or
+ * -DFASTACT_BRAIN) and the level: its folder, with level.h, is on the include path.  A level is a dozen words on one
+ * register, r32 (floats) or r64 (doubles); everything here is common to all levels.  A word takes a pointer and an
+ * index, as the text has them.
  * (A vec of 16 elements was tried first: GCC 12 passes such structs through the stack, 10 times slower.)
  */
 #ifndef FASTACT_SIMD_H
@@ -32,11 +33,16 @@
  *   R_where_gt(u, v, a, b)  R_where_le(...)      u > v ? a : b;  u <= v ? a : b
  *   r64_zero_where_gt(u, v, a)                   u > v ? 0 : a
  *   r64_widen(p)                                 W64 floats as doubles
+ *   r64_part(v, k)                               the k-th W64 floats of a register, as doubles
  *   r64_sum(v)                                   the lanes added by halves
  *   fa_fence()                                   orders streamed stores before what follows
  * and where the level has masks (FA_MASK(n): the first n <= 16 lanes; FA_ANY_MASK its type):
- *   R_load_masked(p, k)  R_store_masked(p, v, k)  R_select(k, a, b)                                           */
+ *   R_load_masked(p, k)  R_store_masked(p, v, k)  R_select(k, a, b)
+ * and where it has instructions for 16-bit floats (FA_HALVES), for h16, the W32 of them that make an r32:
+ *   h16_load(p)  h16_store(p, h)  h16_stream(p, h)  h16_load_masked(p, k)  h16_store_masked(p, h, k)
+ *   r32_of_half(h)  r32_to_half(v)  r32_of_brain(h)  r32_to_brain(v)     float16 and bfloat16                 */
 #include "level.h"
+#include "halves.h"
 
 #ifdef FASTACT_FLOAT
 typedef float T;
@@ -52,6 +58,21 @@ enum { LANES = W64 };
 #define fa_load_as_double(p) r64_load(p)
 #endif
 
+#if defined(FASTACT_HALF)
+typedef uint16_t S;
+#define FA_OF_STORED r32_of_half
+#define FA_TO_STORED r32_to_half
+#elif defined(FASTACT_BRAIN)
+typedef uint16_t S;
+#define FA_OF_STORED r32_of_brain
+#define FA_TO_STORED r32_to_brain
+#else
+typedef T S;
+#endif
+/* Elements from one address that can be streamed to, to the next: a cache line, and half a line of 16-bit floats,
+ * because a vector has to begin at one and a group of a sum holds no more. */
+enum { UNIT = sizeof(S) == 2 ? GROUP : LINE / sizeof(S) };
+
 /* ---- memory -------------------------------------------------------------------------------------- */
 
 static const ptrdiff_t ZERO = 0;
@@ -64,26 +85,32 @@ enum { ROWS, ALONG };             /* how alpha lies */
 #define fa_put(p, i, value) ((p)[i] = (value))
 #define fa_wanted(p) ((p) != NULL)
 #define fa_lanes(p) ((ptrdiff_t)LANES)
-#define fa_line(p) ((ptrdiff_t)(LINE / sizeof(T)))
+#define fa_line(p) ((ptrdiff_t)UNIT)
 /* How many elements p[i] lies behind the last address that can be streamed to. */
-#define fa_unaligned(p, i) ((ptrdiff_t)((uintptr_t)((p) + (i)) % LINE / sizeof(T)))
+#define fa_unaligned(p, i) ((ptrdiff_t)((uintptr_t)((p) + (i)) / sizeof(S) % UNIT))
 #define fa_scratch() ((double *)fa_alloca(PAIRS * sizeof(double)))
-#define fa_fetch_distance(p, streams) ((ptrdiff_t)((streams ? FETCH_AHEAD_STREAMED : FETCH_AHEAD) / sizeof(T)))
+#define fa_fetch_distance(p, streams) ((ptrdiff_t)((streams ? FETCH_AHEAD_STREAMED : FETCH_AHEAD) / sizeof(S)))
 
 /* A hint that the line of p[i] will be used soon. */
-FA_INLINE void fa_fetch(const T *p, ptrdiff_t i)
-{
 #if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(p + i);
+#define fa_fetch(p, i) __builtin_prefetch((p) + (i))
+#else
+#define fa_fetch(p, i) ((void)0)
 #endif
-}
 
 /* ---- vec: one register of T ---------------------------------------------------------------------- */
 
+#ifdef FA_OF_STORED
+#define fa_load(p, i) FA_OF_STORED(h16_load((p) + (i)))
+#define fa_store(p, i, v) h16_store((p) + (i), FA_TO_STORED(v))
+#define fa_stream(p, i, v) h16_stream((p) + (i), FA_TO_STORED(v))
+#else
 #define fa_load(p, i) FA_VEC(load)((p) + (i))
 #define fa_store(p, i, v) FA_VEC(store)((p) + (i), v)
 #define fa_stream(p, i, v) FA_VEC(stream)((p) + (i), v)
-#define fa_load_broadcast(p, i) FA_VEC(splat)((p)[i])
+#endif
+#define fa_load_slopes(p, i) FA_VEC(load)((p) + (i))
+#define fa_load_slope(p, i) FA_VEC(splat)((p)[i])
 #define fa_full(p, number) FA_VEC(splat)((T)(number))
 #define fa_mul FA_VEC(mul)
 #define fa_add FA_VEC(add)
@@ -91,37 +118,51 @@ FA_INLINE void fa_fetch(const T *p, ptrdiff_t i)
 #define fa_where_le FA_VEC(where_le)
 #define fa_exact_in_double(v) (sizeof(T) == sizeof(float))
 
-/* fa_load_part: the first n < LANES elements, +0.0 in the other lanes; nothing is touched past p[i + n - 1].
- * fa_store_part: the same way.  fa_join: lanes below n from a, the others from b; n may be below 0. */
+/* fa_load_part, fa_load_slopes_part: the first n < LANES elements, +0.0 in the other lanes; nothing is touched past
+ * p[i + n - 1].  fa_store_part: the same way.  fa_join: lanes below n from a, the others from b; n may be below 0. */
 #ifdef FA_MASK
-#define fa_load_part(p, i, n) FA_VEC(load_masked)((p) + (i), FA_MASK(n))
-#define fa_store_part(p, i, v, n) FA_VEC(store_masked)((p) + (i), v, FA_MASK(n))
+#ifdef FA_OF_STORED
+#define FA_LOAD_MASKED(p, k) FA_OF_STORED(h16_load_masked(p, k))
+#define FA_STORE_MASKED(p, v, k) h16_store_masked(p, FA_TO_STORED(v), k)
+#else
+#define FA_LOAD_MASKED FA_VEC(load_masked)
+#define FA_STORE_MASKED FA_VEC(store_masked)
+#endif
+#define fa_load_part(p, i, n) FA_LOAD_MASKED((p) + (i), FA_MASK(n))
+#define fa_store_part(p, i, v, n) FA_STORE_MASKED((p) + (i), v, FA_MASK(n))
+#define fa_load_slopes_part(p, i, n) FA_VEC(load_masked)((p) + (i), FA_MASK(n))
 #define fa_join(a, b, n) FA_VEC(select)(FA_MASK((n) > 0 ? (n) : 0), a, b)
 #else
-FA_INLINE vec fa_load_part(const T *p, ptrdiff_t i, ptrdiff_t n)
+FA_INLINE vec fa_load_part(const S *p, ptrdiff_t i, ptrdiff_t n)
 {
-    T t[LANES] = {0};
+    S t[LANES] = {0};
     for (ptrdiff_t k = 0; k < n; k++) t[k] = p[i + k];
     return fa_load(t, 0);
 }
-FA_INLINE void fa_store_part(T *p, ptrdiff_t i, vec v, ptrdiff_t n)
+FA_INLINE void fa_store_part(S *p, ptrdiff_t i, vec v, ptrdiff_t n)
 {
-    T t[LANES];
+    S t[LANES];
     fa_store(t, 0, v);
     for (ptrdiff_t k = 0; k < n && k < LANES; k++) p[i + k] = t[k];
 }
+FA_INLINE vec fa_load_slopes_part(const T *p, ptrdiff_t i, ptrdiff_t n)
+{
+    T t[LANES] = {0};
+    for (ptrdiff_t k = 0; k < n; k++) t[k] = p[i + k];
+    return fa_load_slopes(t, 0);
+}
 static const T fa_ramp[GROUP] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-FA_INLINE vec fa_join(vec a, vec b, ptrdiff_t n) { return fa_where_gt(fa_full(0, n), fa_load(fa_ramp, 0), a, b); }
+FA_INLINE vec fa_join(vec a, vec b, ptrdiff_t n) { return fa_where_gt(fa_full(0, n), fa_load_slopes(fa_ramp, 0), a, b); }
 #endif
 
 /* fa_store_part past the caches, element by element.  An ordinary store between streaming ones costs over a microsecond
- * on a busy bus; these join with their neighbours in a write-combining buffer. */
-FA_INLINE void fa_stream_part(T *p, ptrdiff_t i, vec v, ptrdiff_t n)
+ * on a busy bus; these join with their neighbours in a write-combining buffer.  16 bits cannot be stored so. */
+FA_INLINE void fa_stream_part(S *p, ptrdiff_t i, vec v, ptrdiff_t n)
 {
-#ifndef FA_STREAM_INTEGER
+#if !defined(FA_STREAM_INTEGER) || defined(FA_OF_STORED)
     fa_store_part(p, i, v, n);
 #else
-    T t[LANES];
+    S t[LANES];
     fa_store(t, 0, v);
     for (ptrdiff_t k = 0; k < n && k < LANES; k++) {
 #ifdef FASTACT_FLOAT
@@ -162,9 +203,24 @@ FA_INLINE void fa_store_wide(double *p, ptrdiff_t i, wide v)
 /* total + (u > bound ? 0 : u * v) for 16 elements, in doubles.  The elements are widened by converting loads, which
  * leave out the shuffles of a conversion between registers.  To add +0.0 is to leave a lane alone: no lane of a sum is
  * -0.0. */
-FA_INLINE wide fa_add_products(wide total, const T *u, const T *v, ptrdiff_t i, double bound)
+FA_INLINE wide fa_add_products(wide total, const S *u, const S *v, ptrdiff_t i, double bound)
 {
-#if defined(FASTACT_FLOAT) && defined(FA_MASK)
+#if defined(FA_OF_STORED)
+    enum { PARTS = W32 / W64 };
+    FA_UNROLL for (int r = 0; r < WIDE; r += PARTS) {
+        vec a = fa_load(u, i + r * W64), b = fa_load(v, i + r * W64);
+#ifdef FASTACT_HALF
+        /* The product of two of them is exact in float: half the conversions. */
+        vec term = r32_where_gt(a, r32_splat((T)bound), r32_splat(0), r32_mul(a, b));
+        FA_UNROLL for (int k = 0; k < PARTS; k++) total.r[r + k] = r64_add(total.r[r + k], r64_part(term, k));
+#else
+        FA_UNROLL for (int k = 0; k < PARTS; k++) {
+            r64 w = r64_part(a, k), product = r64_mul(w, r64_part(b, k));
+            total.r[r + k] = r64_add(total.r[r + k], r64_zero_where_gt(w, r64_splat(bound), product));
+        }
+#endif
+    }
+#elif defined(FASTACT_FLOAT) && defined(FA_MASK)
     /* A converting load keeps both vector ports busy here, so the rest has to be short: one comparison of floats,
      * and multiply-adds fused (the product is exact) under its mask. */
     FA_ANY_MASK k = FA_NOT_GREATER(r32_load(u + i), r32_splat((T)bound));
@@ -182,10 +238,10 @@ FA_INLINE wide fa_add_products(wide total, const T *u, const T *v, ptrdiff_t i, 
 }
 
 /* The same, split: lanes below n are added to *total, the others to *following. */
-FA_INLINE void fa_split_products(wide *total, wide *following, const T *u, const T *v, ptrdiff_t i, double bound,
+FA_INLINE void fa_split_products(wide *total, wide *following, const S *u, const S *v, ptrdiff_t i, double bound,
                                  ptrdiff_t n)
 {
-#if defined(FASTACT_FLOAT) && defined(FA_MASK)
+#if defined(FASTACT_FLOAT) && defined(FA_MASK) && !defined(FA_OF_STORED)
     FA_ANY_MASK k = FA_NOT_GREATER(r32_load(u + i), r32_splat((T)bound));
     FA_ANY_MASK first = k & FA_MASK(n), others = k & ~FA_MASK(n);
     FA_UNROLL for (int r = 0; r < WIDE; r++) {
@@ -205,9 +261,9 @@ FA_INLINE void fa_split_products(wide *total, wide *following, const T *u, const
 }
 
 /* The n elements of p from i on in the places of a group from `lane` on, and +0.0 in the others. */
-FA_INLINE void fa_place(T *group, const T *p, ptrdiff_t i, ptrdiff_t lane, ptrdiff_t n)
+FA_INLINE void fa_place(S *group, const S *p, ptrdiff_t i, ptrdiff_t lane, ptrdiff_t n)
 {
-#ifdef FA_MASK
+#if defined(FA_MASK) && !defined(FA_OF_STORED)
     FA_ANY_MASK k = FA_MASK(n) << lane;
     FA_UNROLL for (int r = 0; r < GROUP; r += LANES) fa_store(group, r, FA_VEC(load_masked)(p + i - lane + r, k >> r));
 #else
@@ -216,10 +272,10 @@ FA_INLINE void fa_place(T *group, const T *p, ptrdiff_t i, ptrdiff_t lane, ptrdi
 }
 
 /* fa_add_products for n < GROUP elements, which go to the lanes from `lane` on. */
-FA_INLINE wide fa_add_products_part(wide total, const T *u, const T *v, ptrdiff_t i, double bound, ptrdiff_t lane,
+FA_INLINE wide fa_add_products_part(wide total, const S *u, const S *v, ptrdiff_t i, double bound, ptrdiff_t lane,
                                     ptrdiff_t n)
 {
-    T a[GROUP], b[GROUP];
+    S a[GROUP], b[GROUP];
     fa_place(a, u, i, lane, n);
     fa_place(b, v, i, lane, n);
     return fa_add_products(total, a, b, 0, bound);

@@ -2,6 +2,7 @@
 
 cdef extern from "simd.h" nogil:
     ctypedef double T           # float or double: the computing type
+    ctypedef double S           # the storage type
     ctypedef struct vec:
         pass
     ctypedef struct wide:
@@ -12,25 +13,29 @@ cdef extern from "simd.h" nogil:
     enum: ORDINARY, STREAMING
     enum: ROWS, ALONG
 
-    T* at "fa_at"(const T*, Py_ssize_t)
+    S* at "fa_at"(const S*, Py_ssize_t)
+    T* at_slopes "fa_at"(const T*, Py_ssize_t)
     double* at_sums "fa_at"(double*, Py_ssize_t)
     bint wanted "fa_wanted"(const void*)
-    Py_ssize_t lanes "fa_lanes"(const T*)
-    Py_ssize_t line "fa_line"(const T*)
-    Py_ssize_t unaligned "fa_unaligned"(const T*, Py_ssize_t)
-    void fetch "fa_fetch"(const T*, Py_ssize_t)
-    Py_ssize_t fetch_distance "fa_fetch_distance"(const T*, bint)
+    Py_ssize_t lanes "fa_lanes"(const S*)
+    Py_ssize_t line "fa_line"(const S*)
+    Py_ssize_t unaligned "fa_unaligned"(const S*, Py_ssize_t)
+    void fetch "fa_fetch"(const S*, Py_ssize_t)
+    void fetch_slopes "fa_fetch"(const T*, Py_ssize_t)
+    Py_ssize_t fetch_distance "fa_fetch_distance"(const S*, bint)
     void fence "fa_fence"()
 
-    vec load "fa_load"(const T*, Py_ssize_t)
-    vec load_part "fa_load_part"(const T*, Py_ssize_t, Py_ssize_t)
-    vec load_broadcast "fa_load_broadcast"(const T*, Py_ssize_t)
-    vec full "fa_full"(const T*, double)
+    vec load "fa_load"(const S*, Py_ssize_t)
+    vec load_part "fa_load_part"(const S*, Py_ssize_t, Py_ssize_t)
+    vec load_slope "fa_load_slope"(const T*, Py_ssize_t)
+    vec load_slopes "fa_load_slopes"(const T*, Py_ssize_t)
+    vec load_slopes_part "fa_load_slopes_part"(const T*, Py_ssize_t, Py_ssize_t)
+    vec full "fa_full"(const S*, double)
     vec full_like "fa_full"(vec, double)
-    void store "fa_store"(T*, Py_ssize_t, vec)
-    void store_part "fa_store_part"(T*, Py_ssize_t, vec, Py_ssize_t)
-    void stream "fa_stream"(T*, Py_ssize_t, vec)
-    void stream_part "fa_stream_part"(T*, Py_ssize_t, vec, Py_ssize_t)
+    void store "fa_store"(S*, Py_ssize_t, vec)
+    void store_part "fa_store_part"(S*, Py_ssize_t, vec, Py_ssize_t)
+    void stream "fa_stream"(S*, Py_ssize_t, vec)
+    void stream_part "fa_stream_part"(S*, Py_ssize_t, vec, Py_ssize_t)
     vec mul "fa_mul"(vec, vec)
     vec add "fa_add"(vec, vec)
     vec where_gt "fa_where_gt"(vec, vec, vec, vec)
@@ -45,14 +50,14 @@ cdef extern from "simd.h" nogil:
     wide load_wide "fa_load_wide"(const double*, Py_ssize_t)
     void store_wide "fa_store_wide"(double*, Py_ssize_t, wide)
     int registers "fa_registers"()
-    wide add_products_unless_gt "fa_add_products"(wide, const T*, const T*, Py_ssize_t, double)
-    wide add_products_part_unless_gt "fa_add_products_part"(wide, const T*, const T*, Py_ssize_t, double, Py_ssize_t,
+    wide add_products_unless_gt "fa_add_products"(wide, const S*, const S*, Py_ssize_t, double)
+    wide add_products_part_unless_gt "fa_add_products_part"(wide, const S*, const S*, Py_ssize_t, double, Py_ssize_t,
                                                             Py_ssize_t)
-    void split_products "fa_split_products"(wide*, wide*, const T*, const T*, Py_ssize_t, double, Py_ssize_t)
+    void split_products "fa_split_products"(wide*, wide*, const S*, const S*, Py_ssize_t, double, Py_ssize_t)
     double sum_lanes "fa_sum_lanes"(wide)
 
 
-cdef inline (wide, wide) split_products_unless_gt(wide total, wide following, const T* u, const T* v, Py_ssize_t i,
+cdef inline (wide, wide) split_products_unless_gt(wide total, wide following, const S* u, const S* v, Py_ssize_t i,
                                                   double bound, Py_ssize_t n) noexcept nogil:
     split_products(&total, &following, u, v, i, bound, n)
     return total, following

@@ -83,27 +83,37 @@ def _kernel(kernel: str, digest: int) -> Callable:
     return calls[_tables.FAMILIES[_tables.KERNELS[kernel]]]
 
 
-def _integer_kernel(digest: int) -> Callable:
-    """The same for relu of integers."""
+def _moving_kernel(kernel: str, dtype: str, digest: int) -> Callable:
+    """The same for a kernel that moves whole elements."""
+    op = OPS[kernel]
+    c, bound = _tables.MOVING[kernel, dtype]
+    bound = np.dtype(c.removesuffix("_t")).type(bound)
+    reads_dy = "dy" in _tables.KERNELS[kernel]
 
-    def call(loop):
+    def integers(loop):
         digest  # noqa: B018
         buffer = simd.stream_buffer(loop.y)
-        _integers.run_integers(
-            loop.y, loop.x, buffer, loop.n, loop.more, loop.y_step, loop.x_step, loop.stream, loop.fence
-        )
+        _integers.run_integers(op, loop.y, loop.x, loop.x, buffer, loop, bound)
 
-    return call
+    def floats(loop):
+        digest  # noqa: B018
+        y, x = simd.as_int16(loop.y), simd.as_int16(loop.x)
+        buffer = simd.stream_buffer(y)
+        _integers.run_integers(op, y, simd.as_int16(loop.dy) if reads_dy else x, x, buffer, loop, bound)
+
+    return integers if dtype in _tables.INTEGERS else floats
 
 
-def _compile(kernel: str, dtype: np.dtype):
+def _compile(kernel: str, dtype: str):
     """The C callback of a kernel, from the disk cache where there is one that works."""
-    signature = types.void(simd.InnerLoop(from_dtype(dtype)))
+    halves = {"float16": simd.FLOAT16, "bfloat16": simd.BFLOAT16}
+    signature = types.void(simd.InnerLoop(halves.get(dtype) or from_dtype(np.dtype(dtype))))
     if config.DISABLE_JIT:
         raise RuntimeError('NUMBA_DISABLE_JIT is set: without compilation there is no backend "numba"')
 
     def function(digest: int) -> Callable:
-        return _kernel(kernel, digest) if dtype.kind == "f" else _integer_kernel(digest)
+        moves = (kernel, dtype) in _tables.MOVING
+        return _moving_kernel(kernel, dtype, digest) if moves else _kernel(kernel, digest)
 
     try:
         return cfunc(signature, cache=True, **simd.FLAGS)(function(_digest()))
@@ -116,22 +126,22 @@ def _compile(kernel: str, dtype: np.dtype):
     return compiled
 
 
-_compiled: dict[tuple[str, np.dtype], object] = {}  # keeps the machine code alive
+_compiled: dict[tuple[str, str], object] = {}  # keeps the machine code alive
 
 
-def address(kernel: str, dtype: np.dtype) -> int:
+def address(kernel: str, dtype: str) -> int:
     """The C address of a kernel (see _tables.py for its argument), compiled if need be."""
     # A boolean is a uint8: Numba would read and write its own ones as 0 or 1.
-    key = kernel, np.dtype(np.uint8 if dtype == np.bool_ else dtype)
+    key = kernel, "uint8" if dtype == "bool" else dtype
     with forks.lock:
         if key not in _compiled:
-            with _told_if_slow(kernel, key[1]):
-                _compiled[key] = _compile(kernel, key[1])
+            with _told_if_slow(*key):
+                _compiled[key] = _compile(*key)
         return _compiled[key].address
 
 
 @contextmanager
-def _told_if_slow(kernel: str, dtype: np.dtype) -> Iterator[None]:
+def _told_if_slow(kernel: str, dtype: str) -> Iterator[None]:
     """Log what is going on after a second of compilation: nobody expects a first call to take long."""
     folder = cache_folder()
 

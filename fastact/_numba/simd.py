@@ -1,7 +1,7 @@
 """The vector vocabulary of _kernels.py in LLVM: what _cython/simd.h is in C.
 
 A `Vector` is an LLVM vector; LLVM splits it into the registers of the machine, so there is one text for every CPU.
-For elementwise work a vector is one cache line, whatever the type; a sum has GROUP doubles.  A pointer is Numba's own
+For elementwise work a vector is one cache line of the computing type; a sum has GROUP doubles.  A pointer is Numba's own
 CPointer: it carries the type, and an index counts elements.  Each word becomes one or two LLVM instructions, without
 fast-math flags: nothing is reordered, nothing raises, and only exact products are fused.
 """
@@ -52,13 +52,36 @@ class VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(dmm[fe_type.dtype].get_value_type(), fe_type.lanes))
 
 
+class Half(types.Type):
+    """Numba's type of a 16-bit float in memory, which it has none for: an integer whose bits stand for a float32."""
+
+    bitwidth = 16
+
+
+@register_model(Half)
+class HalfModel(models.PrimitiveModel):
+    """16 bits."""
+
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.IntType(16))
+
+
+FLOAT16, BFLOAT16 = Half("float16"), Half("bfloat16")
+
+
+def _computing(dtype: types.Type) -> types.Type:
+    """The type that stored elements are computed in."""
+    return types.float32 if isinstance(dtype, Half) else dtype
+
+
 def _line(pointer: Pointer) -> Vector:
-    """The type of the cache line that a pointer points to."""
-    return Vector(pointer.dtype, LINE * 8 // pointer.dtype.bitwidth)
+    """The type of the vector that a pointer's elements are loaded as: a cache line of the computing type."""
+    dtype = _computing(pointer.dtype)
+    return Vector(dtype, LINE * 8 // dtype.bitwidth)
 
 
 class InnerLoop(types.Type):
-    """Numba's type of a pointer to `struct inner_loop`; its fields are attributes."""
+    """Numba's type of a pointer to `struct inner_loop` with elements of one storage type; its fields are attributes."""
 
     def __init__(self, dtype: types.Type):
         self.dtype = dtype
@@ -70,7 +93,7 @@ class InnerLoop(types.Type):
         if kind is None:
             return None
         numbers = {"ptrdiff_t ": types.intp, "bool ": types.boolean, "double *": Pointer(types.float64)}
-        return numbers.get(kind) or Pointer(self.dtype)
+        return numbers.get(kind) or Pointer(_computing(self.dtype) if "T" in kind else self.dtype)
 
 
 @register_model(InnerLoop)
@@ -141,19 +164,98 @@ def _call(builder, name: str, returns, arguments: list):
 
 def _masked(builder, verb: str, kind: Vector, returns, arguments: list):
     """Call llvm.masked.load or .store on vectors of `kind`: lanes that are masked out are not touched in memory."""
-    return _call(builder, f"llvm.masked.{verb}.v{kind.lanes}f{kind.dtype.bitwidth}.p0", returns, arguments)
+    letter = "i" if isinstance(kind.dtype, Half) else "f"
+    return _call(builder, f"llvm.masked.{verb}.v{kind.lanes}{letter}{kind.dtype.bitwidth}.p0", returns, arguments)
 
 
 def _load(context, builder, pointer, index, kind: Vector):
+    """A vector as it is stored."""
     vector = builder.load(_at(context, builder, pointer, index, kind))
     vector.align = _align(kind)
     return vector
 
 
 def _load_part(context, builder, pointer, index, mask, kind: Vector):
+    """The lanes under a mask, as they are stored."""
     vector = context.get_value_type(kind)
     arguments = [_at(context, builder, pointer, index, kind), ir.IntType(32)(_align(kind)), mask]
     return _masked(builder, "load", kind, vector, [*arguments, ir.Constant(vector, None)])
+
+
+# ---- 16-bit floats ---------------------------------------------------------------------------------------------------
+# What halves.h does in C.
+
+
+def _has_f16c(context) -> bool:
+    """Whether the code is for a machine that converts float16; without, LLVM would call a library."""
+    return "+f16c" in context.codegen().magic_tuple()[2]
+
+
+def _like(vector, element: ir.Type) -> ir.Type:
+    """A vector of as many lanes."""
+    return ir.VectorType(element, vector.type.count)
+
+
+def _numbers(vector, number: int):
+    """An integer in every lane of a constant that goes with `vector`."""
+    return ir.Constant(vector.type, [number] * vector.type.count)
+
+
+def _computed(context, builder, vector, dtype: types.Type):
+    """A vector of stored elements as one of the computing type."""
+    if not isinstance(dtype, Half):
+        return vector
+    if dtype is FLOAT16 and _has_f16c(context):
+        return builder.fpext(builder.bitcast(vector, _like(vector, ir.HalfType())), _like(vector, ir.FloatType()))
+    bits = builder.zext(vector, _like(vector, ir.IntType(32)))
+    if dtype is BFLOAT16:
+        return builder.bitcast(builder.shl(bits, _numbers(bits, 16)), _like(vector, ir.FloatType()))
+    sign = builder.shl(builder.and_(bits, _numbers(bits, 0x8000)), _numbers(bits, 16))
+    rest = builder.and_(bits, _numbers(bits, 0x7FFF))
+    # The exponent is moved; that of inf and NaN further.  A subnormal's value is its bits times 2**-24.
+    large = builder.icmp_unsigned(">=", rest, _numbers(bits, 0x7C00))
+    moved = builder.select(large, _numbers(bits, 224 << 23), _numbers(bits, 112 << 23))
+    normal = builder.add(builder.shl(rest, _numbers(bits, 13)), moved)
+    small = builder.uitofp(rest, _like(vector, ir.FloatType()))
+    small = builder.fmul(small, ir.Constant(small.type, [2.0**-24] * vector.type.count))
+    is_small = builder.icmp_unsigned("<", rest, _numbers(bits, 0x400))
+    found = builder.select(is_small, builder.bitcast(small, bits.type), normal)
+    return builder.bitcast(builder.or_(found, sign), small.type)
+
+
+def _stored(context, builder, vector, dtype: types.Type):
+    """A vector of the computing type as stored elements, rounded to nearest even."""
+    if not isinstance(dtype, Half):
+        return vector
+    if dtype is FLOAT16 and _has_f16c(context):
+        return builder.bitcast(builder.fptrunc(vector, _like(vector, ir.HalfType())), _like(vector, ir.IntType(16)))
+    bits = builder.bitcast(vector, _like(vector, ir.IntType(32)))
+
+    def rounded(value, shift: int):
+        """Without the last bits, rounded to nearest even."""
+        odd = builder.and_(builder.lshr(value, _numbers(bits, shift)), _numbers(bits, 1))
+        half = _numbers(bits, (1 << (shift - 1)) - 1)
+        return builder.lshr(builder.add(builder.add(value, half), odd), _numbers(bits, shift))
+
+    if dtype is BFLOAT16:
+        quiet = builder.or_(builder.lshr(bits, _numbers(bits, 16)), _numbers(bits, 0x40))
+        is_nan = builder.fcmp_unordered("uno", vector, vector)
+        return builder.trunc(builder.select(is_nan, quiet, rounded(bits, 16)), _like(vector, ir.IntType(16)))
+    sign = builder.and_(builder.lshr(bits, _numbers(bits, 16)), _numbers(bits, 0x8000))
+    rest = builder.and_(bits, _numbers(bits, 0x7FFFFFFF))
+    normal = rounded(builder.sub(rest, _numbers(bits, 112 << 23)), 13)
+    # 0.5 has a unit of 2**-24, which is a subnormal's.
+    shifted = builder.fadd(builder.bitcast(rest, vector.type), ir.Constant(vector.type, [0.5] * vector.type.count))
+    small = builder.sub(builder.bitcast(shifted, bits.type), _numbers(bits, 0x3F000000))
+    nan = builder.or_(
+        builder.and_(builder.lshr(rest, _numbers(bits, 13)), _numbers(bits, 0x3FF)), _numbers(bits, 0x7E00)
+    )
+    is_nan = builder.icmp_unsigned(">", rest, _numbers(bits, 0x7F800000))
+    large = builder.select(is_nan, nan, _numbers(bits, 0x7C00))
+    is_small = builder.icmp_unsigned("<", rest, _numbers(bits, 0x38800000))
+    is_large = builder.icmp_unsigned(">=", rest, _numbers(bits, 0x47800000))
+    found = builder.select(is_large, large, builder.select(is_small, small, normal))
+    return builder.trunc(builder.or_(found, sign), _like(vector, ir.IntType(16)))
 
 
 def _has_avx512(context) -> bool:
@@ -167,7 +269,8 @@ def _load_wide(context, builder, pointer, index, dtype: types.Type):
     pieces = []
     for first in range(0, GROUP, lanes):
         at = builder.add(index, ir.Constant(index.type, first))
-        pieces.append(_widened(context, builder, _load(context, builder, pointer, at, Vector(dtype, lanes)), dtype))
+        piece = _load(context, builder, pointer, at, Vector(dtype, lanes))
+        pieces.append(_widened(builder, _computed(context, builder, piece, dtype)))
     while len(pieces) > 1:
         pieces = [_shuffle(builder, *pair, range(2 * lanes)) for pair in zip(pieces[::2], pieces[1::2], strict=True)]
         lanes *= 2
@@ -180,10 +283,10 @@ def _shuffle(builder, a, b, order):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(index, len(order)), list(order)))
 
 
-def _widened(context, builder, vector, dtype: types.Type):
-    if dtype is types.float64:
-        return vector
-    return builder.fpext(vector, ir.VectorType(ir.DoubleType(), vector.type.count))
+def _widened(builder, vector):
+    """A vector of floats or doubles as doubles."""
+    doubles = _like(vector, ir.DoubleType())
+    return vector if vector.type == doubles else builder.fpext(vector, doubles)
 
 
 def word(returns: Callable) -> Callable:
@@ -221,7 +324,7 @@ def at(context, builder, kinds, p, i):
     return builder.gep(p, [i])
 
 
-at_sums = at
+at_sums = at_slopes = at
 
 
 @word(lambda p, i: p.dtype)
@@ -254,6 +357,12 @@ def zero_of(context, builder, kinds, p):
     return context.get_constant(kinds[0].dtype, 0)
 
 
+@word(lambda p: Pointer(types.int16))
+def as_int16(context, builder, kinds, p):
+    """A pointer to 16-bit floats as one to integers."""
+    return p
+
+
 @word(lambda p, q: types.boolean)
 def same(context, builder, kinds, p, q):
     """Whether both are one address."""
@@ -270,21 +379,28 @@ def to_line(context, builder, kinds, p):
 @inlined
 def unaligned(p, i):
     """How many elements p[i] lies behind the last address that can be streamed to."""
-    return (address(at(p, i)) & (LINE - 1)) // (LINE // lanes(p))
+    return address(at(p, i)) // item_size(p) % line(p)
 
 
 @inlined
 def fetch_distance(p, streams):
     """How many elements ahead they are fetched."""
-    return (FETCH_AHEAD_STREAMED if streams else FETCH_AHEAD) // LINE * lanes(p)
+    return (FETCH_AHEAD_STREAMED if streams else FETCH_AHEAD) // item_size(p)
+
+
+@word(lambda p: types.intp)
+def item_size(context, builder, kinds, p):
+    """The bytes of an element; a constant."""
+    return context.get_constant(types.intp, _align(kinds[0]))
 
 
 @word(lambda p: types.intp)
 def lanes(context, builder, kinds, p):
-    """The elements of a vector, which is a cache line; a constant."""
+    """The elements of a vector; a constant."""
     return context.get_constant(types.intp, _line(kinds[0]).lanes)
 
 
+# Elements from one address that can be streamed to, to the next: a vector, which is half a cache line of 16-bit floats.
 line = lanes
 
 
@@ -316,21 +432,33 @@ def stream_buffer(context, builder, kinds, p):
     return builder.bitcast(lines, p.type)
 
 
+def _lie(pointer: Pointer) -> Vector:
+    """The type of what `load` reads, as it is stored."""
+    return Vector(pointer.dtype, _line(pointer).lanes)
+
+
 @word(lambda p, i: _line(p))
 def load(context, builder, kinds, p, i):
-    """A cache line's worth of elements from p[i] on, at any alignment."""
-    return _load(context, builder, p, i, _line(kinds[0]))
+    """A vector of the elements from p[i] on, at any alignment."""
+    return _computed(context, builder, _load(context, builder, p, i, _lie(kinds[0])), kinds[0].dtype)
+
+
+load_slopes = load
 
 
 @word(lambda p, i, n: _line(p))
 def load_part(context, builder, kinds, p, i, n):
     """The first n lanes from memory, zero in the others; nothing is touched past p[i + n - 1]."""
-    kind = _line(kinds[0])
-    return _load_part(context, builder, p, i, _first(builder, n, kind.lanes), kind)
+    kind = _lie(kinds[0])
+    vector = _load_part(context, builder, p, i, _first(builder, n, kind.lanes), kind)
+    return _computed(context, builder, vector, kind.dtype)
+
+
+load_slopes_part = load_part
 
 
 @word(lambda p, i: _line(p))
-def load_broadcast(context, builder, kinds, p, i):
+def load_slope(context, builder, kinds, p, i):
     """The number p[i] in every lane."""
     return _broadcast(builder, builder.load(builder.gep(p, [i])), _line(kinds[0]).lanes)
 
@@ -344,17 +472,23 @@ def load_wide(context, builder, kinds, p, i):
 @word(_void)
 def store(context, builder, kinds, p, i, v):
     """Store a vector at p[i] and on, at any alignment."""
+    vector = _stored(context, builder, v, kinds[0].dtype)
+    builder.store(vector, _at(context, builder, p, i, _lie(kinds[0]))).align = _align(kinds[0])
+
+
+@word(_void)
+def store_wide(context, builder, kinds, p, i, v):
+    """The same for a wide vector."""
     builder.store(v, _at(context, builder, p, i, kinds[2])).align = _align(kinds[2])
-
-
-store_wide = store
 
 
 @word(_void)
 def store_part(context, builder, kinds, p, i, v, n):
     """Store the first n lanes; nothing is touched past p[i + n - 1]."""
-    kind = kinds[2]
-    arguments = [v, _at(context, builder, p, i, kind), ir.IntType(32)(_align(kind)), _first(builder, n, kind.lanes)]
+    kind = _lie(kinds[0])
+    vector = _stored(context, builder, v, kind.dtype)
+    mask = _first(builder, n, kind.lanes)
+    arguments = [vector, _at(context, builder, p, i, kind), ir.IntType(32)(_align(kind)), mask]
     _masked(builder, "store", kind, ir.VoidType(), arguments)
 
 
@@ -367,8 +501,10 @@ def _past_the_caches(builder, value, target):
 
 @word(_void)
 def stream(context, builder, kinds, p, i, v):
-    """Store a cache line past the caches; p + i must be aligned to it, and a `fence` must follow the last one."""
-    _past_the_caches(builder, v, _at(context, builder, p, i, kinds[2])).align = LINE
+    """Store a vector past the caches; p + i must be aligned to it, and a `fence` must follow the last one."""
+    kind = _lie(kinds[0])
+    vector = _stored(context, builder, v, kind.dtype)
+    _past_the_caches(builder, vector, _at(context, builder, p, i, kind)).align = kind.lanes * _align(kind)
 
 
 @word(_void)
@@ -391,9 +527,12 @@ def _stream_lane(context, builder, kinds, p, i, v, k):
 
 @inlined
 def stream_part(p, i, v, n):
-    """Store the first n lanes past the caches, one by one."""
-    for k in range(n):
-        _stream_lane(p, i, v, k)
+    """Store the first n lanes past the caches, one by one; 16 bits cannot be stored so."""
+    if item_size(p) == 2:
+        store_part(p, i, v, n)
+    else:
+        for k in range(n):
+            _stream_lane(p, i, v, k)
 
 
 @word(_void)
@@ -402,6 +541,9 @@ def fetch(context, builder, kinds, p, i):
     there = builder.bitcast(builder.gep(p, [i]), ir.IntType(8).as_pointer())
     read, keep, data = (ir.IntType(32)(hint) for hint in (0, 3, 1))
     _call(builder, "llvm.prefetch.p0", ir.VoidType(), [there, read, keep, data])
+
+
+fetch_slopes = fetch
 
 
 @word(_void)
@@ -475,6 +617,17 @@ def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, 
 
     To add +0.0 is to leave a lane alone: no lane of a sum is -0.0.
     """
+    if dtype is FLOAT16:
+        # The product of two of them is exact in float32: half the conversions.
+        kind = Vector(dtype, GROUP)
+        factor, other = (
+            _computed(context, builder, _load(context, builder, p, index, kind), dtype) for p in (u, v)
+        )
+        bounds = _broadcast(builder, context.cast(builder, bound, given, types.float32), GROUP)
+        product = builder.fmul(factor, other)
+        mask = _not_greater(builder, factor, bounds)
+        term = _widened(builder, builder.select(mask, product, ir.Constant(product.type, None)))
+        return [builder.fadd(total, term) for total in totals]
     # These loads come before the comparison's.  After it LLVM would take the numbers out of its register by shuffles.
     compared = factor = _load_wide(context, builder, u, index, dtype)
     other = _load_wide(context, builder, v, index, dtype)
@@ -517,7 +670,7 @@ def _load_wide_part(context, builder, kinds, p, i, lane, n):
     below, upto = (_first(builder, lanes, GROUP) for lanes in (lane, builder.add(lane, n)))
     mask = builder.and_(upto, builder.not_(below))
     vector = _load_part(context, builder, p, builder.sub(i, lane), mask, Vector(kinds[0].dtype, GROUP))
-    return _widened(context, builder, vector, kinds[0].dtype)
+    return _widened(builder, _computed(context, builder, vector, kinds[0].dtype))
 
 
 _group = _on_stack(GROUP)
@@ -528,8 +681,8 @@ def add_products_part_unless_gt(total, u, v, i, bound, lane, n):
     """add_products_unless_gt for n < GROUP elements, which go to the lanes from `lane` on."""
     a = _group()
     b = _group()
-    store(a, 0, _load_wide_part(u, i, lane, n))
-    store(b, 0, _load_wide_part(v, i, lane, n))
+    store_wide(a, 0, _load_wide_part(u, i, lane, n))
+    store_wide(b, 0, _load_wide_part(v, i, lane, n))
     return add_products_unless_gt(total, a, b, ZERO, bound)
 
 

@@ -18,5 +18,6 @@ FA_SCALAR(r32, float)
 FA_SCALAR(r64, double)
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a) { return u > v ? 0.0 : a; }
 FA_INLINE r64 r64_widen(const float *p) { return (double)*p; }
+FA_INLINE r64 r64_part(r32 v, int k) { (void)k; return (double)v; }
 FA_INLINE double r64_sum(r64 v) { return v; }
 FA_INLINE void fa_fence(void) {}

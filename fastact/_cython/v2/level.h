@@ -37,5 +37,6 @@ FA_INLINE r64 r64_widen(const float *p)
 {
     return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)p)));
 }
+FA_INLINE r64 r64_part(r32 v, int k) { return _mm_cvtps_pd(k ? _mm_movehl_ps(v, v) : v); }
 FA_INLINE double r64_sum(r64 v) { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
 FA_INLINE void fa_fence(void) { _mm_sfence(); }

@@ -35,9 +35,30 @@ FA_256(r32, float, ps)
 FA_256(r64, double, pd)
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a) { return _mm256_andnot_pd(_mm256_cmp_pd(u, v, _CMP_GT_OQ), a); }
 FA_INLINE r64 r64_widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+FA_INLINE r64 r64_part(r32 v, int k)
+{ return _mm256_cvtps_pd(k ? _mm256_extractf128_ps(v, 1) : _mm256_castps256_ps128(v)); }
 FA_INLINE double r64_sum(r64 v)
 {
     __m128d d = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(d, _mm_unpackhi_pd(d, d)));
 }
 FA_INLINE void fa_fence(void) { _mm_sfence(); }
+
+#define FA_HALVES
+typedef __m128i h16;
+FA_INLINE h16 h16_load(const uint16_t *p) { return _mm_loadu_si128((const __m128i *)p); }
+FA_INLINE void h16_store(uint16_t *p, h16 h) { _mm_storeu_si128((__m128i *)p, h); }
+FA_INLINE void h16_stream(uint16_t *p, h16 h) { _mm_stream_si128((__m128i *)p, h); }
+FA_INLINE r32 r32_of_half(h16 h) { return _mm256_cvtph_ps(h); }
+FA_INLINE h16 r32_to_half(r32 v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+FA_INLINE r32 r32_of_brain(h16 h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+/* Rounded to nearest even, as integers; a NaN becomes quiet instead. */
+FA_INLINE h16 r32_to_brain(r32 v)
+{
+    __m256i bits = _mm256_castps_si256(v), upper = _mm256_srli_epi32(bits, 16);
+    __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    rounded = _mm256_blendv_epi8(rounded, _mm256_or_si256(upper, _mm256_set1_epi32(0x40)), nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+}

@@ -46,6 +46,8 @@ FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a)
 FA_INLINE r64 r64_add_product_masked(r64 a, r64 b, r64 total, __mmask16 k)
 { return _mm512_mask3_fmadd_pd(a, b, total, (__mmask8)k); }
 FA_INLINE r64 r64_widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+FA_INLINE r64 r64_part(r32 v, int k)
+{ return _mm512_cvtps_pd(k ? _mm512_extractf32x8_ps(v, 1) : _mm512_castps512_ps256(v)); }
 FA_INLINE double r64_sum(r64 v)
 {
     __m256d q = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
@@ -53,3 +55,23 @@ FA_INLINE double r64_sum(r64 v)
     return _mm_cvtsd_f64(_mm_add_sd(d, _mm_unpackhi_pd(d, d)));
 }
 FA_INLINE void fa_fence(void) { _mm_sfence(); }
+
+#define FA_HALVES
+typedef __m256i h16;
+FA_INLINE h16 h16_load(const uint16_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+FA_INLINE h16 h16_load_masked(const uint16_t *p, __mmask16 k) { return _mm256_maskz_loadu_epi16(k, p); }
+FA_INLINE void h16_store(uint16_t *p, h16 h) { _mm256_storeu_si256((__m256i *)p, h); }
+FA_INLINE void h16_store_masked(uint16_t *p, h16 h, __mmask16 k) { _mm256_mask_storeu_epi16(p, k, h); }
+FA_INLINE void h16_stream(uint16_t *p, h16 h) { _mm256_stream_si256((__m256i *)p, h); }
+FA_INLINE r32 r32_of_half(h16 h) { return _mm512_cvtph_ps(h); }
+FA_INLINE h16 r32_to_half(r32 v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+FA_INLINE r32 r32_of_brain(h16 h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+/* Rounded to nearest even, as integers; a NaN becomes quiet instead. */
+FA_INLINE h16 r32_to_brain(r32 v)
+{
+    __m512i bits = _mm512_castps_si512(v), upper = _mm512_srli_epi32(bits, 16);
+    __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
+}
