@@ -32,9 +32,12 @@ DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", 
 # The functions of fastact.h are the only symbols that the package exports.
 EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
 KERNEL_HEADERS = (
-    "simd.h", "halves.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h",
+    "simd.h", "halves.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h",
+    "../fastact.h",
 )  # fmt: skip
-ENTRY_HEADERS = ("../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "posix.h", "exact.h")
+ENTRY_HEADERS = (
+    "../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "halves.h", "posix.h", "exact.h",
+)  # fmt: skip
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
@@ -67,7 +70,8 @@ LEFT_OUT = (
 
 # The annotations of the kernels' text, in C.
 ANNOTATIONS = {
-    "In": "const S*", "Out": "S*", "Slopes": "const T*", "Sums": "double*", "InnerLoop": "InnerLoop*", "Integer": "integer",
+    "In": "const S*", "Out": "S*", "Slopes": "const T*", "Sums": "double*",
+    "InnerLoop": "InnerLoop*", "Integer": "integer",
     "IntegersIn": "const integer*", "IntegersOut": "integer*", "int": "Py_ssize_t", "bool": "bint", "float": "double",
     "None": "void",
 }  # fmt: skip
@@ -98,7 +102,7 @@ def write_tables() -> None:
     write(
         Path(TABLES_H),
         "/* Written by setup.py from fastact/_tables.py. */",
-        "#ifndef FASTACT_TABLES_H\n#define FASTACT_TABLES_H\n#include <stddef.h>",
+        "#ifndef FASTACT_TABLES_H\n#define FASTACT_TABLES_H\n#include <stddef.h>\n#include <stdint.h>",
         f"enum {{ {', '.join(f'{name} = {n}' for name, n in numbers.items())} }};",
         *(f"#define {name} {json.dumps(text)}" for name, text in texts.items()),
         f"struct inner_loop {{ {' '.join(f'{kind}{name};' for name, kind in fields.items())} }};".replace(
@@ -114,6 +118,7 @@ def write_tables() -> None:
         write(
             GENERATED / declared,
             "# Written by setup.py from fastact/_tables.py.",
+            "from libc.stdint cimport uint8_t",
             'cdef extern from "tables.h" nogil:',
             f"    enum: {', '.join(numbers)}",
             *(f"    const char* {name}" for name in texts),

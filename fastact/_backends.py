@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 
-import numpy as np
-
 from . import _built
 from ._built import CPU_LEVEL, PACKAGE, levels
 from ._forks import forks

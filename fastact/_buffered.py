@@ -86,13 +86,13 @@ def compute(run: Callable[..., bool], dtype: np.dtype, computing: np.dtype, resu
     for group in range(groups):
         sums = TileSums(alpha.shape) if summed else None
         for tile in every[len(every) * group // groups : len(every) * (group + 1) // groups]:
-            tile_x = _dense(x[tile], dtype)
-            tile_dy = None if dy is None else _dense(dy[tile], dtype)
+            tile_x = dense(x[tile], dtype)
+            tile_dy = None if dy is None else dense(dy[tile], dtype)
             tile_y = None if result is None else np.empty(tile_x.shape, dtype)
             slopes = part = of_alpha = None
             if alpha is not None:
                 of_alpha = tuple(s if n != 1 else slice(None) for s, n in zip(tile, alpha.shape, strict=False))
-                slopes = _dense(alpha[of_alpha], computing)
+                slopes = dense(alpha[of_alpha], computing)
             if dalpha is not None:
                 part = np.empty(slopes.shape)
             if not run(tile_y, tile_dy, tile_x, slopes, part):
@@ -135,6 +135,6 @@ def write_sums(dalpha: np.ndarray, sums: np.ndarray) -> None:
         dalpha[...] = sums
 
 
-def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """A C-contiguous, aligned array of this dtype; the array itself where it is one."""
     return np.require(array, dtype, ["C", "A"])

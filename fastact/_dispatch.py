@@ -26,13 +26,18 @@ def backward(name: str, dy, x, alpha, channel_axis, need, need_dalpha, out, back
     return _run(OPERATIONS[name], dy, x, alpha, channel_axis, bool(need), bool(need_dalpha), *out, backend, n_threads)
 
 
-def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out, backend, n_threads):
+def backend_for(backend: str | None, n_threads: int | None) -> str:
+    """The backend of a call, after a check of these two arguments."""
     if backend is not None:
         _backends.require(_settings.check_backend(backend))
     if n_threads is not None:
-        n_threads = _settings.check_threads(n_threads)
+        _settings.check_threads(n_threads)
+    return backend or _settings.get_backend()
+
+
+def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out, backend, n_threads):
+    backend = backend_for(backend, n_threads)
     call = _arguments.prepare(op, dy, x, alpha, channel_axis, need, need_dalpha, out, dalpha_out)
-    backend = backend or _settings.get_backend()
     result, dalpha = call.out, call.dalpha_out
     if call.need and result is None:
         result = empty_like(call.x, call.dtype)

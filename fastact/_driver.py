@@ -12,7 +12,7 @@ import numpy as np
 from . import _buffered, _plan
 from ._arguments import computing_dtype
 from ._built import policy
-from ._tables import GROUP, INNER_LOOP, RADIX, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, TILE_ELEMENTS
+from ._tables import GROUP, INNER_LOOP, KERNELS, RADIX, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, TILE_ELEMENTS
 
 
 class InnerLoop(ctypes.Structure):
@@ -65,6 +65,19 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
                 dalpha[...] = 0
         elif not run_one(y, dy, x, alpha, dalpha):
             _buffered.compute(run_one, dtype, computing, y, dy, x, alpha, dalpha)
+
+
+def launch_masked(name, kernel, y, mask, x, alpha, threads, source) -> None:
+    """The same for a kernel with a mask; x is dy where the mask is read."""
+    if not x.size:
+        return
+    dtype = np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype.newbyteorder("=")
+    slope = np.asarray(alpha, computing_dtype(dtype))
+    dense, result = _buffered.dense(x, dtype), np.empty(x.shape, dtype)
+    loop = InnerLoop(y=address(result), alpha=address(slope), mask=address(mask), n=x.size)
+    setattr(loop, "dy" if "dy" in KERNELS[name] else "x", address(dense))
+    Kernel(kernel)(loop)
+    y[...] = result
 
 
 def is_backward(y, dy, x, dalpha, axis: int) -> bool:
@@ -189,8 +202,9 @@ def run_chunk(kernel, addresses, plan: Plan, stream: bool, chunk: int, alpha: in
             n = min(take * plan.m, plan.joined_elements - row * plan.m)
         at = [a + b if given else 0 for a, b, given in zip(base, locate(rows, row), addresses, strict=True)]
         loop = InnerLoop(
-            *at, alpha, sums[0].ctypes.data if sums else 0, terms, n, m, along=plan.along, stream=stream, fence=True
-        )
+            *at, alpha, sums[0].ctypes.data if sums else 0, terms=terms, n=n, m=m, along=plan.along, stream=stream,
+            fence=True,
+        )  # fmt: skip
         kernel(loop)
         row += take
         left -= take

@@ -94,6 +94,26 @@ def formula(op: int, dy: vec, x: vec, alpha: vec) -> vec:
     return x
 
 
+def relu_kept(x: vec) -> int:
+    """The lanes that relu lets through, as bits: those where not x <= 0."""
+    return ~bits_le(x, full_like(x, 0))
+
+
+def prelu_kept(x: vec) -> int:
+    """The same for prelu: those where x > 0."""
+    return bits_gt(x, full_like(x, 0))
+
+
+def relu_from_mask(kept: int, dy: vec) -> vec:
+    """relu_backward where the lanes that were let through are known."""
+    return where_bits(kept, dy, full_like(dy, 0))
+
+
+def prelu_from_mask(kept: int, dy: vec, alpha: vec) -> vec:
+    """The same for prelu_backward_dx."""
+    return where_bits(kept, dy, mul(alpha, dy))
+
+
 def reads_dy(op: int) -> bool:
     """Whether a kernel reads dy."""
     return (READS_DY >> op) & 1 != 0
@@ -280,7 +300,17 @@ def slopes_at(along: bool, a: Slopes, lo: int, n: int, m: int, rows: (int, int, 
 
 
 def sweep(
-    op: int, along: bool, streams: bool, y: Out, dy: In, x: In, a: Slopes, lo: int, hi: int, m: int, rows: (int, int, int)
+    op: int,
+    along: bool,
+    streams: bool,
+    y: Out,
+    dy: In,
+    x: In,
+    a: Slopes,
+    lo: int,
+    hi: int,
+    m: int,
+    rows: (int, int, int),
 ) -> None:
     """Elements lo .. hi of a kernel with alpha."""
     head = head_of(y, lo, hi, streams)
@@ -598,6 +628,88 @@ def run_plain(op: int, loop: InnerLoop) -> None:
         else:
             plain_row(op, ORDINARY, loop, row)
         row += 1
+    if loop.fence:
+        fence()
+
+
+def to_mask(op: int, streams: bool, y: Out, x: In, i: int, n: int, alpha: vec) -> int:
+    """y of n <= GROUP elements from i on, and their bits."""
+    step = lanes(x)
+    bits = ZERO
+    d = ZERO
+    while d < n:
+        part = min(step, n - d)
+        v = load(x, i + d) if part == step else load_part(x, i + d, part)
+        kept = prelu_kept(v) if op == PRELU_TO_MASK else relu_kept(v)
+        bits |= (kept & ((1 << part) - 1)) << d
+        v = prelu(v, alpha) if op == PRELU_TO_MASK else relu(v)
+        if part < step:
+            store_part(y, i + d, v, part)
+        elif streams:
+            stream(y, i + d, v)
+        else:
+            store(y, i + d, v)
+        d += step
+    return bits
+
+
+def run_to_mask(op: int, loop: InnerLoop) -> None:
+    """y and a mask; there is one slope.  What is streamed begins at a cache line."""
+    y = loop.y
+    x = loop.x
+    a = loop.alpha
+    mask = loop.mask
+    n = loop.n
+    alpha = load_slope(a, ZERO) if op == PRELU_TO_MASK else full(x, 0)
+    i = ZERO
+    while i + GROUP <= n:
+        if loop.stream:
+            put_bits(mask, i, to_mask(op, STREAMING, y, x, i, GROUP, alpha), GROUP)
+            fetch(x, i + fetch_distance(x, STREAMING))
+        else:
+            put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, GROUP, alpha), GROUP)
+        i += GROUP
+    if i < n:
+        put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, n - i, alpha), n - i)
+    if loop.fence:
+        fence()
+
+
+def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int, alpha: vec) -> None:
+    """dx of n <= GROUP elements from i on, whose bits these are."""
+    step = lanes(dy)
+    d = ZERO
+    while d < n:
+        part = min(step, n - d)
+        v = load(dy, i + d) if part == step else load_part(dy, i + d, part)
+        v = prelu_from_mask(bits >> d, v, alpha) if op == PRELU_FROM_MASK else relu_from_mask(bits >> d, v)
+        if part < step:
+            store_part(dx, i + d, v, part)
+        elif streams:
+            stream(dx, i + d, v)
+        else:
+            store(dx, i + d, v)
+        d += step
+
+
+def run_from_mask(op: int, loop: InnerLoop) -> None:
+    """dx from dy and a mask; there is one slope.  What is streamed begins at a cache line."""
+    dx = loop.y
+    dy = loop.dy
+    a = loop.alpha
+    mask = loop.mask
+    n = loop.n
+    alpha = load_slope(a, ZERO) if op == PRELU_FROM_MASK else full(dy, 0)
+    i = ZERO
+    while i + GROUP <= n:
+        if loop.stream:
+            from_mask(op, STREAMING, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
+            fetch(dy, i + fetch_distance(dy, STREAMING))
+        else:
+            from_mask(op, ORDINARY, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
+        i += GROUP
+    if i < n:
+        from_mask(op, ORDINARY, dx, dy, i, n - i, get_bits(mask, i, n - i), alpha)
     if loop.fence:
         fence()
 

@@ -3,8 +3,8 @@
 from . import _built, _driver
 
 if _built.entry is not None:
-    launch, Bound = _built.entry.launch_arrays, _built.driver.Bound
+    launch, launch_masked, Bound = _built.entry.launch_arrays, _built.entry.launch_masked, _built.driver.Bound
 else:
-    launch, Bound = _driver.launch_arrays, _driver.Bound
+    launch, launch_masked, Bound = _driver.launch_arrays, _driver.launch_masked, _driver.Bound
 
-__all__ = ["Bound", "launch"]
+__all__ = ["Bound", "launch", "launch_masked"]

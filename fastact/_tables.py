@@ -14,6 +14,11 @@ KERNELS = {
     "relu_backward": ("dy", "x"),
     "prelu": ("x", "alpha"),
     "prelu_backward": ("dy", "x", "alpha"),
+    # Forward with a mask (a bit for each element, kept for the backward), and backward with the mask in x's place.
+    "relu_to_mask": ("x", "mask"),
+    "relu_from_mask": ("dy", "mask"),
+    "prelu_to_mask": ("x", "alpha", "mask"),
+    "prelu_from_mask": ("dy", "alpha", "mask"),
     "copy": ("x",),
     "add": ("dy", "x"),
 }
@@ -23,6 +28,10 @@ FAMILIES = {
     ("dy", "x"): "run_plain",
     ("x", "alpha"): "run_with_alpha",
     ("dy", "x", "alpha"): "run_backward",
+    ("x", "mask"): "run_to_mask",
+    ("x", "alpha", "mask"): "run_to_mask",
+    ("dy", "mask"): "run_from_mask",
+    ("dy", "alpha", "mask"): "run_from_mask",
 }
 DALPHA = len(KERNELS)  # the number of dalpha's own formula, which is no kernel by itself
 READS_DY = 1 << DALPHA  # bit k: kernel k reads dy
@@ -37,9 +46,12 @@ class Operation:
     a row there is tested and timed without another line.
     """
 
-    def __init__(self, name: str, kernel: str, *writes: str, alpha: str = "", integers: bool = False) -> None:
+    def __init__(
+        self, name: str, kernel: str, *writes: str, alpha: str = "", integers: bool = False, masked: str = ""
+    ) -> None:
         self.name = name
         self.kernel = kernel
+        self.masked = masked  # the kernel that writes a mask, or that reads one in x's place
         self.reads = tuple(operand for operand in KERNELS[kernel] if operand != "alpha")
         self.writes = writes
         self.alpha = alpha  # "" (none), "number" or "array" (every form)
@@ -58,17 +70,16 @@ class Operation:
 OPERATIONS = {
     operation.name: operation
     for operation in (
-        Operation("relu", "relu", "y", integers=True),
-        Operation("relu_backward", "relu_backward", "dx"),
-        Operation("leaky_relu", "prelu", "y", alpha="number"),
-        Operation("leaky_relu_backward", "prelu_backward", "dx", alpha="number"),
+        Operation("relu", "relu", "y", integers=True, masked="relu_to_mask"),
+        Operation("relu_backward", "relu_backward", "dx", masked="relu_from_mask"),
+        Operation("leaky_relu", "prelu", "y", alpha="number", masked="prelu_to_mask"),
+        Operation("leaky_relu_backward", "prelu_backward", "dx", alpha="number", masked="prelu_from_mask"),
         Operation("prelu", "prelu", "y", alpha="array"),
         Operation("prelu_backward", "prelu_backward", "dx", "dalpha", alpha="array"),
     )
 }
 
 # ---- types -----------------------------------------------------------------------------------------------------------
-
 
 
 class FloatType:
@@ -111,7 +122,7 @@ def module_of(kernel: str, dtype: str) -> str:
     if (kernel, dtype) in MOVING:
         return INTEGER_MODULE
     # The bandwidth bounds of 16-bit floats are those of floats of the same bytes.
-    has = dtype in TYPES and (TYPES[dtype].computing == dtype or "alpha" in KERNELS.get(kernel, ()))
+    has = dtype in TYPES and (TYPES[dtype].computing == dtype or {"alpha", "mask"} & set(KERNELS.get(kernel, ())))
     return TYPES[dtype].module if has and kernel in KERNELS else ""
 
 
@@ -210,6 +221,7 @@ INNER_LOOP = {
     # are read and written: from GROUP doubles before `sums` to 2 * GROUP - 1 after its end; the outer ones keep their
     # values.  NULL: no sum is needed.
     "sums": "double *",
+    "mask": "uint8_t *",  # a bit for each element, the first one's the lowest; NULL: the operation has none
     "terms": "S *",  # dalpha itself, where each slope has a single term and S is T; NULL: no such thing
     "n": "ptrdiff_t ",
     "m": "ptrdiff_t ",

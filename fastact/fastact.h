@@ -24,8 +24,8 @@ extern "C" {
 
 /* What an array holds, in native byte order. */
 enum {
-    FASTACT_FLOAT16 = 1,        /* of alpha and dy only; x and results: FASTACT_NOT_YET in this version */
-    FASTACT_BFLOAT16,           /* FASTACT_NOT_YET in this version */
+    FASTACT_FLOAT16 = 1,        /* IEEE's, of 16 bits */
+    FASTACT_BFLOAT16,           /* the upper half of a float */
     FASTACT_FLOAT32,
     FASTACT_FLOAT64,
     FASTACT_BOOL,
@@ -46,7 +46,7 @@ enum {
     FASTACT_BAD_TYPE,           /* a dtype that is unknown, or that the function does not take */
     FASTACT_NO_MEMORY,
     FASTACT_NO_SOURCE,          /* the threads that were asked for are not there */
-    FASTACT_NOT_YET             /* a later version computes this: masks, 16-bit floats */
+    FASTACT_NOT_YET             /* a later version computes this: nothing in this one */
 };
 
 /* Where the threads of a call come from.  A call that is too small for two threads runs on the calling one. */

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Never, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastact import _masks
 from fastact._front import backward, elementwise  # absolute: compiled, it is in another package
 
 __all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu", "relu_backward"]
@@ -23,18 +24,22 @@ def relu(
     x: ArrayLike,
     /,
     *more: Never,
-    out: np.ndarray | None = None,
+    return_mask: bool = False,
+    out: np.ndarray | tuple[np.ndarray | None, np.ndarray | None] | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
-) -> np.ndarray:
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Rectified linear unit: y = 0 where x <= 0, else x.
 
     Parameters
     ----------
     x : array_like
-        Of any shape and layout; float32, float64, integer or bool.
+        Of any shape and layout; float16, bfloat16 (ml_dtypes'), float32, float64, integer or bool.
+    return_mask : bool
+        Whether to return a mask as well, which `relu_backward` takes in x's place.
     out : ndarray, optional
-        Where the result goes: x's shape, the result's dtype.  It may be exactly x (in place).
+        Where the result goes: x's shape, the result's dtype.  It may be exactly x (in place).  With
+        ``return_mask=True`` a tuple (y, mask), each an array or None.
     backend : {"cython", "numba", "numpy"}, optional
         Default: see `get_backend`.
     n_threads : int, optional
@@ -44,6 +49,9 @@ def relu(
     -------
     y : ndarray
         x's shape, and x's dtype in native byte order (integers and booleans are kept); `out` if it was given.
+    mask : ndarray
+        With ``return_mask=True`` only: uint8, ``ceil(x.size / 8)`` of them.  One bit for each element in C order of
+        x's shape, the first one the lowest of its byte: 0 where x <= 0, else 1.
 
     Raises
     ------
@@ -74,13 +82,16 @@ def relu(
     """
     if more:
         raise _too_many(relu, 1, more)
+    if return_mask:
+        return _masks.forward("relu", x, None, out, backend, n_threads)
     return elementwise("relu", None, x, None, 1, out, backend, n_threads)
 
 
 def relu_backward(
     dy: ArrayLike,
-    x: ArrayLike,
+    x: ArrayLike | None = None,
     *more: Never,
+    mask: np.ndarray | None = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -92,7 +103,9 @@ def relu_backward(
     dy : array_like
         The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
     x : array_like
-        The input of `relu`: float32, float64, integer or bool (the last two compute in float64).
+        The input of `relu`: float16, bfloat16, float32, float64, integer or bool (the last two compute in float64).
+    mask : ndarray
+        In x's place: the mask that `relu` returned.  dx then has dy's dtype.
     out : ndarray, optional
         Where dx goes; it may be exactly dy or x (in place).
     backend, n_threads : optional
@@ -121,6 +134,9 @@ def relu_backward(
     """
     if more:
         raise _too_many(relu_backward, 2, more)
+    if mask is not None or x is None:
+        _check_one("relu_backward", x, mask)
+        return _masks.backward("relu_backward", dy, mask, None, out, backend, n_threads)
     return elementwise("relu_backward", dy, x, None, 1, out, backend, n_threads)
 
 
@@ -129,25 +145,28 @@ def leaky_relu(
     /,
     alpha: float = 0.01,
     *more: Never,
-    out: np.ndarray | None = None,
+    return_mask: bool = False,
+    out: np.ndarray | tuple[np.ndarray | None, np.ndarray | None] | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
-) -> np.ndarray:
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Leaky ReLU: y = x where x > 0, else alpha * x, with one fixed alpha.
 
     Parameters
     ----------
     x : array_like
-        Of any shape and layout; float32, float64, integer or bool (the last two compute in float64).
+        Of any shape and layout; float16, bfloat16, float32, float64, integer or bool (the last two compute in float64).
     alpha : float
         The slope for x <= 0: one number.  `prelu` takes arrays.
-    out, backend, n_threads : optional
+    return_mask, out, backend, n_threads : optional
         As for `relu`.
 
     Returns
     -------
     y : ndarray
         x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+    mask : ndarray
+        With ``return_mask=True`` only: as `relu` returns it, with 1 where x > 0 and 0 elsewhere.
 
     Raises
     ------
@@ -172,14 +191,17 @@ def leaky_relu(
     """
     if more:
         raise _too_many(leaky_relu, 2, more)
+    if return_mask:
+        return _masks.forward("leaky_relu", x, alpha, out, backend, n_threads)
     return elementwise("leaky_relu", None, x, alpha, 1, out, backend, n_threads)
 
 
 def leaky_relu_backward(
     dy: ArrayLike,
-    x: ArrayLike,
+    x: ArrayLike | None = None,
     alpha: float = 0.01,
     *more: Never,
+    mask: np.ndarray | None = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -194,6 +216,8 @@ def leaky_relu_backward(
         The input of `leaky_relu`.
     alpha : float
         The slope for x <= 0: one number.
+    mask : ndarray
+        In x's place: the mask that `leaky_relu` returned.  dx then has dy's dtype.
     out : ndarray, optional
         Where dx goes; it may be exactly dy or x (in place).
     backend, n_threads : optional
@@ -222,6 +246,9 @@ def leaky_relu_backward(
     """
     if more:
         raise _too_many(leaky_relu_backward, 3, more)
+    if mask is not None or x is None:
+        _check_one("leaky_relu_backward", x, mask)
+        return _masks.backward("leaky_relu_backward", dy, mask, alpha, out, backend, n_threads)
     return elementwise("leaky_relu_backward", dy, x, alpha, 1, out, backend, n_threads)
 
 
@@ -240,7 +267,7 @@ def prelu(
     Parameters
     ----------
     x : array_like
-        Of any shape and layout; float32, float64, integer or bool (the last two compute in float64).
+        Of any shape and layout; float16, bfloat16, float32, float64, integer or bool (the last two compute in float64).
     alpha : float or array_like
         A scalar or an array of one element is shared; a 1-D array of length ``x.shape[channel_axis]`` is per
         channel; an array of more dimensions broadcasts to x.  Cast to the computing dtype.
@@ -382,6 +409,13 @@ def prelu_backward(
     return backward(
         "prelu_backward", dy, x, alpha, channel_axis, need_dx, need_dalpha, out, backend, n_threads
     )  # fmt: skip
+
+
+def _check_one(name: str, x, mask) -> None:
+    """Raise where x and mask are both given, or none of them."""
+    if x is not None or mask is None:
+        given = "both" if x is not None else "none of them"
+        raise ValueError(f"{name}() takes either x or mask, and {given} was given")
 
 
 def _too_many(function, takes: int, more: tuple) -> TypeError:

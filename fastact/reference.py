@@ -19,6 +19,26 @@ def relu_backward(dy, x):
     return np.where(x <= 0, dy.dtype.type(0), dy)
 
 
+def relu_kept(x):
+    """Where relu lets x through, as booleans: what a mask keeps for the backward."""
+    return ~(x <= 0)
+
+
+def relu_from_mask(dy, kept):
+    """relu_backward where the elements that were let through are known."""
+    return np.where(kept, dy, dy.dtype.type(0))
+
+
+def prelu_kept(x):
+    """Where prelu lets x through, as booleans."""
+    return x > 0
+
+
+def prelu_from_mask(dy, kept, alpha):
+    """prelu_backward_dx where the elements that were let through are known."""
+    return np.where(kept, dy, alpha * dy)
+
+
 def prelu(x, alpha):
     """x where x > 0, bit for bit; one IEEE multiply elsewhere."""
     return np.where(x > 0, x, alpha * x)

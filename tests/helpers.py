@@ -49,7 +49,15 @@ HAS_CORE = built.driver is not None  # the compiled driver, recycled memory and 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "tests" / "scripts"
 PLUGINS = str(SCRIPTS / "plugins")  # of pytest, for a process's PYTHONPATH
-FLOATS = (np.float32, np.float64)
+try:  # its bfloat16 is recognised by name, and nothing of ours imports it
+    import ml_dtypes
+
+    HALVES = (np.float16, ml_dtypes.bfloat16)
+except ImportError:
+    HALVES = (np.float16,)
+FLOATS = (*HALVES, np.float32, np.float64)
+# Those that are computed in themselves, for tests of what does not depend on the storage type.
+WIDE = (np.float32, np.float64)
 BACKWARD = [op.name for op in OPERATIONS.values() if op.backward]
 SUMMED = [op.name for op in OPERATIONS.values() if op.summed]
 WITH_SLOPES = [op.name for op in OPERATIONS.values() if op.alpha == "array"]
@@ -156,11 +164,17 @@ def out_for(name, *arrays):
 # ---- what is expected -----------------------------------------------------------------------------
 
 
-def computing(op, x):
-    """The dtype that an operation computes in."""
+def result_dtype(op, x):
+    """The dtype of an operation's elementwise result."""
     if x.dtype.kind in "biu" and not op.integers:
         return np.dtype(np.float64)
     return x.dtype.newbyteorder("=")
+
+
+def computing(op, x):
+    """The dtype that an operation computes in."""
+    dtype = result_dtype(op, x)
+    return np.dtype(np.float32) if dtype in map(np.dtype, HALVES) else dtype
 
 
 def aligned_alpha(alpha, x, channel_axis=1):
@@ -188,12 +202,13 @@ def prepared(name, ops, channel_axis=1):
 
 
 def expected(name, ops, channel_axis=1):
-    """The elementwise result, by the reference."""
+    """The elementwise result, by the reference, rounded once to its dtype."""
     op = OPERATIONS[name]
     ready = prepared(name, ops, channel_axis)
     args = [ready[read] for read in (*op.reads, "alpha") if read in ready]
     with np.errstate(all="ignore"):
-        return np.asarray(getattr(reference, op.reference)(*args))
+        result = np.asarray(getattr(reference, op.reference)(*args))
+        return result.astype(result_dtype(op, np.asarray(ops["x"])), copy=False)
 
 
 def terms_by_alpha(ready):
@@ -229,6 +244,24 @@ def exact_sums(rows):
     return sums
 
 
+def unit(a, dtype):
+    """The distance between neighbours of a dtype at these float64 values."""
+    if dtype in map(np.dtype, HALVES):
+        digits, least = (11, -24) if dtype == np.float16 else (8, -133)
+        return np.ldexp(1.0, np.maximum(np.frexp(a)[1] - digits, least))
+    with np.errstate(all="ignore"):
+        return np.spacing(abs(a).astype(dtype)).astype(np.float64)
+
+
+def rounded_to(a, dtype):
+    """float64 values rounded once: bfloat16's own conversion rounds to float32 first."""
+    with np.errstate(all="ignore"):
+        if dtype in map(np.dtype, HALVES):
+            grid = unit(a, dtype)
+            a = np.where(np.isfinite(a) & (a != 0), np.rint(a / grid) * grid, a)
+        return a.astype(np.float32).astype(dtype) if dtype in map(np.dtype, HALVES) else a.astype(dtype)
+
+
 def exact_sum(row):
     """One row: rounded once, inf where that is beyond float64."""
     try:
@@ -254,18 +287,19 @@ def assert_dalpha(got, ops, channel_axis=1, name="prelu_backward", note=""):
     rows, flat = terms_by_alpha(prepared(name, ops, channel_axis)), got.ravel()
     if rows.shape[1] == 1:  # nothing is summed, so nothing depends on an order
         with np.errstate(all="ignore"):
-            assert_same_bits(flat, (0.0 + rows[:, 0]).astype(got.dtype), note or "single terms")
+            assert_same_bits(flat, rounded_to(0.0 + rows[:, 0], got.dtype), note or "single terms")
     finite = np.isfinite(rows).all(axis=1)
     with np.errstate(all="ignore"):
         # Terms of a row that are not finite decide its sum, unless a partial sum of the others overflows as well.
         want = np.where(np.isfinite(rows), 0, rows).sum(axis=1)
         overflows = ~finite & np.isinf(np.where(np.isfinite(rows), abs(rows), 0).sum(axis=1))
         want[finite] = exact_sums(rows[finite])
-        rounded = want.astype(got.dtype)
+        rounded = rounded_to(want, got.dtype)
+        flat = flat.astype(np.float64)
         size = np.zeros(len(rows))
         size[finite] = abs(rows[finite]).sum(axis=1) * (1 - 2.0**-20)
-        bound = np.spacing(abs(flat)).astype(np.float64) / 2 + (2.0**-45 - 2.0**-52) * size
-        within = abs(flat.astype(np.float64) - want) <= bound
+        bound = unit(flat, got.dtype) / 2 + (2.0**-45 - 2.0**-52) * size
+        within = abs(flat - want) <= bound
         same = np.where(np.isnan(rounded) | (overflows & np.isnan(flat)), np.isnan(flat), flat == rounded)
     right = np.where(np.isfinite(rounded), within, same) & ~((want == 0) & (flat == 0) & np.signbit(flat))
     for i in np.flatnonzero(~right)[:1]:
@@ -281,7 +315,7 @@ def assert_dalpha(got, ops, channel_axis=1, name="prelu_backward", note=""):
 def bits(a):
     """Bit patterns with one pattern for every NaN."""
     a = np.asarray(a)
-    if a.dtype.kind != "f":
+    if a.dtype.kind != "f" and a.dtype not in map(np.dtype, HALVES):
         return a
     a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
     a[np.isnan(a)] = np.nan

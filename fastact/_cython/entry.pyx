@@ -6,20 +6,20 @@
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, intptr_t
+from libc.stdint cimport int64_t, intptr_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastact cimport (
     FASTACT_BAD_TYPE, FASTACT_BAD_VALUE, FASTACT_BFLOAT16, FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32,
     FASTACT_FLOAT64, FASTACT_NO_MEMORY, FASTACT_NOT_YET, FASTACT_OK,
-    FASTACT_NO_SOURCE, FASTACT_SOURCE_CALLER, FASTACT_SOURCE_DEFAULT, FASTACT_UINT64, fastact_array,
+    FASTACT_NO_SOURCE, FASTACT_SOURCE_CALLER, FASTACT_SOURCE_DEFAULT, FASTACT_UINT64, FASTACT_UINT8, fastact_array,
     fastact_default_options, fastact_options
 )
 from fastact._cython cimport policy
 from fastact._cython.driver cimport (
     BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, Call, InnerLoop, Kernel, LINE, NO_OPENMP,
-    PRELU, PRELU_BACKWARD, RADIX, READS_DY, RELU, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, SWAPPED, TILE_ELEMENTS,
+    PRELU, PRELU_BACKWARD, RADIX, READS_DY, RELU, RELU_TO_MASK, PRELU_TO_MASK, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, SWAPPED, TILE_ELEMENTS,
     fa_range, in_pairs, launch, run, share_out, threads_for
 )
 from fastact._cython.plan cimport MAX_LOOPS, SEGMENT, Loop, Plan, make_plan
@@ -133,7 +133,7 @@ cdef bint plan_for(Plan* plan, const fastact_array* x, int itemsize, int axis, b
 
 # ---- the kernels of the Cython variant, for callers in C -------------------------------------------------------------
 
-cdef Kernel[8][FASTACT_UINT64 + 1] own_kernels      # [kernel][dtype]; NULL: there is none, or it is not loaded yet
+cdef Kernel[16][FASTACT_UINT64 + 1] own_kernels      # [kernel][dtype]; NULL: there is none, or it is not loaded yet
 
 
 def use_kernels(addresses):
@@ -228,6 +228,7 @@ cdef int check_result(const fastact_array* y, const char* name, const fastact_ar
 
 include "overlap.pxi"
 include "layouts.pxi"
+include "masks.pxi"
 
 
 # ---- the way in ------------------------------------------------------------------------------------------------------
@@ -394,6 +395,8 @@ cdef int check_options(const fastact_options* options) noexcept nogil:
 
 
 cdef fastact_options DEFAULTS = fastact_default_options()
+cdef const char* NOT_LOADED = b"the kernels are not loaded: call fastact_import(), or ask Python for fastact._C_API, " \
+    b"first"
 
 
 cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
@@ -432,8 +435,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
     if code == NULL:
         code = own_kernels[kernel][kernel_dtype(kernel, found.dtype, dy)]
         if code == NULL:
-            return fa_fail(options, FASTACT_BAD_VALUE, "the kernels are not loaded: call fastact_import(), or ask "
-                           "Python for fastact._C_API, first")
+            return fa_fail(options, FASTACT_BAD_VALUE, NOT_LOADED)
     dtype = computing(found.dtype)
     if n and n <= SEGMENT and (found.alphas <= 1 or found.axis == FULL and (dalpha == NULL or found.single)):
         # A row of up to SEGMENT elements is one segment: its sum is the result.
@@ -520,6 +522,24 @@ cdef int other_dtype(cnp.ndarray array) except -1:
         bfloat16 = cnp.PyArray_TYPE(array)
         return FASTACT_BFLOAT16
     return 0
+
+
+def launch_masked(name, address, y, mask, x, alpha, int threads, int source):
+    """As launch_arrays, for a kernel with a mask; x is dy where the mask is read."""
+    cdef fastact_array[3] arrays
+    cdef fastact_options options = fastact_default_options()
+    cdef char[256] message
+    cdef int k, number = NUMBERS[name], status
+    cdef double slope = alpha
+    cdef Kernel code = <Kernel><intptr_t>address
+    for k, array in enumerate((y, mask, x)):
+        fill(&arrays[k], <cnp.ndarray?>array)
+    options.n_threads, options.source = threads, source
+    options.message, options.message_size = message, sizeof(message)
+    with nogil:
+        status = enter_masked(number, code, &arrays[0], &arrays[1], &arrays[2], slope, &options, True)
+    if status:
+        raise ERRORS[status](f"fastact: {message.decode()}")
 
 
 def launch_arrays(name, address, y, dy, x, alpha, dalpha, int threads, int source):

@@ -49,21 +49,27 @@ static const char *fa_shape(const fastact_array *array, char *text)
 static int fa_enter(int kernel, const fastact_array *y, const fastact_array *dalpha, const fastact_array *dy,
                     const fastact_array *x, const fastact_array *alpha, const fastact_options *options);
 
-static int fa_no_masks(const fastact_options *options)
-{
-    return fa_fail(options, FASTACT_NOT_YET, "masks are not computed by this version: pass NULL for mask, and x");
-}
+static int fa_enter_masked(int kernel, const fastact_array *y, const fastact_array *mask, const fastact_array *x,
+                           double alpha, const fastact_options *options);
 
 int fastact_relu(const fastact_array *y, const fastact_array *mask, const fastact_array *x,
                  const fastact_options *options)
 {
-    return mask ? fa_no_masks(options) : fa_enter(RELU, y, NULL, NULL, x, NULL, options);
+    if (mask) return fa_enter_masked(RELU_TO_MASK, y, mask, x, 0, options);
+    return fa_enter(RELU, y, NULL, NULL, x, NULL, options);
+}
+
+static int fa_one_of_both(const fastact_options *options)
+{
+    return fa_fail(options, FASTACT_BAD_VALUE, "x and mask are both given: one of them has to be NULL");
 }
 
 int fastact_relu_backward(const fastact_array *dx, const fastact_array *dy, const fastact_array *x,
                           const fastact_array *mask, const fastact_options *options)
 {
-    return mask ? fa_no_masks(options) : fa_enter(RELU_BACKWARD, dx, NULL, dy, x, NULL, options);
+    if (x && mask) return fa_one_of_both(options);
+    if (mask) return fa_enter_masked(RELU_FROM_MASK, dx, mask, dy, 0, options);
+    return fa_enter(RELU_BACKWARD, dx, NULL, dy, x, NULL, options);
 }
 
 /* One number as an array of no axes. */
@@ -78,14 +84,17 @@ int fastact_leaky_relu(const fastact_array *y, const fastact_array *mask, const 
                        const fastact_options *options)
 {
     const fastact_array slope = fa_number(&alpha);
-    return mask ? fa_no_masks(options) : fa_enter(PRELU, y, NULL, NULL, x, &slope, options);
+    if (mask) return fa_enter_masked(PRELU_TO_MASK, y, mask, x, alpha, options);
+    return fa_enter(PRELU, y, NULL, NULL, x, &slope, options);
 }
 
 int fastact_leaky_relu_backward(const fastact_array *dx, const fastact_array *dy, const fastact_array *x,
                                 const fastact_array *mask, double alpha, const fastact_options *options)
 {
     const fastact_array slope = fa_number(&alpha);
-    return mask ? fa_no_masks(options) : fa_enter(PRELU_BACKWARD, dx, NULL, dy, x, &slope, options);
+    if (x && mask) return fa_one_of_both(options);
+    if (mask) return fa_enter_masked(PRELU_FROM_MASK, dx, mask, dy, alpha, options);
+    return fa_enter(PRELU_BACKWARD, dx, NULL, dy, x, &slope, options);
 }
 
 int fastact_prelu(const fastact_array *y, const fastact_array *x, const fastact_array *alpha,

@@ -31,6 +31,8 @@
  *   R_load(p)  R_store(p, v)  R_stream(p, v)     a register; streamed past the caches, at an aligned address
  *   R_splat(s)  R_mul(a, b)  R_add(a, b)
  *   R_where_gt(u, v, a, b)  R_where_le(...)      u > v ? a : b;  u <= v ? a : b
+ *   R_bits_gt(u, v)  R_bits_le(u, v)             the lanes where that holds, as the lowest bits of an integer
+ *   R_where_bits(k, a, b)                        bit ? a : b
  *   r64_zero_where_gt(u, v, a)                   u > v ? 0 : a
  *   r64_widen(p)                                 W64 floats as doubles
  *   r64_part(v, k)                               the k-th W64 floats of a register, as doubles
@@ -117,6 +119,21 @@ enum { ROWS, ALONG };             /* how alpha lies */
 #define fa_where_gt FA_VEC(where_gt)
 #define fa_where_le FA_VEC(where_le)
 #define fa_exact_in_double(v) (sizeof(T) == sizeof(float))
+
+#define fa_bits_gt FA_VEC(bits_gt)
+#define fa_bits_le FA_VEC(bits_le)
+#define fa_where_bits FA_VEC(where_bits)
+
+/* The bits of n <= GROUP elements from the i-th on, i being a multiple of GROUP; those after the n-th are 0. */
+FA_INLINE ptrdiff_t fa_get_bits(const uint8_t *mask, ptrdiff_t i, ptrdiff_t n)
+{
+    return mask[i / 8] | (n > 8 ? mask[i / 8 + 1] << 8 : 0);
+}
+FA_INLINE void fa_put_bits(uint8_t *mask, ptrdiff_t i, ptrdiff_t bits, ptrdiff_t n)
+{
+    mask[i / 8] = (uint8_t)bits;
+    if (n > 8) mask[i / 8 + 1] = (uint8_t)(bits >> 8);
+}
 
 /* fa_load_part, fa_load_slopes_part: the first n < LANES elements, +0.0 in the other lanes; nothing is touched past
  * p[i + n - 1].  fa_store_part: the same way.  fa_join: lanes below n from a, the others from b; n may be below 0. */

@@ -1,5 +1,7 @@
 # The words of _kernels.py for Cython: simd.h's, declared.  The annotations of the text become declarations after these.
 
+from libc.stdint cimport uint8_t
+
 cdef extern from "simd.h" nogil:
     ctypedef double T           # float or double: the computing type
     ctypedef double S           # the storage type
@@ -41,6 +43,11 @@ cdef extern from "simd.h" nogil:
     vec where_gt "fa_where_gt"(vec, vec, vec, vec)
     vec where_le "fa_where_le"(vec, vec, vec, vec)
     vec join "fa_join"(vec, vec, Py_ssize_t)
+    Py_ssize_t bits_gt "fa_bits_gt"(vec, vec)
+    Py_ssize_t bits_le "fa_bits_le"(vec, vec)
+    vec where_bits "fa_where_bits"(Py_ssize_t, vec, vec)
+    Py_ssize_t get_bits "fa_get_bits"(const uint8_t*, Py_ssize_t, Py_ssize_t)
+    void put_bits "fa_put_bits"(uint8_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     bint exact_in_double "fa_exact_in_double"(vec)
 
     double* scratch "fa_scratch"()

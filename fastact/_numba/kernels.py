@@ -79,7 +79,15 @@ def _kernel(kernel: str, digest: int) -> Callable:
         digest  # noqa: B018
         _text.run_backward(op, loop)
 
-    calls = {f"run_{call.__name__}": call for call in (plain, with_alpha, backward)}
+    def to_mask(loop):
+        digest  # noqa: B018
+        _text.run_to_mask(op, loop)
+
+    def from_mask(loop):
+        digest  # noqa: B018
+        _text.run_from_mask(op, loop)
+
+    calls = {f"run_{call.__name__}": call for call in (plain, with_alpha, backward, to_mask, from_mask)}
     return calls[_tables.FAMILIES[_tables.KERNELS[kernel]]]
 
 

@@ -92,7 +92,10 @@ class InnerLoop(types.Type):
         kind = INNER_LOOP.get(name)
         if kind is None:
             return None
-        numbers = {"ptrdiff_t ": types.intp, "bool ": types.boolean, "double *": Pointer(types.float64)}
+        numbers = {
+            "ptrdiff_t ": types.intp, "bool ": types.boolean, "double *": Pointer(types.float64),
+            "uint8_t *": Pointer(types.uint8),
+        }  # fmt: skip
         return numbers.get(kind) or Pointer(_computing(self.dtype) if "T" in kind else self.dtype)
 
 
@@ -606,6 +609,46 @@ def where_le(context, builder, kinds, u, v, a, b):
     return builder.select(builder.fcmp_ordered("<=", u, v), a, b)
 
 
+def _bits(builder, mask):
+    """A mask's lanes as the lowest bits of an integer."""
+    return builder.zext(builder.bitcast(mask, ir.IntType(mask.type.count)), ir.IntType(64))
+
+
+@word(lambda u, v: types.intp)
+def bits_gt(context, builder, kinds, u, v):
+    """The lanes where u > v."""
+    return _bits(builder, builder.fcmp_ordered(">", u, v))
+
+
+@word(lambda u, v: types.intp)
+def bits_le(context, builder, kinds, u, v):
+    """The lanes where u <= v."""
+    return _bits(builder, builder.fcmp_ordered("<=", u, v))
+
+
+@word(lambda k, a, b: a)
+def where_bits(context, builder, kinds, k, a, b):
+    """The lanes of a whose bits are set, the others of b."""
+    lanes = kinds[1].lanes
+    mask = builder.bitcast(builder.trunc(k, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
+    return builder.select(mask, a, b)
+
+
+@inlined
+def get_bits(mask, i, n):
+    """The bits of n <= GROUP elements from the i-th on, i being a multiple of GROUP; those after the n-th are 0."""
+    bits = np.intp(sum_at(mask, i >> 3))
+    return bits | (np.intp(sum_at(mask, (i >> 3) + 1)) << 8) if n > 8 else bits
+
+
+@inlined
+def put_bits(mask, i, bits, n):
+    """Store them."""
+    put_sum(mask, i >> 3, np.uint8(bits & 255))
+    if n > 8:
+        put_sum(mask, (i >> 3) + 1, np.uint8((bits >> 8) & 255))
+
+
 @word(lambda a, b, n: a)
 def join(context, builder, kinds, a, b, n):
     """Lanes below n from a, the others from b."""
@@ -620,9 +663,7 @@ def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, 
     if dtype is FLOAT16:
         # The product of two of them is exact in float32: half the conversions.
         kind = Vector(dtype, GROUP)
-        factor, other = (
-            _computed(context, builder, _load(context, builder, p, index, kind), dtype) for p in (u, v)
-        )
+        factor, other = (_computed(context, builder, _load(context, builder, p, index, kind), dtype) for p in (u, v))
         bounds = _broadcast(builder, context.cast(builder, bound, given, types.float32), GROUP)
         product = builder.fmul(factor, other)
         mask = _not_greater(builder, factor, bounds)

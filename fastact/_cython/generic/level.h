@@ -1,5 +1,6 @@
 /* The level without vectors: a register is one number, and the compiler chooses its instructions. */
 
+#include <stddef.h>
 #include "exact.h"
 #define W32 1
 #define W64 1
@@ -13,7 +14,10 @@ typedef double r64;
     FA_INLINE R R##_mul(R a, R b) { return a * b; }                                                            \
     FA_INLINE R R##_add(R a, R b) { return a + b; }                                                            \
     FA_INLINE R R##_where_gt(R u, R v, R a, R b) { return u > v ? a : b; }                                     \
-    FA_INLINE R R##_where_le(R u, R v, R a, R b) { return u <= v ? a : b; }
+    FA_INLINE R R##_where_le(R u, R v, R a, R b) { return u <= v ? a : b; }                                    \
+    FA_INLINE int R##_bits_gt(R u, R v) { return u > v; }                                                      \
+    FA_INLINE int R##_bits_le(R u, R v) { return u <= v; }                                                     \
+    FA_INLINE R R##_where_bits(ptrdiff_t k, R a, R b) { return k & 1 ? a : b; }
 FA_SCALAR(r32, float)
 FA_SCALAR(r64, double)
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a) { return u > v ? 0.0 : a; }

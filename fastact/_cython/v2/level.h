@@ -15,6 +15,8 @@
  */
 
 #include <nmmintrin.h>
+#include <stddef.h>
+#include <stdint.h>
 #include "exact.h"
 #define W32 4
 #define W64 2
@@ -29,9 +31,19 @@ typedef __m128d r64;
     FA_INLINE R R##_mul(R a, R b) { return _mm_mul_##S(a, b); }                                                \
     FA_INLINE R R##_add(R a, R b) { return _mm_add_##S(a, b); }                                                \
     FA_INLINE R R##_where_gt(R u, R v, R a, R b) { return _mm_blendv_##S(b, a, _mm_cmplt_##S(v, u)); }         \
-    FA_INLINE R R##_where_le(R u, R v, R a, R b) { return _mm_blendv_##S(b, a, _mm_cmple_##S(u, v)); }
+    FA_INLINE R R##_where_le(R u, R v, R a, R b) { return _mm_blendv_##S(b, a, _mm_cmple_##S(u, v)); }         \
+    FA_INLINE int R##_bits_gt(R u, R v) { return _mm_movemask_##S(_mm_cmplt_##S(v, u)); }                      \
+    FA_INLINE int R##_bits_le(R u, R v) { return _mm_movemask_##S(_mm_cmple_##S(u, v)); }
 FA_128(r32, float, ps)
 FA_128(r64, double, pd)
+/* A lane's bit goes to the lane's sign, by which blendv chooses. */
+FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b)
+{
+    __m128i bits = _mm_mullo_epi32(_mm_set1_epi32((int)k), _mm_setr_epi32(1 << 31, 1 << 30, 1 << 29, 1 << 28));
+    return _mm_blendv_ps(b, a, _mm_castsi128_ps(bits));
+}
+FA_INLINE r64 r64_where_bits(ptrdiff_t k, r64 a, r64 b)
+{ return _mm_blendv_pd(b, a, _mm_castsi128_pd(_mm_set_epi64x((int64_t)((uint64_t)k << 62), (int64_t)((uint64_t)k << 63)))); }
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a) { return _mm_andnot_pd(_mm_cmplt_pd(v, u), a); }
 FA_INLINE r64 r64_widen(const float *p)
 {

@@ -14,6 +14,8 @@
  */
 
 #include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
 #include "exact.h"
 #define W32 8
 #define W64 4
@@ -30,9 +32,22 @@ typedef __m256d r64;
     FA_INLINE R R##_where_gt(R u, R v, R a, R b)                                                               \
     { return _mm256_blendv_##S(b, a, _mm256_cmp_##S(u, v, _CMP_GT_OQ)); }                                      \
     FA_INLINE R R##_where_le(R u, R v, R a, R b)                                                               \
-    { return _mm256_blendv_##S(b, a, _mm256_cmp_##S(u, v, _CMP_LE_OQ)); }
+    { return _mm256_blendv_##S(b, a, _mm256_cmp_##S(u, v, _CMP_LE_OQ)); }                                      \
+    FA_INLINE int R##_bits_gt(R u, R v) { return _mm256_movemask_##S(_mm256_cmp_##S(u, v, _CMP_GT_OQ)); }      \
+    FA_INLINE int R##_bits_le(R u, R v) { return _mm256_movemask_##S(_mm256_cmp_##S(u, v, _CMP_LE_OQ)); }
 FA_256(r32, float, ps)
 FA_256(r64, double, pd)
+/* A lane's bit goes to the lane's sign, by which blendv chooses. */
+FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b)
+{
+    __m256i bits = _mm256_sllv_epi32(_mm256_set1_epi32((int)k), _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24));
+    return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(bits));
+}
+FA_INLINE r64 r64_where_bits(ptrdiff_t k, r64 a, r64 b)
+{
+    __m256i bits = _mm256_sllv_epi64(_mm256_set1_epi64x((int64_t)k), _mm256_setr_epi64x(63, 62, 61, 60));
+    return _mm256_blendv_pd(b, a, _mm256_castsi256_pd(bits));
+}
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a) { return _mm256_andnot_pd(_mm256_cmp_pd(u, v, _CMP_GT_OQ), a); }
 FA_INLINE r64 r64_widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 FA_INLINE r64 r64_part(r32 v, int k)

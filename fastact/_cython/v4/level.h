@@ -14,6 +14,7 @@
  */
 
 #include <immintrin.h>
+#include <stddef.h>
 #include "exact.h"
 #define W32 16
 #define W64 8
@@ -37,9 +38,13 @@ typedef __mmask16 FA_ANY_MASK;
     FA_INLINE R R##_where_gt(R u, R v, R a, R b)                                                               \
     { return _mm512_mask_mov_##S(a, _mm512_cmp_##S##_mask(u, v, _CMP_NGT_UQ), b); }                            \
     FA_INLINE R R##_where_le(R u, R v, R a, R b)                                                               \
-    { return _mm512_mask_blend_##S(_mm512_cmp_##S##_mask(u, v, _CMP_LE_OQ), b, a); }
+    { return _mm512_mask_blend_##S(_mm512_cmp_##S##_mask(u, v, _CMP_LE_OQ), b, a); }                           \
+    FA_INLINE int R##_bits_gt(R u, R v) { return _mm512_cmp_##S##_mask(u, v, _CMP_GT_OQ); }                    \
+    FA_INLINE int R##_bits_le(R u, R v) { return _mm512_cmp_##S##_mask(u, v, _CMP_LE_OQ); }
 FA_512(r32, float, ps)
 FA_512(r64, double, pd)
+FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b) { return _mm512_mask_mov_ps(b, (__mmask16)k, a); }
+FA_INLINE r64 r64_where_bits(ptrdiff_t k, r64 a, r64 b) { return _mm512_mask_mov_pd(b, (__mmask8)k, a); }
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a)
 { return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(u, v, _CMP_NGT_UQ), a); }
 /* total + a * b under a mask, rounded once. */
