@@ -100,7 +100,7 @@ def compute(run: Callable[..., bool], dtype: np.dtype, computing: np.dtype, resu
             if sums is not None:
                 sums.add(of_alpha, part)
             elif dalpha is not None:
-                write_sums(dalpha[of_alpha], part)
+                write_sums(dalpha[(*of_alpha, ...)], part)
             if result is not None:
                 result[tile] = tile_y
         if sums is not None:

@@ -122,7 +122,10 @@ def warmup(operations: Iterable[str] | None = None, dtypes: Iterable[npt.DTypeLi
     known = (*TYPES, *INTEGERS)
     types = []
     for given in known if dtypes is None else _listed(dtypes, "dtypes"):
-        dtype = None if given in known else np.dtype(given)  # NumPy has no name "bfloat16"
+        try:
+            dtype = None if given in known else np.dtype(given)  # NumPy has no name "bfloat16"
+        except TypeError:
+            dtype = np.dtype(object)
         types.append(given if dtype is None else dtype.name)
         if types[-1] not in known or (dtype is not None and not dtype.isnative):
             raise TypeError(

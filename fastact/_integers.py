@@ -1,8 +1,9 @@
-"""The kernels that move whole elements: plain loops, of which Cython's C compiler and Numba both make vectors.
+"""The kernels that move whole elements: plain loops, of which the C compiler (through Cython) and Numba make vectors.
 
-relu of integers: a boolean is one of 8 bits here.  An unsigned one is never below 0, and the loop is a copy.  relu and relu_backward of 16-bit floats: as a signed integer a float above 0 is above 0, one below 0 goes from
--32768 (-0.0) up to -inf, and the NaNs with a sign are above that.  So `bound` is 0 for integers and -inf's bits for
-floats, and what is not above it becomes 0.
+relu of integers: a boolean is one of 8 bits here.  An unsigned one is never below 0, and the loop is a copy.
+relu and relu_backward of 16-bit floats, whose bits are read as a signed integer.  A float above 0 is above 0 then; one
+below 0 goes from -32768 (-0.0) up to -inf, and the NaNs with a sign are above that.  Hence `bound` is 0 for integers
+and -inf's bits for floats, and what is not above it becomes 0.
 """
 
 from __future__ import annotations

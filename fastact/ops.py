@@ -413,9 +413,10 @@ def prelu_backward(
 
 def _check_one(name: str, x, mask) -> None:
     """Raise where x and mask are both given, or none of them."""
-    if x is not None or mask is None:
-        given = "both" if x is not None else "none of them"
-        raise ValueError(f"{name}() takes either x or mask, and {given} was given")
+    if mask is None:
+        raise TypeError(f"x is None, and must be an array: {name}() takes x or mask")
+    if x is not None:
+        raise ValueError(f"{name}() takes x or mask, and both were given")
 
 
 def _too_many(function, takes: int, more: tuple) -> TypeError:

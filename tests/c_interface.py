@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from helpers import FLOATS
 
 import fastact
 
@@ -23,8 +24,8 @@ for _body in re.findall(r"enum \{(.*?)\}", TEXT, re.DOTALL):
     for _name, _value in re.findall(r"(FASTACT_\w+)(?: = (\d+))?", _body):
         CONSTANTS[_name] = _next = int(_value or _next)
         _next += 1
-_DTYPES = "float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
-DTYPES = {np.dtype(name): CONSTANTS[f"FASTACT_{name.upper()}"] for name in _DTYPES.split()}
+_DTYPES = (*FLOATS, *["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+DTYPES = {dtype: CONSTANTS[f"FASTACT_{dtype.name.upper()}"] for dtype in map(np.dtype, _DTYPES)}
 OK, BAD_VALUE, BAD_TYPE, NO_MEMORY, NO_SOURCE, NOT_YET = (
     CONSTANTS[f"FASTACT_{name}"] for name in ("OK", "BAD_VALUE", "BAD_TYPE", "NO_MEMORY", "NO_SOURCE", "NOT_YET")
 )

@@ -31,6 +31,7 @@ from fastact import (
     _forks,
     _front,
     _launch,
+    _masks,
     _plan,
     _settings,
     _tables,
@@ -43,7 +44,7 @@ from fastact._tables import OPERATIONS
 arguments, backends, buffers, built, cpu, dispatch, forks, front, plans, python_driver, settings, tables = (
     _arguments, _backends, _buffers, _built, _cpu, _dispatch, _forks.forks, _front, _plan, _driver, _settings, _tables
 )  # fmt: skip
-launch = _launch.launch
+launch, launch_module = _launch.launch, _masks
 HAS_CORE = built.driver is not None  # the compiled driver, recycled memory and fast path
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,7 @@ try:  # its bfloat16 is recognised by name, and nothing of ours imports it
     HALVES = (np.float16, ml_dtypes.bfloat16)
 except ImportError:
     HALVES = (np.float16,)
+finfo = np.finfo if len(HALVES) == 1 else ml_dtypes.finfo  # which knows NumPy's dtypes too
 FLOATS = (*HALVES, np.float32, np.float64)
 # Those that are computed in themselves, for tests of what does not depend on the storage type.
 WIDE = (np.float32, np.float64)
@@ -171,10 +173,14 @@ def result_dtype(op, x):
     return x.dtype.newbyteorder("=")
 
 
+def computing_of(dtype):
+    """The dtype that a result of this dtype is computed in."""
+    return np.dtype(np.float32) if dtype in map(np.dtype, HALVES) else np.dtype(dtype)
+
+
 def computing(op, x):
     """The dtype that an operation computes in."""
-    dtype = result_dtype(op, x)
-    return np.dtype(np.float32) if dtype in map(np.dtype, HALVES) else dtype
+    return computing_of(result_dtype(op, x))
 
 
 def aligned_alpha(alpha, x, channel_axis=1):
@@ -318,7 +324,8 @@ def bits(a):
     if a.dtype.kind != "f" and a.dtype not in map(np.dtype, HALVES):
         return a
     a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
-    a[np.isnan(a)] = np.nan
+    with np.errstate(all="ignore"):  # a signalling NaN
+        a[np.isnan(a)] = np.nan
     return a.view(f"u{a.itemsize}")
 
 

@@ -6,6 +6,7 @@ its name gives for the same arrays; what that has to be is for the parity tests 
 """
 
 import ctypes
+import itertools
 import os
 import platform
 import re
@@ -42,7 +43,7 @@ if not HAS_CORE:
 
 import c_interface as c
 import test_fuzz
-from c_interface import BAD_TYPE, BAD_VALUE, CALLER, DTYPES, NOT_YET, OK
+from c_interface import BAD_TYPE, BAD_VALUE, CALLER, DTYPES, OK
 
 PATHS = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}  # for programs of tests/scripts
 NATIVE = [name for name in LAYOUTS if not name.startswith("byte-swapped") and name != "subclass"]
@@ -250,7 +251,7 @@ def test_layouts(name, dtype, layout):
                         assert nothing_beside(a)
 
 
-@pytest.mark.parametrize("x", [d for d in DTYPES if d != np.float16], ids=str)
+@pytest.mark.parametrize("x", DTYPES, ids=str)
 def test_dtypes(name, x):
     """Every dtype of x with every one of dy and alpha; dalpha in both floats."""
     for other in DTYPES:
@@ -290,8 +291,6 @@ def test_conversions(name, dtype, other):
     special = extremes(other)
     plain = np.where(np.arange(special.size) % 3 == 0, 1, -1).astype(dtype)
     for operand in set(operands_of(name)) - set(results_of(name)):
-        if (operand, other) == ("x", np.float16):
-            continue
         ops = dict.fromkeys(OPERATIONS[name].reads, plain)
         if OPERATIONS[name].alpha:
             ops["alpha"] = plain if OPERATIONS[name].alpha == "array" else 0.3
@@ -451,12 +450,10 @@ BROKEN = {
     "dtype 0": ({"dtype": 0}, BAD_TYPE, "has dtype 0, which is no dtype of fastact.h", ALL),
     "dtype 99": ({"dtype": 99}, BAD_TYPE, "has dtype 99", ALL),
     "dtype -1": ({"dtype": -1}, BAD_TYPE, "has dtype -1", ALL),
-    "bfloat16": ({"dtype": c.CONSTANTS["FASTACT_BFLOAT16"]}, NOT_YET, "has dtype bfloat16, which this version", ALL),
-    "float16": ({"dtype": c.CONSTANTS["FASTACT_FLOAT16"]}, NOT_YET, "has dtype float16", "results x"),
     "uint8": (
         {"dtype": DTYPES[np.dtype("u1")]},
         BAD_TYPE,
-        "has dtype uint8, but the result has dtype float32",
+        "has dtype uint8, but the result has dtype float",
         RESULTS,
     ),
     "other shape": ({"shape": c.lengths([2, 4, 5, 2])}, BAD_VALUE, "(2, 4, 5, 2) ", "results dy alpha"),
@@ -504,10 +501,54 @@ def test_arrays_that_are_null(name):
     assert c.call(name, number, options_are_null=True) == (wanted, "")
 
 
-def test_masks_come_later(name):
-    if "mask" not in c.ARGUMENTS[name]:
-        return
-    assert_refused(name, arguments(name) | {"mask": np.ones(SHAPE, bool)}, NOT_YET, "masks are not computed")
+MASKED = [name for name in c.ARGUMENTS if "mask" in c.ARGUMENTS[name]]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.int16], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("masked", MASKED)
+def test_masks(masked, dtype):
+    """Written and read from C as from Python, in every layout and in place."""
+    reads = "dy" if OPERATIONS[masked].backward else "x"
+    where_y = OPERATIONS[masked].writes[0]
+    alpha = {"alpha": 0.3} if OPERATIONS[masked].alpha else {}
+    for shape, where in itertools.product(((), (5,), (3, 41), (0, 2), (7, 33, 40)), ("c", "permuted", "strided")):
+        x = values(shape, np.float32).astype(dtype)
+        mask = np.packbits(values(shape, np.float64, 3).ravel() > 0, bitorder="little")
+        function = getattr(fastact, masked)
+        if reads == "dy":
+            want = function(x, mask=mask, **alpha)
+        else:
+            want, mask = function(x, return_mask=True, **alpha)
+        for in_place in (False, True):
+            given = laid_out(x, where)
+            y = given if in_place and want.dtype == x.dtype else laid_out(np.zeros_like(want), where)
+            made = mask.copy() if reads == "dy" else np.full_like(mask, 0xA5)
+            assert c.call(masked, {where_y: y, "mask": made, reads: given} | alpha) == (OK, ""), (shape, where)
+            assert_same_bits(np.array(y), want, f"{shape} {where} {in_place}")
+            assert_same_bits(made, mask)
+
+
+@pytest.mark.parametrize("masked", MASKED)
+def test_masks_with_a_fault(masked):
+    x = np.ones((3, 5), "f4")
+    reads, where_y = "dy" if OPERATIONS[masked].backward else "x", OPERATIONS[masked].writes[0]
+    good = {where_y: np.full_like(x, 7), "mask": np.zeros(2, "u1"), reads: x}
+    good |= {"alpha": 0.3} if OPERATIONS[masked].alpha else {}
+    faults = [
+        ({"mask": np.zeros(3, "u1")}, BAD_VALUE, "mask of shape (3,) does not match 15 elements, which take 2 bytes"),
+        ({"mask": np.zeros((1, 2), "u1")}, BAD_VALUE, "mask of shape (1, 2)"),
+        ({"mask": np.zeros(2, bool)}, BAD_TYPE, "mask has dtype bool"),
+        ({"mask": np.zeros(4, "u1")[::2]}, BAD_VALUE, "mask has a stride of 2 bytes"),
+        ({"mask": good[where_y].view("u1")[0, :2]}, BAD_VALUE, "mask shares memory"),
+        ({where_y: np.zeros((3, 4), "f4")}, BAD_VALUE, "(3, 4)"),
+        ({where_y: np.zeros((3, 5), "f8")}, BAD_TYPE, "float64"),
+    ]
+    if reads == "dy":
+        faults.append(({"x": x}, BAD_VALUE, "x and mask are both given"))
+    for fault, status, words in faults:
+        found, message = c.call(masked, good | fault)
+        assert (found, words in message) == (status, True), (fault, message)
+        assert (good[where_y] == 7).all()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from helpers import (
     backends,
     built,
     call,
+    finfo,
     operands,
     plans,
     python_driver,
@@ -38,11 +39,14 @@ pytestmark = pytest.mark.parametrize("name", SUMMED)
 
 
 def hard(name, case, dtype, seed=0):
-    """Terms over 20 orders of magnitude, of both signs: another order of adding has other bits."""
+    """Terms over 20 orders of magnitude (float16: 8), of both signs: another order of adding has other bits."""
     ops = operands(name, case.shape, case.alpha, dtype, seed)
     rng = np.random.default_rng(seed)
+    reach = 2 if dtype == np.float16 else 5
     for read in ("x", "dy"):
-        ops[read] = np.asarray(ops[read] * 10.0 ** rng.uniform(-5, 5, case.shape), dtype)
+        ops[read] = np.asarray(ops[read] * 10.0 ** rng.uniform(-reach, reach, case.shape), dtype)
+    if np.dtype(dtype).itemsize == 2:
+        ops["alpha"] = ops["alpha"].astype(np.float64)  # a dalpha of 16 bits would hide the order
     return ops
 
 
@@ -208,6 +212,8 @@ def test_bound_on_hard_data(name, dtype, case, fill):
         terms = np.geomspace(1e-12, 1e12, size)
     else:
         terms = np.full(size, fill)
+    if dtype == np.float16:
+        terms = np.cbrt(terms)  # within its range
     ops["x"] = np.full(case.shape, -1, dtype)
     ops["dy"] = terms.reshape(case.shape).astype(dtype)
     answer = Answer(name, ops, case.channel_axis)
@@ -248,7 +254,7 @@ def test_one_rounding_at_the_end(name, variant):
 
 
 def test_sums_that_overflow_become_inf(name, variant, dtype):
-    huge = np.finfo(dtype).max
+    huge = finfo(dtype).max
     x = np.full(4, -huge, dtype)
     for sign in (1, -1):
         got = sums(name, {"x": x, "dy": np.full(4, sign * huge, dtype), "alpha": np.array([0.5], dtype)}, variant, 0)
@@ -282,7 +288,7 @@ def test_the_order_is_the_one_that_the_python_driver_spells_out(name, shape, alp
     """
     ops = hard(name, Case(shape, alpha), np.float32)
     slopes, order = ops["alpha"].reshape(alpha), tuple(range(len(shape)))
-    kernel = backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, np.dtype(np.float32))
+    kernel = backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, "float32")
     modules = plans, built.optional("plan")
     before = [plan.set_sizes(1 << 40, 1 << 40, 1) for plan in modules]
     try:
@@ -326,7 +332,7 @@ def test_the_order_of_awkward_layouts_is_spelled_out(name, shape, alpha, layout)
     ops = hard(name, Case((3,), ()), np.float32)
     x, dy = (np.resize(ops[operand], shape).astype(np.float32) for operand in ("x", "dy"))
     slopes = np.linspace(-1, 1, max(1, int(np.prod(alpha))), dtype=np.float32).reshape(alpha)
-    kernel = backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, np.dtype(np.float32))
+    kernel = backends.kernel_address(COMPILED[-1].backend, OPERATIONS[name].kernel, "float32")
     awkward = AWKWARD[layout] if shape else np.array
     forms = [(x, awkward(dy)), (x.astype(x.dtype.newbyteorder()), awkward(dy))]
     if layout != "doubles":

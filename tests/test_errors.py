@@ -8,6 +8,7 @@ operation of the table.  Errors of settings and environment variables are in tes
 
 import array
 import collections
+import contextlib
 
 import numpy as np
 import pytest
@@ -459,8 +460,15 @@ def test_none_says_that_an_array_is_missing(name):
         wrong(name, {read: None}, TypeError, [f"{read} is None"], None)
 
 
-def test_half_precision_says_what_to_do(name):
-    wrong(name, {"x": np.ones((2, 3), np.float16)}, TypeError, ["float16", "x.astype(np.float32)"], None)
+def test_an_unknown_float_of_16_bits(name):
+    """What has 16 bits and is not one of the two: a structure, and another type of ml_dtypes."""
+    dtypes = [np.dtype([("a", "u1"), ("b", "u1")])]
+    with contextlib.suppress(ImportError):
+        import ml_dtypes
+
+        dtypes.append(np.dtype(ml_dtypes.float8_e5m2))
+    for dtype in dtypes:
+        wrong(name, {"x": np.zeros((2, 3), dtype)}, TypeError, ["x has dtype", "float16, bfloat16, float32"], None)
 
 
 def test_overlap_names_the_shape_that_was_given():
@@ -502,8 +510,7 @@ def test_one_wrong_argument_among_good_ones_writes_nothing(variant):
     [
         ("gelu", f4, ValueError, ["'gelu'", "relu_backward"]),
         ("prelu_backward_dalpha", f4, ValueError, ["prelu_backward_dalpha"]),
-        ("relu", np.float16, TypeError, ["'relu'", "float16"]),
-        ("relu", ">i4", TypeError, ["'relu'", ">i4"]),
+        ("copy", np.float16, TypeError, ["'copy'", "float16"]),
         ("relu_backward", np.uint8, TypeError, ["'relu_backward'", "uint8"]),
         ("copy", bool, TypeError, ["'copy'", "bool"]),
         ("prelu", np.int8, TypeError, ["'prelu'", "int8"]),
@@ -513,4 +520,4 @@ def test_one_wrong_argument_among_good_ones_writes_nothing(variant):
 def test_kernels_that_there_are_not(compiled, kernel, dtype, error, words):
     """The same answer from both variants, and none of another kernel."""
     with using(compiled):
-        fails(error, words, backends.kernel_address, compiled.backend, kernel, np.dtype(dtype))
+        fails(error, words, backends.kernel_address, compiled.backend, kernel, np.dtype(dtype).name)

@@ -31,10 +31,12 @@ from helpers import (
     built,
     call,
     dispatch,
+    finfo,
     front,
     operands,
     out_for,
     slopes,
+    tables,
     values,
 )
 from layouts import Sub, laid_out, placed
@@ -363,11 +365,11 @@ def test_as_many_dimensions_as_numpy_has(name, dtype, n_dims):
 
 def specials(dtype):
     """Values that a formula may treat wrongly."""
-    info = np.finfo(dtype)
-    small = [0.0, info.smallest_subnormal, 3 * info.smallest_subnormal, info.tiny, info.eps]
-    positive = np.array([*small, 1.0, 0.1, info.max / 2, info.max, np.inf, np.nan], dtype)
+    info = finfo(dtype)
+    small = [0.0, info.smallest_subnormal, 3 * float(info.smallest_subnormal), info.tiny, info.eps]
+    positive = np.array([*small, 1.0, 0.1, float(info.max) / 2, info.max, np.inf, np.nan], dtype)
     both = np.concatenate([positive, -positive])
-    signalling = np.array([0x7F800001 if dtype == np.float32 else 0x7FF0000000000001], f"u{info.bits // 8}")
+    signalling = np.array([np.inf], dtype).view(f"u{info.bits // 8}") + 1
     return np.concatenate([both, signalling.view(dtype)])
 
 
@@ -422,7 +424,7 @@ def test_one_special_value_among_normal_ones(name, dtype):
 
 def test_subnormals_are_not_flushed(name, dtype):
     """Sums of subnormal products too: no flush-to-zero, in any thread."""
-    tiny = np.finfo(dtype).tiny
+    tiny = finfo(dtype).tiny
     ops = {read: values(200_000, dtype, i) * tiny for i, read in enumerate(OPERATIONS[name].reads)}
     if OPERATIONS[name].alpha:
         ops["alpha"] = 0.5 if OPERATIONS[name].alpha == "number" else slopes(1, dtype)
@@ -433,7 +435,7 @@ def test_subnormals_are_not_flushed(name, dtype):
 
 
 @pytest.mark.parametrize("level", built.levels())
-@pytest.mark.parametrize("module", ["f32", "f64"])
+@pytest.mark.parametrize("module", [kind.module for kind in tables.TYPES.values()])
 def test_a_module_was_compiled_for_its_level(module, level):
     """Flags that leave out one instruction set would quietly give a lower level's code."""
     assert level == importlib.import_module(f"fastact._cython.{level}.{module}").LEVEL

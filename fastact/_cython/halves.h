@@ -58,7 +58,7 @@ static inline float fa_to_grid(double v, int digits, int least)
     if (!(fabs(v) < INFINITY) || v == 0) return (float)v;
     frexp(v, &unit);
     unit = unit - digits > least ? unit - digits : least;
-    return (float)ldexp(ldexp(v, -unit) + 0x1.8p52 - 0x1.8p52, unit);
+    return (float)copysign(ldexp(ldexp(v, -unit) + 0x1.8p52 - 0x1.8p52, unit), v);
 }
 
 FA_INLINE uint16_t fa_double_to_half(double v) { return fa_to_half(fa_to_grid(v, 11, -24)); }

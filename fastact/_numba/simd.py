@@ -1,7 +1,7 @@
 """The vector vocabulary of _kernels.py in LLVM: what _cython/simd.h is in C.
 
 A `Vector` is an LLVM vector; LLVM splits it into the registers of the machine, so there is one text for every CPU.
-For elementwise work a vector is one cache line of the computing type; a sum has GROUP doubles.  A pointer is Numba's own
+For elementwise work a vector is one cache line of the computing type; a sum has GROUP doubles.  A pointer is Numba's
 CPointer: it carries the type, and an index counts elements.  Each word becomes one or two LLVM instructions, without
 fast-math flags: nothing is reordered, nothing raises, and only exact products are fused.
 """
