@@ -36,7 +36,11 @@ def lay(a, order=None, steps=None, margin=0, offset=0, swapped=False, in_record=
     raw = np.full(stride + offset + 64, FILL, np.uint8)
     boundary = -raw.ctypes.data % 64 + offset
     laid = np.ndarray(a.shape, dtype, raw[boundary : boundary + stride], start, strides)
-    laid[...] = a[tuple(slice(None) if step else slice(1) for step in steps)]
+    target, given = laid, a[tuple(slice(None) if step else slice(1) for step in steps)]
+    if a.dtype.name == "bfloat16":  # ml_dtypes does not swap one that is assigned to an array without axes
+        integers = np.dtype(np.uint16)
+        target, given = laid.view(integers.newbyteorder() if swapped else integers), given.view(integers)
+    target[...] = given
     laid.flags.writeable = writeable and all(steps)
     return laid.view(kind)
 

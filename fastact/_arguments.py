@@ -33,20 +33,17 @@ class Call(NamedTuple):
 def as_array(value: Any, name: str) -> np.ndarray:
     """`value` as a plain ndarray; a mask, wherever it hides, is an error, for it would be lost."""
     if type(value) is np.ndarray and not value.dtype.hasobject:
-        # A swapped bfloat16 without axes is converted as if it were not swapped (NumPy 2.4, ml_dtypes 0.6).
-        swapped = is_bfloat16(value.dtype) and not value.dtype.isnative
-        return value.byteswap().view(value.dtype.newbyteorder("=")) if swapped else value
+        return value
     if value is None:
         raise TypeError(f"{name} is None, and must be an array")
     try:
-        array = np.asarray(_without_masks(value))
+        return np.asarray(_without_masks(value))
     except _Masked:
         raise TypeError(
             f"{name} has a mask, which would be lost: of a masked array pass {name}.filled(...) or {name}.data"
         ) from None
     except ValueError as error:  # ragged sequences
         raise ValueError(f"{name} cannot be made an array: {error}") from None
-    return array
 
 
 class _Masked(Exception):

@@ -20,6 +20,22 @@ from fastact._front import backward, elementwise  # absolute: compiled, it is in
 __all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu", "relu_backward"]
 
 
+# fmt: off
+if TYPE_CHECKING:
+
+    @overload
+    def relu(
+        x: ArrayLike, /, *, return_mask: Literal[False] = ..., out: np.ndarray | None = ...,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def relu(
+        x: ArrayLike, /, *, return_mask: Literal[True], out: tuple[np.ndarray | None, np.ndarray | None] | None = ...,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+# fmt: on
+
+
 def relu(
     x: ArrayLike,
     /,
@@ -138,6 +154,23 @@ def relu_backward(
         _check_one("relu_backward", x, mask)
         return _masks.backward("relu_backward", dy, mask, None, out, backend, n_threads)
     return elementwise("relu_backward", dy, x, None, 1, out, backend, n_threads)
+
+
+# fmt: off
+if TYPE_CHECKING:
+
+    @overload
+    def leaky_relu(
+        x: ArrayLike, /, alpha: float = ..., *, return_mask: Literal[False] = ..., out: np.ndarray | None = ...,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def leaky_relu(
+        x: ArrayLike, /, alpha: float = ..., *, return_mask: Literal[True],
+        out: tuple[np.ndarray | None, np.ndarray | None] | None = ...,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+# fmt: on
 
 
 def leaky_relu(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers import (
     COMPILED,
+    HALVES,
     HAS_CORE,
     OPERATIONS,
     VARIANTS,
@@ -30,6 +31,7 @@ from helpers import (
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from layouts import lay, random_layout
+from test_masks import assert_both_ways
 
 import fastact
 
@@ -66,12 +68,18 @@ def numbers(rng, shape, dtype):
     if np.dtype(dtype).kind in "iub":
         return rng.integers(-100, 100, shape).astype(dtype)
     if rng.integers(8) == 0:
-        return np.frombuffer(rng.bytes(math.prod(shape) * np.dtype(dtype).itemsize), dtype).reshape(shape)
+        size = np.dtype(dtype).itemsize
+        return np.frombuffer(rng.bytes(math.prod(shape) * size), f"u{size}").view(dtype).reshape(shape)
     values = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4)
     if rng.integers(3) == 0:
         values = np.where(rng.random(shape) < 0.1, rng.choice(SPECIAL, shape), values)
     with np.errstate(all="ignore"):
         return np.asarray(values).astype(dtype)
+
+
+def one_of(rng, values):
+    """One of them; np.random's choice knows no bfloat16."""
+    return values[rng.integers(len(values))]
 
 
 def anywhere(rng, values):
@@ -94,17 +102,17 @@ def slopes(rng, op, shape, dtype):
         wanted = tuple(n if rng.integers(2) else 1 for n in shape)[int(rng.integers(len(shape) - 1)) :]
     elif form == 4 and len(shape) > 1:
         wanted = shape
-    computing = dtype if np.dtype(dtype).kind == "f" else "f8"
-    return anywhere(rng, numbers(rng, wanted, rng.choice([computing, computing, "f8", "f4"]))), options
+    computing = "f8" if np.dtype(dtype).kind in "biu" else dtype
+    return anywhere(rng, numbers(rng, wanted, one_of(rng, [computing, computing, "f8", "f4"]))), options
 
 
 def case(rng):
     """An operation, its operands and options."""
     op = OPERATIONS[list(OPERATIONS)[rng.integers(len(OPERATIONS))]]
-    shape, dtype = shape_of(rng), str(rng.choice(["f4", "f4", "f4", "f8", "f8", "i1", "i4", "u2", "?"]))
+    shape, dtype = shape_of(rng), one_of(rng, ["f4", "f4", "f4", "f8", "f8", "i1", "i4", "u2", "?", *HALVES, *HALVES])
     ops, options = {"x": anywhere(rng, numbers(rng, shape, dtype))}, {}
     if op.backward:
-        ops["dy"] = anywhere(rng, numbers(rng, shape, rng.choice([dtype, dtype, dtype, "f4"])))
+        ops["dy"] = anywhere(rng, numbers(rng, shape, one_of(rng, [dtype, dtype, dtype, "f4", HALVES[0]])))
     if op.alpha:
         ops["alpha"], options = slopes(rng, op, shape, dtype)
     return op, ops, options
@@ -158,6 +166,11 @@ def check(number):
     note = f"{number}: {op.name} {ops['x'].dtype} {ops['x'].shape} alpha {np.shape(ops.get('alpha'))} {options} {kind}"
     want, first = expected(op.name, ops, axis), None
     with thresholds(**FORCED if force else {}):
+        if op.masked and not op.backward and rng.integers(3) == 0:
+            dy = anywhere(rng, numbers(rng, ops["x"].shape, ops["x"].dtype.newbyteorder("=")))
+            given = {k: v for k, v in ops.items() if k == "alpha"}
+            for variant in variants:
+                assert_both_ways(op.name, ops["x"], dy, variant, given, f"{note} {variant}", n_threads=threads)
         for variant in variants:
             mine, more, refused, out, dalpha = ops, options, False, None, None
             if kind != "none":

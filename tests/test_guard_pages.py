@@ -14,7 +14,18 @@ import sys
 import numpy as np
 import pytest
 from cases import Case, per_channel
-from helpers import COMPILED, OPERATIONS, assert_dalpha, assert_same_bits, call, expected, operands, out_for, tables
+from helpers import (
+    COMPILED,
+    HALVES,
+    OPERATIONS,
+    assert_dalpha,
+    assert_same_bits,
+    call,
+    expected,
+    operands,
+    out_for,
+    tables,
+)
 
 PAGE = mmap.PAGESIZE
 NAMES = ("relu", "relu_backward", "prelu", "prelu_backward")
@@ -79,8 +90,8 @@ def test_nothing_outside_is_touched(dtype, at_end, streamed, policy):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect as Linux has it")
 @pytest.mark.skipif(not COMPILED, reason="no compiled variant")
 @pytest.mark.parametrize("streamed", [False, True], ids=["ordinary", "streamed"])
-@pytest.mark.parametrize("kind", tables.INTEGERS)
-def test_integers_touch_nothing_outside(kind, streamed, policy):
+@pytest.mark.parametrize("kind", [*tables.INTEGERS, *HALVES], ids=lambda d: np.dtype(d).name)
+def test_elements_that_are_moved_touch_nothing_outside(kind, streamed, policy):
     """Up to a cache line, and around the lengths from which they are aligned and streamed."""
     if streamed:
         policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=1, bytes_to_wake=0)
@@ -88,21 +99,32 @@ def test_integers_touch_nothing_outside(kind, streamed, policy):
     block, line = tables.STREAM_LINES * tables.LINE // size, tables.LINE // size
     most = 3 * block + line
     pages = {
-        (name, at_end): between_guards(np.zeros(most, kind), at_end) for name in ("x", "y") for at_end in (False, True)
+        (name, at_end): between_guards(np.zeros(most, kind), at_end)
+        for name in ("x", "dy", "y")
+        for at_end in (False, True)
     }
-    values = np.random.default_rng(0).integers(0, 256, most * size, np.uint8).view(kind)
-    for n in (*range(1, line + 3), *range(block - 2, block + line + 3, 3), 2 * block + 1, most):
-        for x_at_end, y_at_end in itertools.product((False, True), repeat=2):
-            x, y = (pages[name, end][most - n if end else 0 :][:n] for name, end in (("x", x_at_end), ("y", y_at_end)))
-            x[...] = values[:n]
-            want = expected("relu", {"x": x})
-            for compiled in COMPILED:
-                for n_threads in (1, 3):
-                    y[...] = 0
-                    call("relu", {"x": x}, compiled, out=y, n_threads=n_threads)
-                    assert_same_bits(y, want, f"{compiled} {n} {x_at_end} {y_at_end} {n_threads}")
-                    call("relu", {"x": y}, compiled, out=y, n_threads=n_threads)
-                    assert_same_bits(y, want, f"{compiled} {n} in place")
+    values = np.random.default_rng(0).integers(0, 256, (2, most * size), np.uint8).view(kind)
+    names = [op.name for op in OPERATIONS.values() if (op.kernel, np.dtype(kind).name) in tables.MOVING]
+    for name, n in itertools.product(
+        names, (*range(1, line + 3), *range(block - 2, block + line + 3, 3), 2 * block + 1, most)
+    ):
+        for places in itertools.product((False, True), repeat=2 + ("dy" in OPERATIONS[name].reads)):
+            put = {
+                k: pages[k, end][most - n if end else 0 :][:n]
+                for k, end in zip(("y", *OPERATIONS[name].reads), places, strict=True)
+            }
+            y, ops = put.pop("y"), put
+            for given, value in zip(ops.values(), values, strict=False):
+                given[...] = value[:n]
+            want = expected(name, ops)
+            for compiled, n_threads in itertools.product(COMPILED, (1, 3)):
+                y[...] = 0
+                call(name, ops, compiled, out=y, n_threads=n_threads)
+                assert_same_bits(y, want, f"{name} {compiled} {n} {places} {n_threads}")
+                for read in ops:  # in place of each operand
+                    y[...] = ops[read]
+                    call(name, ops | {read: y}, compiled, out=y, n_threads=n_threads)
+                    assert_same_bits(y, want, f"{name} {compiled} {n} in place of {read}")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect as Linux has it")

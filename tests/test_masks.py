@@ -19,6 +19,7 @@ from helpers import (
     expected,
     launch_module,
     python_driver,
+    using,
     values,
 )
 from layouts import WRITABLE, laid_out
@@ -59,7 +60,7 @@ def assert_both_ways(name, x, dy, variant, keywords, note="", **options):
 
 def call_masked(name, first, variant, **options):
     """A call without a floating-point warning."""
-    with fastact.use_backend(variant.backend), np.errstate(all="raise"):
+    with using(variant), np.errstate(all="raise"):
         return getattr(fastact, name)(first, **options)
 
 

@@ -15,6 +15,9 @@ dx, none = fastact.prelu_backward(x, x, [0.25], need_dalpha=False)
 assert_type(none, None)
 y: np.ndarray = fastact.relu(x, out=x, n_threads=1)
 fastact.relu_backward(dy=x, x=x)
+y, mask = fastact.relu(x, return_mask=True, out=(x, None))
+fastact.leaky_relu_backward(y, mask=mask, alpha=0.2)
+assert_type(fastact.leaky_relu(x, 0.2, return_mask=True), tuple[np.ndarray, np.ndarray])
 with fastact.threads(1), fastact.use_backend("numpy"):
     fastact.leaky_relu([1.0, -1.0], 0.2)
 
