@@ -4,8 +4,8 @@ cimport numpy as cnp
 from libc.stdint cimport int64_t
 
 from fastact cimport (
-    FASTACT_BFLOAT16, FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_INT8, FASTACT_UINT8, fastact_array,
-    fastact_options
+    FASTACT_BFLOAT16, FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_INT8, FASTACT_UINT8,
+    fastact_array, fastact_options
 )
 from fastact._cython.driver cimport Kernel, READS_DY, SWAPPED
 
@@ -18,7 +18,7 @@ cdef extern from "numpy/ndarraytypes.h":
     enum: NPY_USERDEF
 
 cdef int bfloat16               # NumPy's number of ml_dtypes' bfloat16; 0: none was seen yet
-cdef int other_dtype(cnp.ndarray array) except -1
+cdef int other_dtype(cnp.ndarray array) noexcept
 
 
 cdef inline bint is_float(int dtype) noexcept nogil:
@@ -37,7 +37,7 @@ cdef inline int kernel_dtype(int kernel, int dtype, const fastact_array* dy) noe
     return dtype
 
 
-cdef inline int dtype_of(cnp.ndarray array) except -1:
+cdef inline int dtype_of(cnp.ndarray array) noexcept:
     """The number of its dtype in native byte order; 0: fastact.h has none."""
     cdef int typenum = cnp.PyArray_TYPE(array)
     cdef Py_ssize_t size
@@ -57,7 +57,7 @@ cdef inline int dtype_of(cnp.ndarray array) except -1:
     return (FASTACT_INT8 if cnp.PyTypeNum_ISSIGNED(typenum) else FASTACT_UINT8) + (size > 1) + (size > 2) + (size > 4)
 
 
-cdef inline int fill(fastact_array* a, cnp.ndarray array) except -1:
+cdef inline void fill(fastact_array* a, cnp.ndarray array) noexcept:
     """An ndarray as fastact.h has it."""
     a.size, a.dtype, a.ndim = sizeof(fastact_array), dtype_of(array), cnp.PyArray_NDIM(array)
     a.data, a.shape = cnp.PyArray_DATA(array), <const int64_t*>cnp.PyArray_DIMS(array)
@@ -66,4 +66,3 @@ cdef inline int fill(fastact_array* a, cnp.ndarray array) except -1:
     a.strides = NULL
     if not cnp.PyArray_IS_C_CONTIGUOUS(array):
         a.strides = <const int64_t*>cnp.PyArray_STRIDES(array)
-    return 0

@@ -12,15 +12,14 @@ from libc.string cimport memcpy, memset
 
 from fastact cimport (
     FASTACT_BAD_TYPE, FASTACT_BAD_VALUE, FASTACT_BFLOAT16, FASTACT_BOOL, FASTACT_FLOAT16, FASTACT_FLOAT32,
-    FASTACT_FLOAT64, FASTACT_NO_MEMORY, FASTACT_NOT_YET, FASTACT_OK,
-    FASTACT_NO_SOURCE, FASTACT_SOURCE_CALLER, FASTACT_SOURCE_DEFAULT, FASTACT_UINT64, FASTACT_UINT8, fastact_array,
-    fastact_default_options, fastact_options
+    FASTACT_FLOAT64, FASTACT_NOT_YET, FASTACT_NO_MEMORY, FASTACT_NO_SOURCE, FASTACT_OK, FASTACT_SOURCE_CALLER,
+    FASTACT_SOURCE_DEFAULT, FASTACT_UINT64, FASTACT_UINT8, fastact_array, fastact_default_options, fastact_options
 )
 from fastact._cython cimport policy
 from fastact._cython.driver cimport (
-    BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, Call, InnerLoop, Kernel, LINE, NO_OPENMP,
-    PRELU, PRELU_BACKWARD, RADIX, READS_DY, RELU, RELU_TO_MASK, PRELU_TO_MASK, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, SWAPPED, TILE_ELEMENTS,
-    fa_range, in_pairs, launch, run, share_out, threads_for
+    BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, BUFFER_TURNED, LINE, NO_OPENMP, PRELU, PRELU_BACKWARD,
+    PRELU_TO_MASK, RADIX, READS_DY, RELU, RELU_TO_MASK, SHORTEST_LOOP, SHORTEST_ROWS, SUM_LEVELS, SWAPPED,
+    TILE_ELEMENTS, Call, InnerLoop, Kernel, fa_range, in_pairs, launch, run, share_out, threads_for
 )
 from fastact._cython.plan cimport MAX_LOOPS, SEGMENT, Loop, Plan, make_plan
 
@@ -331,7 +330,8 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
         return 0
     if dalpha != NULL:
         sums_bytes = found.alphas * fa_itemsize(computing(x.dtype))
-        if alpha == NULL or dalpha.size < sizeof(fastact_array) or dalpha.dtype != computing(x.dtype) or dalpha.strides != NULL \
+        if alpha == NULL or dalpha.size < sizeof(fastact_array) or dalpha.dtype != computing(x.dtype) \
+                or dalpha.strides != NULL \
                 or dalpha.data == NULL or (dalpha.shape == NULL and dalpha.ndim) or not same_shape(dalpha, alpha) \
                 or touch(dalpha, sums_bytes, x, bytes) \
                 or touch(dalpha, sums_bytes, dy, bytes) or touch(dalpha, sums_bytes, alpha, alpha_bytes) \
@@ -466,7 +466,8 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
     call.parallel_for, call.context = options.parallel_for, options.context
     if not n or found.axis == OTHER or not plan_for(&plan, x, <int>fa_itemsize(x.dtype), found.axis,
                                                     dalpha != NULL and not found.single):
-        status = run_operands(code, kernel_dtype(kernel, found.dtype, dy), y, dalpha, dy, x, alpha, found.alphas, found.axis, &call)
+        status = run_operands(code, kernel_dtype(kernel, found.dtype, dy), y, dalpha, dy, x, alpha, found.alphas,
+                              found.axis, &call)
     else:
         call.y = <intptr_t>y.data if y != NULL else 0
         call.dy = <intptr_t>dy.data if dy != NULL else 0
@@ -515,7 +516,7 @@ cdef dict ERRORS = {FASTACT_BAD_VALUE: ValueError, FASTACT_BAD_TYPE: TypeError, 
                     FASTACT_NO_SOURCE: RuntimeError, FASTACT_NOT_YET: TypeError}
 
 
-cdef int other_dtype(cnp.ndarray array) except -1:
+cdef int other_dtype(cnp.ndarray array) noexcept:
     """The number of a dtype that NumPy does not know by itself; 0: fastact.h has none."""
     global bfloat16
     if is_bfloat16(array.dtype):

@@ -12,14 +12,13 @@ from cpython.object cimport PyObject
 from libc.stdint cimport intptr_t
 
 from fastact cimport (
-    FASTACT_BFLOAT16, FASTACT_FLOAT16, FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_OK, FASTACT_UINT64, fastact_array, fastact_default_options,
+    FASTACT_FLOAT32, FASTACT_FLOAT64, FASTACT_OK, FASTACT_UINT64, fastact_array, fastact_default_options,
     fastact_options
 )
 from fastact._cython cimport policy
 from fastact._cython.buffers cimport new_array
 from fastact._cython.driver cimport Kernel, MOST_THREADS, SMALLEST_BLOCK, SWAPPED, read_quota
-from fastact._cython cimport entry
-from fastact._cython.entry cimport computing, enter, fill, is_float, kernel_dtype
+from fastact._cython.entry cimport enter, fill, is_float, kernel_dtype
 
 import os
 from threading import Lock

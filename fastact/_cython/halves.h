@@ -1,6 +1,6 @@
 /* 16-bit floats: float16 (IEEE's, 5 bits of exponent) and bfloat16 (a float's upper half), as floats and back, rounded
- * to nearest even.  One number at a time in bit arithmetic; and h16, the W32 numbers that are stored for one register of
- * floats, for levels without instructions for them.
+ * to nearest even.  One number at a time in bit arithmetic; and h16, the W32 numbers that are stored for one register
+ * of floats, for levels without instructions for them.
  */
 #ifndef FASTACT_HALVES_H
 #define FASTACT_HALVES_H

@@ -1,5 +1,5 @@
-# Part of entry.pyx: the kernels with a mask.  They run over all elements in C order, because a mask has one bit for each
-# of them in that order.  Operands in another layout or dtype are buffered, a block after the other.
+# Part of entry.pyx: the kernels with a mask.  They run over all elements in C order, in which a mask has one bit for
+# each of them.  Operands in another layout or dtype are buffered, a block after the other.
 
 cdef struct Masked:                     # what the threads share
     Kernel kernel
@@ -39,7 +39,8 @@ cdef void move_elements(const Masked* m, const Operand* operand, Py_ssize_t firs
         first, n, dense = first + block.n, n - block.n, dense + block.n * size
 
 
-cdef void run_masked(const Masked* m, Py_ssize_t first, Py_ssize_t n, char* y, const char* x, bint fence) noexcept nogil:
+cdef void run_masked(const Masked* m, Py_ssize_t first, Py_ssize_t n, char* y, const char* x, bint fence
+                     ) noexcept nogil:
     """The kernel on n elements that lie one after the other."""
     cdef InnerLoop loop
     memset(&loop, 0, sizeof(loop))
@@ -90,8 +91,8 @@ cdef int check_mask(const fastact_array* mask, Py_ssize_t elements, const fastac
         return fa_fail(options, FASTACT_BAD_TYPE, "mask has dtype %s, and must have dtype uint8",
                        fa_dtype_name(mask.dtype))
     if mask.ndim != 1 or mask.shape[0] != (elements + 7) // 8:
-        return fa_fail(options, FASTACT_BAD_VALUE, "mask of shape %s does not match %lld elements, which take %lld bytes",
-                       fa_shape(mask, text), <long long>elements, <long long>((elements + 7) // 8))
+        return fa_fail(options, FASTACT_BAD_VALUE, "mask of shape %s does not match %lld elements, which take %lld "
+                       "bytes", fa_shape(mask, text), <long long>elements, <long long>((elements + 7) // 8))
     if mask.strides != NULL and mask.strides[0] != 1 and mask.shape[0] > 1:
         return fa_fail(options, FASTACT_BAD_VALUE, "mask has a stride of %lld bytes, and must have 1",
                        <long long>mask.strides[0])

@@ -169,7 +169,8 @@ FA_INLINE vec fa_load_slopes_part(const T *p, ptrdiff_t i, ptrdiff_t n)
     return fa_load_slopes(t, 0);
 }
 static const T fa_ramp[GROUP] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-FA_INLINE vec fa_join(vec a, vec b, ptrdiff_t n) { return fa_where_gt(fa_full(0, n), fa_load_slopes(fa_ramp, 0), a, b); }
+FA_INLINE vec fa_join(vec a, vec b, ptrdiff_t n)
+{ return fa_where_gt(fa_full(0, n), fa_load_slopes(fa_ramp, 0), a, b); }
 #endif
 
 /* fa_store_part past the caches, element by element.  An ordinary store between streaming ones costs over a microsecond

@@ -43,7 +43,10 @@ FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b)
     return _mm_blendv_ps(b, a, _mm_castsi128_ps(bits));
 }
 FA_INLINE r64 r64_where_bits(ptrdiff_t k, r64 a, r64 b)
-{ return _mm_blendv_pd(b, a, _mm_castsi128_pd(_mm_set_epi64x((int64_t)((uint64_t)k << 62), (int64_t)((uint64_t)k << 63)))); }
+{
+    __m128i bits = _mm_set_epi64x((int64_t)((uint64_t)k << 62), (int64_t)((uint64_t)k << 63));
+    return _mm_blendv_pd(b, a, _mm_castsi128_pd(bits));
+}
 FA_INLINE r64 r64_zero_where_gt(r64 u, r64 v, r64 a) { return _mm_andnot_pd(_mm_cmplt_pd(v, u), a); }
 FA_INLINE r64 r64_widen(const float *p)
 {
