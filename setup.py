@@ -243,6 +243,20 @@ def extensions() -> list[Extension]:
     )
 
 
+def adapters() -> list[Extension]:
+    """The libraries that other people's programs load, in plain C: each has its own declarations of their interfaces."""
+    return [
+        Extension(
+            "fastact.onnx._library",
+            ["fastact/onnx/_library.c"],
+            include_dirs=["fastact"],
+            depends=["fastact/fastact.h", "fastact/onnx/onnxruntime.h"],
+            extra_compile_args=FLAGS,
+            extra_link_args=LINK_FLAGS,
+        ),
+    ]
+
+
 class BuildWhatCanBeBuilt(build_ext):
     """Builds every module that can be built, and reports the others with the reason."""
 
@@ -334,7 +348,7 @@ def compiler_heard(lines: list[str]) -> Iterator[None]:
 
 NOT_POSSIBLE = ""  # why no module can be built
 try:
-    modules = extensions()
+    modules = [*extensions(), *adapters()]
 except Exception as error:  # no Cython, no NumPy, no memory: the package works without
     if REQUIRED:
         raise
