@@ -244,7 +244,7 @@ def extensions() -> list[Extension]:
 
 
 def adapters() -> list[Extension]:
-    """The libraries that other people's programs load, in plain C: each has its own declarations of their interfaces."""
+    """The libraries that other people's programs load, in plain C, each with declarations of its own."""
     return [
         Extension(
             "fastact.onnx._library",

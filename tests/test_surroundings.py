@@ -4,6 +4,7 @@ alone in a process, and how it reads the limits that a system sets.
 Most of it is asked in a fresh interpreter, because an import happens once.
 """
 
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -43,6 +44,8 @@ def test_every_module_can_be_imported_and_prints_nothing():
     assert done.returncode == 0, done.stderr
     assert not done.stderr and done.stdout.count("\n") == 1, "the script's own line"
     walked = {module.name for module in pkgutil.walk_packages(fastact.__path__, "fastact.")}
+    if importlib.util.find_spec("onnx") is None:
+        walked.remove("fastact.onnx._backend")
     assert walked <= set(done.stdout.split()) and "fastact.__main__" in walked
 
 
@@ -82,7 +85,9 @@ def test_lazy_import():
 def test_doctest_collection_and_pydoc(tmp_path):
     """pytest --doctest-modules on the installed package, and pydoc of every public name."""
     options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tmp_path]
-    done = python("-m", "pytest", *options, "--doctest-modules", "--pyargs", "fastact")
+    done = python(
+        "-m", "pytest", *options, "--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "fastact"
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert re.search(r"\d+ passed", done.stdout)
     signatures = output_of("imports.py", "pages_of_pydoc", *fastact.__all__).splitlines()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto
 
 DOMAIN = "fastact"
 DOMAIN_VERSION = 1
@@ -72,7 +72,7 @@ def accelerate(model: "ModelProto | bytes | str | os.PathLike[str]", /) -> "Mode
         if moved > before and all(o.domain != DOMAIN for o in part.opset_import):
             part.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
     if not found:
-        raise ValueError(f"{name} has no PRelu node (producer {result.producer_name!r}): there is nothing to accelerate")
+        raise ValueError(f"{name} has no PRelu node: there is nothing to accelerate")
     if moved:
         _count(result, moved)
     logger.info("%s: %d of %d PRelu nodes moved to the domain %r", name, moved, found, DOMAIN)

@@ -2,7 +2,7 @@
 
    ONNX Runtime (https://github.com/microsoft/onnxruntime, Copyright Microsoft Corporation) is under the MIT License.
    No code and no text of it is included: names, numbers and the order of entries are facts of its interface.  They were
-   compared with the interface of versions 18 to 29, and called in ONNX Runtime 1.19.2, 1.23.2, 1.24.1 and 1.32.0.
+   compared with version 29 of the interface, and called in ONNX Runtime 1.19.2, 1.24.1 and 1.32.0.
 
    Its tables only grow at their ends, so an entry keeps its number for ever.  Objects of ONNX Runtime are `void *`. */
 
