@@ -122,8 +122,10 @@ LARGE = [((2, 64, 40, 40), slope) for slope in [(1,), (64, 1, 1), (40,), (40, 1)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", [FLOAT, DOUBLE])
 def test_every_broadcast(kind, threads):
-    """The contract's bits, and ONNX Runtime's own where it computes the same: it lacks float64, gives X for X = 0, where
-    a negative slope makes a zero of the other sign, and old versions give NaN for an infinite X.
+    """The contract's bits, and ONNX Runtime's own where it computes the same.
+
+    It lacks float64; it gives X for X = 0, where a negative slope makes a zero of the other sign here; and old versions
+    give NaN for an infinite X.
     """
     made = prelu_model(kind=kind)
     ours = session(made, intra_op_num_threads=threads)
