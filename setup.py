@@ -29,7 +29,7 @@ from setuptools.command.build_ext import build_ext
 TABLES = SimpleNamespace(**runpy.run_path("fastact/_tables.py"))
 CYTHON = Path("fastact/_cython")
 DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h", "../fastact.h")
-# The functions of fastact.h are the only symbols that the package exports.
+# The functions of fastact.h are the only symbols that the core exports.
 EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
 KERNEL_HEADERS = (
     "simd.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h", "../fastact.h",

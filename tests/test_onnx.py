@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import SCRIPTS, assert_same_bits, backends, output_of, slopes, values
+from helpers import ROOT, SCRIPTS, assert_same_bits, backends, output_of, slopes, values
 
 import fastact
 import fastact.onnx
@@ -586,3 +586,36 @@ def test_backends_other_ways_in():
     assert not backend.supports_device("CUDA")
     with pytest.raises(AttributeError, match="nothing"):
         fastact.onnx.nothing  # noqa: B018
+
+
+# ---- the page and the example -----------------------------------------------------------------------
+
+
+def test_the_page(tmp_path, monkeypatch):
+    """Its blocks, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(block, names)
+
+
+def test_the_example(tmp_path):
+    """MobileFaceNet has 33 PReLU layers; it fails by itself if the two sessions differ."""
+    path = tmp_path / "model.onnx"
+    table = output_of(
+        str(ROOT / "examples" / "onnx_mobilefacenet.py"), "--output", str(path), "--batch", "1", "--rounds", "1"
+    ).splitlines()
+    assert [line.split()[:2] for line in table[1:]] == [["1", "1"], ["1", "2"]]
+    made = onnx.load(path)
+    assert sum(n.op_type == "PRelu" for n in made.graph.node) == 33
+    shapes = onnx.shape_inference.infer_shapes(made)
+    seen = [
+        [d.dim_value for d in v.type.tensor_type.shape.dim][1:]
+        for v in shapes.graph.value_info
+        if v.name.startswith("prelu")
+    ]
+    assert seen[0] == seen[1] == [64, 56, 56]
+    assert seen[-1] == [512, 7, 7]
+    assert [128, 28, 28] in seen
