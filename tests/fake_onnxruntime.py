@@ -33,6 +33,7 @@ class FakeRuntime:
 
     def __init__(self, version, **faults):
         self.version, self.faults = version, faults
+        self.steps = 0  # that threads of this runtime were given
         self.alive, self.statuses, self.values, self.operators = 0, {}, {}, {}
         self.table = (POINTER * 500)()
         self._kept = [self]  # for ever, as the library remembers the first runtime by its address
@@ -147,6 +148,7 @@ class FakeRuntime:
         for i in reversed(range(n)):
             if self.faults.get("STEPS") == n - 1 - i:
                 return self.create_status(1, b"no thread")
+            self.steps += 1
             step(work, i)
 
     # ---- what a test does ----
@@ -170,6 +172,13 @@ class FakeRuntime:
             number += 1
         address = ctypes.cast(operator, ctypes.POINTER(POINTER))[1 + number]
         return ctypes.CFUNCTYPE(result, *arguments)(address)
+
+    def in_place(self):
+        """Which inputs may have the memory of which outputs."""
+        pairs = [ctypes.POINTER(INT)() for _ in range(2)]
+        addresses = [ctypes.cast(ctypes.pointer(pair), POINTER) for pair in pairs]
+        number = self.callback(self.operators[1][0], "IN_PLACE", SIZE, POINTER, POINTER)(*addresses)
+        return [(pairs[0][k], pairs[1][k]) for k in range(number)]
 
     def run(self, x, slope):
         """PRelu of domain "", for x's type."""

@@ -174,6 +174,13 @@ def test_operator_sets_that_need_no_change(opset):
     assert_same_bits(running.run(None, given)[0], expected(given["x"], given["s"]))
 
 
+@pytest.mark.parametrize("opset", range(1, 7))
+def test_operator_sets_that_are_no_models_of_onnxruntime(opset):
+    """A slope of one axis meant something else in them, so the library leaves them to `accelerate`."""
+    with pytest.raises(Exception, match=rf"implementation for PRelu\({1 if opset < 6 else 6}\)"):
+        session(prelu_model(opset))
+
+
 @pytest.mark.parametrize("opset", range(1, NEWEST + 1))
 def test_accelerated_operator_sets(opset):
     """Before 7, a slope of one axis belongs to axis 1; in the library and in OPS."""
@@ -351,6 +358,8 @@ def test_other_versions_and_threads_that_fail(version, steps):
     for shape, slope in [(X_SHAPE, (3, 1, 1)), ((2, 64, 40, 40), (40,)), ((), ())]:
         given = feed(shape, slope)
         assert_same_bits(runtime.run(given["x"], given["s"]), expected(given["x"], given["s"]))
+    assert runtime.steps > 1 if steps is None else runtime.steps == steps  # of the large one
+    assert runtime.in_place() == [(0, 0)]
     with pytest.raises(Failed, match="node 'the node', X float32"):
         runtime.run(*feed((3,), (2,)).values())
     assert runtime.alive == before  # every status and object was released
@@ -462,7 +471,15 @@ def test_later_operator_sets_are_left_alone():
 def test_a_second_model_adds_to_the_count():
     faster = fastact.onnx.accelerate(prelu_model(11))
     faster.graph.node.append(node("y", "s", output="z"))
-    assert fastact.onnx.accelerate(faster).metadata_props[0].value == "2"
+    faster = fastact.onnx.accelerate(faster)
+    assert faster.metadata_props[0].value == "2"
+    assert [o.domain for o in faster.opset_import] == ["", "fastact"]
+
+
+def test_lists_of_subgraphs():
+    """ONNX's own operators have none; somebody else's may."""
+    made = model(node("x", op="Other", domain="other", bodies=[with_branches(11).graph]), opset=11)
+    assert fastact.onnx.accelerate(made).metadata_props[0].value == "2"
 
 
 def test_external_data_stays_where_it_is(tmp_path):

@@ -30,7 +30,7 @@ class LeakyRelu(OpRun):  # type: ignore[misc]
 
     op_domain = ""
 
-    def _run(self, x: np.ndarray, alpha: float = 0.01, consumed_inputs: object = None) -> tuple[np.ndarray]:
+    def _run(self, x: np.ndarray, alpha: float, consumed_inputs: object = None) -> tuple[np.ndarray]:
         return (fastact.leaky_relu(x, alpha),)
 
 

@@ -211,7 +211,7 @@ static void *create(const void *op, const ort_entry *table, const void *info, vo
 {
     const struct prelu *prelu = op;
     size_t size = 0;
-    int64_t axis = -1;
+    int64_t axis;
     struct kernel *kernel;
     void *status = ORT_CALL(table, ORT_GET_NODE_NAME, (const void *, char *, size_t *))(info, NULL, &size);
     if (status) return status;
