@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-import fastact
-
-HEADER = (Path(fastact.get_include()) / "onnx" / "onnxruntime.h").read_text()
+HEADER = (Path(__file__).parents[1] / "fastact" / "onnx" / "onnxruntime.h").read_text()
 POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 OUT, SIZES, SHAPE = ctypes.POINTER(POINTER), ctypes.POINTER(SIZE), ctypes.POINTER(ctypes.c_int64)
 STEP = ctypes.CFUNCTYPE(None, POINTER, SIZE)

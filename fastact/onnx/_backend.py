@@ -16,7 +16,7 @@ import fastact
 from fastact.onnx._rewrite import ALIGNED_SINCE, DOMAIN, ONNX_DOMAINS
 
 
-class Relu(OpRun):  # type: ignore[misc]
+class Relu(OpRun):
     """fastact.relu."""
 
     op_domain = ""
@@ -25,7 +25,7 @@ class Relu(OpRun):  # type: ignore[misc]
         return (fastact.relu(x),)
 
 
-class LeakyRelu(OpRun):  # type: ignore[misc]
+class LeakyRelu(OpRun):
     """fastact.leaky_relu."""
 
     op_domain = ""
@@ -34,7 +34,7 @@ class LeakyRelu(OpRun):  # type: ignore[misc]
         return (fastact.leaky_relu(x, alpha),)
 
 
-class PRelu(OpRun):  # type: ignore[misc]
+class PRelu(OpRun):
     """fastact.prelu.  Integers, which ONNX allows and fastact computes in float64, stay integers."""
 
     op_domain = ""
@@ -53,7 +53,7 @@ def _prelu(x: np.ndarray, slope: np.ndarray, channel_axis: int) -> np.ndarray:
     return np.where(x > 0, x, np.broadcast_to(slope, x.shape) * x)
 
 
-class MovedPRelu(OpRun):  # type: ignore[misc]
+class MovedPRelu(OpRun):
     """What accelerate() makes of PRelu: the same operator in the domain of the library."""
 
     op_domain = DOMAIN
@@ -67,7 +67,7 @@ MovedPRelu.__name__ = "PRelu"  # the evaluator finds a class by its domain and n
 OPS: list[type[OpRun]] = [Relu, LeakyRelu, PRelu, MovedPRelu]
 
 
-class FastactRep(BackendRep):  # type: ignore[misc]
+class FastactRep(BackendRep):
     """A model that is ready to run."""
 
     def __init__(self, model: ModelProto | NodeProto) -> None:
@@ -81,7 +81,7 @@ class FastactRep(BackendRep):  # type: ignore[misc]
         return tuple(self._evaluator.run(None, inputs))
 
 
-class FastactBackend(Backend):  # type: ignore[misc]
+class FastactBackend(Backend):
     """An ONNX backend on the CPU: fastact for Relu, LeakyRelu and PRelu, the reference evaluator for the rest."""
 
     @classmethod
