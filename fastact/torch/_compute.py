@@ -9,6 +9,8 @@ from torch import Tensor
 import fastact
 from fastact._built import policy
 
+from . import _host
+
 try:
     from ml_dtypes import bfloat16
 except ImportError:  # optional; without it bfloat16 stays torch's
@@ -26,7 +28,7 @@ for _dtype, _array_dtype in _arrays.items():
 
 # Elements below which no call takes a second thread, whatever its dtype.
 _ALONE = min(policy.thresholds()[name] for name in ("bytes_per_thread", "bytes_per_summing_thread")) // 8
-torch_memory = False  # whether results lie in torch's memory; _override sets it
+torch_memory = False  # whether results lie in torch's memory
 
 
 def _has_openmp() -> bool:
@@ -83,32 +85,85 @@ def _call(function: Callable, x: Tensor, *operands: object, **options: object) -
         return function(*operands, n_threads=n_threads, **options)
 
 
-def elementwise(function: Callable, x: Tensor, *operands: object) -> Tensor:
-    """function(*operands) for operands that are tensors or numbers, of which x is the one that the result is like."""
-    arrays = [_array(operand) if isinstance(operand, Tensor) else operand for operand in operands]
+def forward(name: str, x: Tensor, *more: object) -> Tensor:
+    """The result of an operation; `more` is a number for leaky_relu, the slopes for prelu."""
+    if (y := _fast_forward(KINDS[name], x, *more)) is not None:
+        return y
+    arrays = [_array(operand) if isinstance(operand, Tensor) else operand for operand in more]
+    function = getattr(fastact, name)
     if _in_torchs_memory(x):
         y = torch.empty_like(x, requires_grad=False)
-        _call(function, x, *arrays, out=_array(y, written=True))
+        _call(function, x, _array(x), *arrays, out=_array(y, written=True))
         return y
-    return _tensor(_call(function, x, *arrays))
+    return _tensor(_call(function, x, _array(x), *arrays))
 
 
-def in_place(function: Callable, x: Tensor, *more: object) -> Tensor:
-    """function(x, *more) in the place of x."""
-    array = _array(x, written=True)
-    _call(function, x, array, *more, out=array)
-    torch.autograd.graph.increment_version(x)
+def in_place(name: str, x: Tensor, *more: float, is_new: bool = False) -> Tensor:
+    """relu or leaky_relu in the place of x; if that is new, nobody has kept what was there."""
+    if _fast_in_place(KINDS[name], x, *more) is None:
+        array = _array(x, written=True)
+        _call(getattr(fastact, name), x, array, *more, out=array)
+    if not is_new:
+        torch.autograd.graph.increment_version(x)
     return x
 
 
-def prelu_backward(dy: Tensor, x: Tensor, weight: Tensor, need_dx: bool = True, need_dalpha: bool = True):
-    """The gradients (or None) of prelu, the slopes' of weight's shape and dtype."""
-    dx = torch.empty_like(x, requires_grad=False) if need_dx and _in_torchs_memory(x) else None
-    result, dalpha = _call(
-        fastact.prelu_backward, x, _array(dy), _array(x), _array(weight), need_dx=need_dx, need_dalpha=need_dalpha,
-        out=(None if dx is None else _array(dx, written=True), None),
-    )  # fmt: skip
-    return (
-        dx if dx is not None else None if result is None else _tensor(result),
-        None if dalpha is None else _tensor(dalpha),
+def backward(name: str, dy: Tensor, x: Tensor, *more: object, **need: bool) -> object:
+    """The gradient of an operation; for prelu those of x and the slopes, or None (need_dx, need_dalpha)."""
+    if (gradient := _fast_backward(KINDS[name], dy, x, *more, **need)) is not None:
+        return gradient
+    arrays = [_array(operand) if isinstance(operand, Tensor) else operand for operand in (dy, x, *more)]
+    function = getattr(fastact, f"{name}_backward")
+    dx = torch.empty_like(x, requires_grad=False) if need.get("need_dx", True) and _in_torchs_memory(x) else None
+    out = None if dx is None else _array(dx, written=True)
+    if name != "prelu":
+        result, dalpha = _call(function, x, *arrays, out=out), None
+    else:
+        result, dalpha = _call(function, x, *arrays, **need, out=(out, None))
+    dx = dx if dx is not None or result is None else _tensor(result)
+    return dx if name != "prelu" else (dx, None if dalpha is None else _tensor(dalpha))
+
+
+# ---- the way without arrays ------------------------------------------------------------------------------------------
+
+
+def _nothing(*arguments: object, **options: object) -> None:
+    """Nothing, in the place of a function of _exchange."""
+
+
+KINDS = {"relu": 0, "leaky_relu": 1, "prelu": 2}  # as _exchange.pyx has them
+RELU, LEAKY_RELU, PRELU = KINDS.values()
+
+
+def use_exchange(on: bool) -> bool:
+    """Go through DLPack's C exchange API, or not; whether it was used before.  For tests, and where it is missing."""
+    global _fast_forward, _fast_in_place, _fast_backward, attempt, attempt_backward
+    before = attempt is not _nothing
+    names = ("forward", "in_place", "backward", "attempt", "attempt_backward")
+    _fast_forward, _fast_in_place, _fast_backward, attempt, attempt_backward = (
+        getattr(_exchange, name) if on else _nothing for name in names
     )
+    return before
+
+
+def set_torch_memory(on: bool) -> None:
+    """Let results lie in torch's memory, or in fastact's."""
+    global torch_memory
+    torch_memory = on
+    if _exchange is not None:
+        _exchange.set_torch_memory(on)
+
+
+_fast_forward = _fast_in_place = _fast_backward = attempt = attempt_backward = _nothing
+try:
+    from . import _exchange
+
+    _numbers = {torch.float16: 1, torch.bfloat16: 2, torch.float32: 3, torch.float64: 4}  # as fastact.h has them
+    _exchange.connect(
+        _host.exchange_api(), Tensor, torch.nn.Parameter, [_numbers[dtype] for dtype in DTYPES],
+        (torch.empty_like, torch.get_num_threads, torch.is_grad_enabled, _host.autocast_is_on, _host.EXTRAORDINARY,
+         _host.FORWARD_AD),
+    )  # fmt: skip
+    use_exchange(True)
+except (ImportError, AttributeError, RuntimeError):  # it was not built, or this torch does not have it
+    _exchange = None

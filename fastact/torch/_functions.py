@@ -2,7 +2,8 @@
 
 - While compiling, a call is torch's own operation, which inductor fuses with its neighbours; or, for modules with
   opaque=True, our operator.
-- A plain CPU tensor goes straight to fastact, or through an autograd.Function where gradients are recorded.
+- A plain CPU tensor goes straight to fastact, or through an autograd.Function where gradients are recorded.  Small ones
+  of relu and leaky_relu are recorded by torch itself: a Function adds 7 us to forward and backward.
 - Everything else is the formula in torch's own operations: transforms of torch.func, forward AD, fake tensors, tracing,
   other devices and dtypes, subclasses of Tensor.
 """
@@ -11,10 +12,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 from torch.nn import functional as F
-
-import fastact
 
 from . import _compute, _host
 from ._operators import OPERATORS
@@ -22,25 +22,35 @@ from ._operators import OPERATORS
 # ---- with gradients --------------------------------------------------------------------------------------------------
 
 
-class _Elementwise(torch.autograd.Function):
-    """relu or leaky_relu of a plain tensor, recorded.  `name` is the operator's."""
+class _ReLU(torch.autograd.Function):
+    """relu of a plain tensor, recorded."""
 
     @staticmethod
-    def forward(ctx, name, inplace, x, *more):
-        ctx.name, ctx.more = name, more
-        if inplace:
-            _compute.in_place(getattr(fastact, name), x, *more)
-            ctx.mark_dirty(x)
-            ctx.save_for_backward(x)  # y in the place of x: both have the same signs
-            return x
+    def forward(ctx, x):
         ctx.save_for_backward(x)
-        return OPERATORS[name].plain(x, *more)
+        return _compute.forward("relu", x)
 
     @staticmethod
     def backward(ctx, dy):
-        operator = OPERATORS[ctx.name + "_backward"]
         (x,) = ctx.saved_tensors
-        return None, None, _backward(operator, dy, x, *ctx.more), *(None for _ in ctx.more)
+        dx = _compute.attempt_backward(_compute.RELU, dy, x)
+        return _backward("relu", dy, x) if dx is None else dx
+
+
+class _LeakyReLU(torch.autograd.Function):
+    """leaky_relu of a plain tensor, recorded."""
+
+    @staticmethod
+    def forward(ctx, x, slope):
+        ctx.slope = slope
+        ctx.save_for_backward(x)
+        return _compute.forward("leaky_relu", x, slope)
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        dx = _compute.attempt_backward(_compute.LEAKY_RELU, dy, x, ctx.slope)
+        return _backward("leaky_relu", dy, x, ctx.slope) if dx is None else dx, None
 
 
 class _PReLU(torch.autograd.Function):
@@ -49,18 +59,43 @@ class _PReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
-        return OPERATORS["prelu"].plain(x, weight)
+        return _compute.forward("prelu", x, weight)
 
     @staticmethod
     def backward(ctx, dy):
-        return _backward(OPERATORS["prelu_backward"], dy, *ctx.saved_tensors, needed=ctx.needs_input_grad)
+        x, weight = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        gradients = _compute.attempt_backward(_compute.PRELU, dy, x, weight, *needed)
+        if gradients is None:
+            return _backward("prelu", dy, x, weight, need_dx=needed[0], need_dalpha=needed[1])
+        return gradients
 
 
-def _backward(operator, dy: Tensor, x: Tensor, *more: object, needed: tuple[bool, ...] = ()):
-    """An operator's result in a backward: in formulas where that is recorded itself or not on plain tensors."""
+class _InPlace(torch.autograd.Function):
+    """relu or leaky_relu (by name) in the place of a plain tensor, recorded."""
+
+    @staticmethod
+    def forward(ctx, name, x, *more):
+        ctx.name, ctx.more = name, more
+        _compute.in_place(name, x, *more)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)  # y, in the place of x: both have the same signs
+        return x
+
+    @staticmethod
+    def backward(ctx, dy):
+        return None, _backward(ctx.name, dy, *ctx.saved_tensors, *ctx.more), *(None for _ in ctx.more)
+
+
+_RECORDED = {"relu": _host.recorder(_ReLU), "leaky_relu": _host.recorder(_LeakyReLU), "prelu": _host.recorder(_PReLU)}
+_record_relu, _record_leaky_relu, _record_prelu = _RECORDED.values()
+
+
+def _backward(name: str, dy: Tensor, x: Tensor, *more: object, **need: bool):
+    """A backward: in formulas where it is recorded itself, or not on plain tensors."""
     if not torch.is_grad_enabled() and _is_plain(dy) and _host.has_memory(dy) and _host.is_ordinary():
-        return operator.plain(dy, x, *more, *needed)
-    return operator.formula(dy, x, *more)
+        return _compute.backward(name, dy, x, *more, **need)
+    return OPERATORS[f"{name}_backward"].formula(dy, x, *more)
 
 
 # ---- which way -------------------------------------------------------------------------------------------------------
@@ -95,14 +130,15 @@ def elementwise(name: str, own: Callable, input: Tensor, more: tuple, inplace: b
             return own(input, *more, inplace=inplace)
         y = getattr(torch.ops.fastact, name)(input, *more)
         return input.copy_(y) if inplace else y
-    if _is_plain(input) and _host.is_ordinary():
-        if not (input.requires_grad and torch.is_grad_enabled()):
-            if inplace:
-                return _compute.in_place(getattr(fastact, name), input, *more)
-            return OPERATORS[name].plain(input, *more)
+    if _is_plain(input) and _host.has_memory(input) and _host.is_ordinary():
+        recorded = input.requires_grad and torch.is_grad_enabled()
+        if not inplace:
+            return _RECORDED[name](input, *more) if recorded else _compute.forward(name, input, *more)
+        if not recorded:
+            return _compute.in_place(name, input, *more)
         # What torch says about a leaf, a view or a negative slope in place, it says by itself.
-        if not inplace or not (input.is_leaf or input._is_view() or min(more, default=0) < 0):
-            return _Elementwise.apply(name, inplace, input, *more)
+        if not (input.is_leaf or input._is_view() or min(more, default=0) < 0):
+            return _InPlace.apply(name, input, *more)
     _refuse(name, input)
     if inplace or type(input) is not Tensor or not input.is_floating_point():
         return own(input, *more, inplace=inplace)
@@ -113,7 +149,7 @@ def parametric(input: Tensor, weight: Tensor, opaque: bool) -> Tensor:
     """Prelu."""
     if torch.compiler.is_compiling():
         return torch.ops.fastact.prelu(input, weight) if opaque else OPERATORS["prelu"].formula(input, weight)
-    if _is_plain(input) and _is_plain(weight) and _host.is_ordinary():
+    if _is_plain(input) and _is_plain(weight) and _host.has_memory(input) and _host.is_ordinary():
         dtype = input.dtype
         if _host.autocast_is_on() and torch.is_autocast_enabled("cpu") and dtype is not torch.float64:
             input = input.to(torch.get_autocast_dtype("cpu"))  # as torch's prelu; the slopes keep their digits
@@ -121,8 +157,8 @@ def parametric(input: Tensor, weight: Tensor, opaque: bool) -> Tensor:
                 return OPERATORS["prelu"].formula(input, weight)
         _check(input, weight)
         if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
-            return _PReLU.apply(input, weight)
-        return OPERATORS["prelu"].plain(input, weight)
+            return _RECORDED["prelu"](input, weight)
+        return _compute.forward("prelu", input, weight)
     _refuse("prelu", input)
     if isinstance(input, Tensor) and isinstance(weight, Tensor):
         if not torch.jit.is_tracing():  # sizes are tensors there
@@ -153,7 +189,7 @@ def _check(input: Tensor, weight: Tensor) -> None:
 # ---- the public functions --------------------------------------------------------------------------------------------
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
+def relu(input: Tensor, inplace: bool = False, *, opaque: bool = False) -> Tensor:
     """Rectified linear unit, as torch.nn.functional.relu.
 
     Parameters
@@ -162,6 +198,9 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
         Of any shape and layout.  Other devices and dtypes than the CPU's floats go through to torch.
     inplace : bool
         Whether the result takes the place of the input.
+    opaque : bool
+        What torch.compile makes of it.  False: torch's own operation, which is fused with its neighbours.  True:
+        fastact's, as an operator that nothing is fused with.
 
     Returns
     -------
@@ -179,13 +218,19 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> fastact.torch.relu(torch.tensor([-2.0, 4.0]))
     tensor([0., 4.])
     """
-    if torch.jit.is_scripting():
-        return F.relu(input, inplace)
-    else:
-        return elementwise("relu", F.relu, input, (), inplace, False)
+    if not inplace and not is_dynamo_compiling():
+        y = _compute.attempt(_compute.RELU, input)
+        if y is True:
+            return _record_relu(input)
+        if y is False:
+            y = torch.relu(input)
+            _compute.in_place("relu", y, is_new=True)  # +0.0 for -0.0
+        if y is not None:
+            return y
+    return elementwise("relu", F.relu, input, (), inplace, opaque)
 
 
-def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False, *, opaque: bool = False) -> Tensor:
     """Leaky ReLU, as torch.nn.functional.leaky_relu.
 
     Parameters
@@ -196,6 +241,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
         The slope for input <= 0.
     inplace : bool
         Whether the result takes the place of the input.
+    opaque : bool
+        As for `relu`.
 
     Returns
     -------
@@ -213,13 +260,18 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> fastact.torch.leaky_relu(torch.tensor([-2.0, 4.0]), 0.5)
     tensor([-1.,  4.])
     """
-    if torch.jit.is_scripting():
-        return F.leaky_relu(input, negative_slope, inplace)
-    else:
-        return elementwise("leaky_relu", F.leaky_relu, input, (float(negative_slope),), inplace, False)
+    if not inplace and not is_dynamo_compiling():
+        y = _compute.attempt(_compute.LEAKY_RELU, input, negative_slope)
+        if y is True:
+            return _record_leaky_relu(input, float(negative_slope))
+        if y is False:
+            return F.leaky_relu(input, negative_slope)  # the same bits
+        if y is not None:
+            return y
+    return elementwise("leaky_relu", F.leaky_relu, input, (float(negative_slope),), inplace, opaque)
 
 
-def prelu(input: Tensor, weight: Tensor) -> Tensor:
+def prelu(input: Tensor, weight: Tensor, *, opaque: bool = False) -> Tensor:
     """PReLU, as torch.nn.functional.prelu: channels are on axis 1.
 
     Parameters
@@ -228,6 +280,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         As for `relu`.
     weight : Tensor
         One slope, or one for each channel, of the input's dtype; float32 slopes also go with a 16-bit input.
+    opaque : bool
+        As for `relu`.
 
     Returns
     -------
@@ -247,7 +301,19 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     >>> fastact.torch.prelu(torch.tensor([-2.0, 4.0]), torch.tensor(0.25))
     tensor([-0.5000,  4.0000])
     """
-    if torch.jit.is_scripting():
-        return F.prelu(input, weight)
-    else:
-        return parametric(input, weight, False)
+    if not is_dynamo_compiling():
+        y = _compute.attempt(_compute.PRELU, input, weight)
+        if y is True:
+            return _record_prelu(input, weight)
+        if y is not None:
+            return y
+    return parametric(input, weight, opaque)
+
+
+def _scripted_prelu(input: Tensor, weight: Tensor) -> Tensor:
+    return F.prelu(input, weight)  # which is no Python function
+
+
+# What TorchScript compiles in the place of ours.
+for _ours, _torchs in ((relu, F.relu), (leaky_relu, F.leaky_relu), (prelu, _scripted_prelu)):
+    _ours.__prepare_scriptable__ = lambda _torchs=_torchs: _torchs

@@ -1,5 +1,7 @@
 """What the adapter asks of torch's inside.  The private names of torch stand here and nowhere else."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -13,12 +15,25 @@ _transforms = torch._C._functorch.maybe_current_level
 _tracing = torch._C._get_tracing_state
 
 
-def is_ordinary() -> bool:
-    """Whether tensors are just numbers in this thread now.
+# What is true where tensors are not just numbers: a dispatch mode is on (fake tensors, make_fx), or a transform of
+# torch.func, or jit.trace.
+EXTRAORDINARY = (_modes, _transforms, _tracing)
+FORWARD_AD = vars(forward_ad)  # with _current_level, which is -1 outside of forward AD
 
-    They are not under a dispatch mode (fake tensors, make_fx), a transform of torch.func, forward AD or jit.trace.
-    """
-    return not _modes() and _transforms() is None and forward_ad._current_level < 0 and _tracing() is None
+
+def is_ordinary() -> bool:
+    """Whether tensors are just numbers in this thread now."""
+    return not any(function() for function in EXTRAORDINARY) and FORWARD_AD["_current_level"] < 0
+
+
+def recorder(function: type[torch.autograd.Function]) -> Callable:
+    """Its `apply` without what that does for transforms of torch.func, which takes as long as the rest."""
+    return super(torch.autograd.Function, function).apply
+
+
+def exchange_api() -> object:
+    """DLPack's C exchange API, since torch 2.11; an AttributeError without it."""
+    return Tensor.__dlpack_c_exchange_api__
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -1,10 +1,11 @@
 """torch's modules ReLU, LeakyReLU and PReLU with our functions, and how they get into a model."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ._functions import elementwise, parametric
+from ._functions import leaky_relu, prelu, relu
 
 _OPAQUE = """
 
@@ -13,7 +14,7 @@ _OPAQUE = """
     """
 
 
-class _Opaque(nn.Module):
+class _Ours(nn.Module):
     """What our modules add to torch's."""
 
     opaque = False
@@ -22,8 +23,14 @@ class _Opaque(nn.Module):
         """As torch's, with opaque=True where that was asked for."""
         return ", ".join(filter(None, (super().extra_repr(), "opaque=True" if self.opaque else "")))
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """torch's module with the same parameters, for TorchScript."""
+        module = copy.copy(self)
+        module.__class__ = next(torchs for torchs, ours in _REPLACED.items() if isinstance(self, ours))
+        return module
 
-class ReLU(_Opaque, nn.ReLU):
+
+class ReLU(_Ours, nn.ReLU):
     __doc__ = "torch.nn.ReLU by `fastact.torch.relu`." + _OPAQUE
 
     def __init__(self, inplace: bool = False, *, opaque: bool = False) -> None:
@@ -32,13 +39,10 @@ class ReLU(_Opaque, nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """As torch.nn.ReLU."""
-        if torch.jit.is_scripting():
-            return F.relu(input, self.inplace)
-        else:
-            return elementwise("relu", F.relu, input, (), self.inplace, self.opaque)
+        return relu(input, self.inplace, opaque=self.opaque)
 
 
-class LeakyReLU(_Opaque, nn.LeakyReLU):
+class LeakyReLU(_Ours, nn.LeakyReLU):
     __doc__ = "torch.nn.LeakyReLU by `fastact.torch.leaky_relu`." + _OPAQUE
 
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False, *, opaque: bool = False) -> None:
@@ -47,14 +51,10 @@ class LeakyReLU(_Opaque, nn.LeakyReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """As torch.nn.LeakyReLU."""
-        if torch.jit.is_scripting():
-            return F.leaky_relu(input, self.negative_slope, self.inplace)
-        else:
-            more = (float(self.negative_slope),)
-            return elementwise("leaky_relu", F.leaky_relu, input, more, self.inplace, self.opaque)
+        return leaky_relu(input, self.negative_slope, self.inplace, opaque=self.opaque)
 
 
-class PReLU(_Opaque, nn.PReLU):
+class PReLU(_Ours, nn.PReLU):
     __doc__ = "torch.nn.PReLU by `fastact.torch.prelu`: float32 slopes also go with a 16-bit input." + _OPAQUE
 
     def __init__(
@@ -71,10 +71,7 @@ class PReLU(_Opaque, nn.PReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """As torch.nn.PReLU."""
-        if torch.jit.is_scripting():
-            return F.prelu(input, self.weight)
-        else:
-            return parametric(input, self.weight, self.opaque)
+        return prelu(input, self.weight, opaque=self.opaque)
 
 
 _REPLACED = {nn.ReLU: ReLU, nn.LeakyReLU: LeakyReLU, nn.PReLU: PReLU}

@@ -6,13 +6,12 @@ order.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-import fastact
 
 from . import _compute
 
@@ -112,40 +111,38 @@ def _fake_gradients(dy, x, weight):
 
 
 OPERATORS = {
-    "relu": Operator(
-        "(Tensor x) -> Tensor", lambda x: _compute.elementwise(fastact.relu, x, x), _relu, _like_x(0), _of_relu
-    ),
+    "relu": Operator("(Tensor x) -> Tensor", partial(_compute.forward, "relu"), _relu, _like_x(0), _of_relu),
     "relu_backward": Operator(
         "(Tensor dy, Tensor x) -> Tensor",
-        lambda dy, x: _compute.elementwise(fastact.relu_backward, x, dy, x),
+        partial(_compute.backward, "relu"),
         _relu_backward,
         _like_x(1),
         _of_relu_backward,
     ),
     "leaky_relu": Operator(
         "(Tensor x, float negative_slope) -> Tensor",
-        lambda x, slope: _compute.elementwise(fastact.leaky_relu, x, x, slope),
+        partial(_compute.forward, "leaky_relu"),
         _leaky_relu,
         _like_x(0),
         _of_leaky_relu,
     ),
     "leaky_relu_backward": Operator(
         "(Tensor dy, Tensor x, float negative_slope) -> Tensor",
-        lambda dy, x, slope: _compute.elementwise(fastact.leaky_relu_backward, x, dy, x, slope),
+        partial(_compute.backward, "leaky_relu"),
         _leaky_relu_backward,
         _like_x(1),
         _of_leaky_relu_backward,
     ),
     "prelu": Operator(
         "(Tensor x, Tensor weight) -> Tensor",
-        lambda x, weight: _compute.elementwise(fastact.prelu, x, x, weight),
+        partial(_compute.forward, "prelu"),
         _prelu,
         _like_x(0),
         _of_prelu,
     ),
     "prelu_backward": Operator(
         "(Tensor dy, Tensor x, Tensor weight) -> (Tensor, Tensor)",
-        _compute.prelu_backward,
+        partial(_compute.backward, "prelu"),
         _prelu_backward,
         _fake_gradients,
         _of_prelu_backward,

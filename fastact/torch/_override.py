@@ -12,8 +12,6 @@ from contextlib import contextmanager
 
 import torch
 
-import fastact
-
 from . import _compute, _host
 
 _lock = threading.Lock()
@@ -34,12 +32,12 @@ def _kernels() -> Iterator[tuple[str, str, object]]:
 
     def prelu(keys, x, weight):
         if _takes(x, weight):
-            return _compute.elementwise(fastact.prelu, x, x, weight)
+            return _compute.forward("prelu", x, weight)
         return forward.call_boxed(keys, x, weight)
 
     def prelu_backward(keys, dy, x, weight):
         if _takes(x, weight, dy):
-            return _compute.prelu_backward(dy, x, weight)
+            return _compute.backward("prelu", dy, x, weight)
         return backward.call_boxed(keys, dy, x, weight)
 
     def batched_backward(keys, dy, x, weight):
@@ -59,7 +57,7 @@ def _ask(who: object, torch_memory: bool) -> None:
         else:
             _require_ours()
         _asked[:] = [*(entry for entry in _asked if entry[0] is not who), (who, torch_memory)]
-        _compute.torch_memory = torch_memory
+        _compute.set_torch_memory(torch_memory)
 
 
 def _take_back(who: object) -> None:
@@ -67,7 +65,7 @@ def _take_back(who: object) -> None:
     global _library
     with _lock:
         _asked[:] = [entry for entry in _asked if entry[0] is not who]
-        _compute.torch_memory = _asked[-1][1] if _asked else False
+        _compute.set_torch_memory(bool(_asked) and _asked[-1][1])
         if not _asked and _library is not None:
             _library._destroy()
             _library = None
@@ -126,8 +124,8 @@ def _try() -> None:
             [-6.0, -24.0],
         ):
             raise RuntimeError(
-                f"torch's PReLU by fastact computes wrong numbers in torch {torch.__version__}: torch's own is in force "
-                "again; please report this"
+                f"torch's PReLU by fastact computes wrong numbers in torch {torch.__version__}, so torch's own is in "
+                "force again; please report this"
             )
 
 
