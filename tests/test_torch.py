@@ -6,14 +6,18 @@ Skipped where torch is not installed.
 
 import contextlib
 import copy
+import doctest
+import importlib.util
 import io
 import itertools
 import pickle
+import re
 import subprocess
 import sys
 import threading
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +38,9 @@ from fastact.torch import _compute, _host, _operators, _override  # noqa: E402
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "UserWarning", "FutureWarning")
 ]
+
+
+ROOT = Path(__file__).parents[1]
 
 
 class Contestant(NamedTuple):
@@ -431,7 +438,7 @@ def test_in_place(mine, torchs, more, calls):
             assert y is middle or recorded
             assert middle._version > version and y.data_ptr() == middle.data_ptr()
             if recorded:
-                (y * y).sum().backward()
+                (middle * middle).sum().backward()  # what was there counts no more
             result.append((y.detach(), start.grad))
         for a, b in zip(*result, strict=True):
             assert_near(a, b)
@@ -792,6 +799,43 @@ def test_no_tensor_of_full_size_for_the_slopes():
             ) as profile:
                 y.backward(dy)
         assert max(event.cpu_memory_usage for event in profile.key_averages()) < x.nbytes // 100
+
+
+# ---- what users read -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ours.__all__)
+def test_docstrings(name):
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in doctest.DocTestFinder(recurse=False).find(getattr(ours, name), name, globs={}):
+        runner.run(test)
+    assert not runner.failures and getattr(ours, name).__doc__
+
+
+def test_the_page_runs_as_it_stands():
+    text = (ROOT / "docs" / "torch.md").read_text(encoding="utf-8")
+    for program in re.findall("```python\n(.*?)```", text, re.DOTALL):
+        names = {}
+        exec(program, names)
+        assert type(names["model"][1]) is ours.PReLU
+
+
+@pytest.mark.parametrize("way", WAYS[:1], indirect=True)
+def test_the_example(monkeypatch, calls, capsys):
+    spec = importlib.util.spec_from_file_location("faster", ROOT / "examples" / "faster_torch_models.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    monkeypatch.setitem(
+        example.NETWORKS, "convtasnet", (lambda: example.ConvTasNet(1, 1), lambda n: torch.randn(n, 1, 400))
+    )
+    for network, prelus in (("mobilefacenet", 33), ("convtasnet", 3)):
+        calls.clear()
+        found = example.main(["--batch", "3", "--steps", "1", "--threads", "1", "--network", network])
+        losses = found[network][1]
+        assert calls == {"prelu": prelus + 1, "prelu_backward": prelus + 1}  # enabled() tries the kernels once
+        assert losses["torch"][0] == pytest.approx(losses["fastact"][0], rel=1e-5)
+        assert losses["torch"][0] != losses["relu"][0]
+    assert "x, " in capsys.readouterr().out
 
 
 # ---- threads and processes -------------------------------------------------------------------------------------------
