@@ -82,9 +82,11 @@ def test_lazy_import():
 
 
 def test_doctest_collection_and_pydoc(tmp_path):
-    """pytest --doctest-modules on the installed package, and pydoc of every public name."""
+    """pytest --doctest-modules on the installed package (adapters where their library is), pydoc of public names."""
     options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tmp_path]
-    done = python("-m", "pytest", *options, "--doctest-modules", "--pyargs", "fastact")
+    done = python(
+        "-m", "pytest", *options, "--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "fastact"
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert re.search(r"\d+ passed", done.stdout)
     signatures = output_of("imports.py", "pages_of_pydoc", *fastact.__all__).splitlines()

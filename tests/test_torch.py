@@ -202,10 +202,10 @@ def test_which_calls_reach_fastact(calls):
 
 @each
 @each_input
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
-def test_forward_and_backward_as_torch(contestant, make_x, dtype):
-    x = make_x(lambda *shape: make(*shape, dtype=dtype))
-    for shared in (False, True)[: 1 + contestant.slopes]:
+def test_forward_and_backward_as_torch(contestant, make_x):
+    dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    for dtype, shared in itertools.product(dtypes, (False, True)[: 1 + contestant.slopes]):
+        x = make_x(lambda *shape, dtype=dtype: make(*shape, dtype=dtype))
         weight = slopes(x, shared)
         dy = make(*x.shape, dtype=dtype)
         if x.dim() > 1:
@@ -584,6 +584,32 @@ def test_what_fastact_does_not_take_goes_to_torchs_kernel(calls, monkeypatch):
         quantised = torch.quantize_per_tensor(make(2, 3), 0.1, 0, torch.quint8)
         with pytest.raises(RuntimeError, match="promoting"):
             F.prelu(quantised, weight)
+
+
+HIDDEN = {
+    "our compiled module": "sys.modules['fastact.torch._exchange'] = None",
+    "torch's side of it": "torch.Tensor.__dlpack_c_exchange_api__ = None",
+    "bfloat16 for NumPy": "sys.modules['ml_dtypes'] = None",
+}
+WITHOUT = """
+import fastact.torch as ours
+from fastact.torch import _compute
+assert _compute._exchange is None or torch.bfloat16 not in _compute.DTYPES
+x, weight = torch.tensor([[-2.0, 4.0]]), torch.tensor([0.5, 0.25], requires_grad=True)
+with ours.enabled():
+    for function in torch.prelu, ours.prelu:
+        y = function(x, weight)
+        assert y.tolist() == [[-1.0, 4.0]] and torch.autograd.grad(y.sum(), weight)[0].tolist() == [-2.0, 0.0]
+        assert function(x.bfloat16(), weight.bfloat16()).dtype is torch.bfloat16
+"""
+
+
+@pytest.mark.parametrize("way", WAYS[1:], indirect=True)
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
+def test_what_may_be_missing(hide):
+    code = f"import sys, torch\n{hide}\n{WITHOUT}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_enable_prints_nothing_and_warns_of_nothing():

@@ -165,5 +165,5 @@ try:
          _host.FORWARD_AD),
     )  # fmt: skip
     use_exchange(True)
-except (ImportError, AttributeError, RuntimeError):  # it was not built, or this torch does not have it
+except (ImportError, AttributeError, ValueError):  # it was not built, or this torch has no such API
     _exchange = None
