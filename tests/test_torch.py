@@ -215,6 +215,8 @@ def test_forward_and_backward_as_torch(contestant, make_x):
             our_y, our_dx, our_dweight = gradients(contestant.ours, x, weight, dy)
         assert_near(our_y, y, rtol=0, atol=0)
         assert_near(our_dx, dx, rtol=0, atol=0)
+        if dtype in _compute.DTYPES and x.numel():
+            assert our_y.stride() == torch.empty_like(x).stride()  # no gaps of x's
         if dweight is None:
             assert our_dweight is None
             continue
