@@ -1,5 +1,6 @@
-/* What we use of DLPack 1.x (github.com/dmlc/dlpack): an array in memory, and the functions by which a library exchanges
-   its tensors without Python calls.  torch has these since 2.11, as torch.Tensor.__dlpack_c_exchange_api__. */
+/* What we use of DLPack 1.x (github.com/dmlc/dlpack): an array in memory, and the functions by which a library
+   exchanges its tensors without Python calls.  torch has these since 2.11, as
+   torch.Tensor.__dlpack_c_exchange_api__. */
 
 #ifndef FASTACT_DLPACK_H
 #define FASTACT_DLPACK_H
