@@ -38,6 +38,7 @@ KERNEL_HEADERS = (
 ENTRY_HEADERS = (
     "../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "halves.h", "posix.h", "exact.h",
 )  # fmt: skip
+EXCHANGE_HEADERS = ("../fastact.h", "../__init__.pxd", "../torch/dlpack.h")
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
@@ -181,9 +182,12 @@ def kernels(text: str, kind: str, level: str, head: list[str], entries: dict[str
 # ---- the modules -----------------------------------------------------------------------------------------------------
 
 
-def core(name: str, source: str, *headers: str, numpy: bool = False) -> Extension:
-    """A module of the core: the driver with its threads, the recycled memory, the fast path, the public text."""
-    options = {"include_dirs": ["fastact", str(CYTHON), str(GENERATED)], "define_macros": list(EXPORTING)}
+def core(name: str, source: str, *headers: str, numpy: bool = False, exporting: bool = True) -> Extension:
+    """A module of the core: the driver with its threads, the recycled memory, the fast path, the public text.
+
+    An adapter's module finds the functions of fastact.h as other people's do (exporting=False).
+    """
+    options = {"include_dirs": ["fastact", str(CYTHON), str(GENERATED)], "define_macros": list(EXPORTING) * exporting}
     if numpy:
         from numpy import get_include
 
@@ -210,6 +214,7 @@ def extensions() -> list[Extension]:
         core("fastact._cython.entry", "fastact/_cython/entry.pyx", *ENTRY_HEADERS, numpy=True),
         core("fastact._cython.front", "fastact/_cython/front.pyx", *ENTRY_HEADERS, numpy=True),
         core("fastact._cython.ops", "fastact/ops.py"),
+        core("fastact.torch._exchange", "fastact/torch/_exchange.pyx", *EXCHANGE_HEADERS, numpy=True, exporting=False),
     ]
     floats = ['include "words.pxi"', 'include "kernel_tables.pxi"']
     c_integers = dict.fromkeys(TABLES.INTEGERS.values())

@@ -331,6 +331,27 @@ class Torch(Contestant):
         return partial(torch.autograd.grad, function(*inputs), inputs, dy, retain_graph=True)
 
 
+class TorchEnabled(Torch):
+    """torch's own PReLU after fastact.torch.enable()."""
+
+    name = "torch_enabled"
+    out = ()
+
+    @property
+    def label(self) -> str:
+        return "torch, fastact enabled"
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        return op.alpha == "array" and super().can(op, workload, dtype, form, threads)
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        import fastact.torch
+
+        with super().session(threads, dtype), fastact.torch.enabled():
+            yield
+
+
 class OneDNN(Torch):
     """oneDNN's own primitives through torch's mkldnn tensors; channels last is laid out as it likes best."""
 
@@ -651,6 +672,7 @@ CONTESTANTS: dict[str, Contestant] = {
         TextbookNumba(),
         TextbookCython(),
         Torch(),
+        TorchEnabled(),
         OneDNN(),
         Jax(),
         OnnxRuntime(),

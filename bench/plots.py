@@ -35,6 +35,7 @@ COLOURS = {  # the first are thick
     "textbook_numba": "#bcbd22",
     "textbook_cython": "#e377c2",
     "torch": "#1f77b4",
+    "torch_enabled": "#aec7e8",
     "onednn": "#17becf",
     "jax": "#2ca02c",
     "onnxruntime": "#9467bd",
