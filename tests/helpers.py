@@ -427,7 +427,8 @@ def gradients_of(backend):
     ):
         for dtype in FLOATS:
             whole = operands("prelu_backward", shape, alpha, dtype)
-            whole["dy"] = whole["dy"] * np.asarray(10.0, dtype) ** whole["x"].round()
+            powers = np.asarray(2.0 if dtype in HALVES else 10.0) ** whole["x"].astype(np.float64).round()
+            whole["dy"] = (whole["dy"].astype(np.float64) * powers).astype(dtype)
             cut = {k: a[1:, ::2] if len(shape) > 1 else a[::2] for k, a in whole.items() if k != "alpha"}
             cut["alpha"] = whole["alpha"][: cut["x"].shape[axis]] if alpha else whole["alpha"]
             for ops in (whole, cut):

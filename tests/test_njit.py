@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from helpers import (
     BACKWARD,
-    FLOATS,
     HAS_CORE,
     OPERATIONS,
     ROOT,
     SUMMED,
+    WIDE,
     WITH_SLOPES,
     assert_right,
     assert_same_bits,
@@ -40,6 +40,13 @@ from numba.core.errors import TypingError  # noqa: E402
 from numba.core.runtime import _nrt_python, rtsys  # noqa: E402
 
 from fastact import _njit  # noqa: E402
+
+
+@pytest.fixture(params=WIDE, ids=lambda d: d.__name__)
+def dtype(request):
+    """What Numba has arrays of: no 16-bit floats on a CPU."""
+    return request.param
+
 
 _njit.init()  # as Numba does where the package is installed
 SCRIPT = "njit_calls.py"
@@ -174,7 +181,7 @@ def test_numbers(name, kind):
     """A number in, a number out, of the dtype that an array would have."""
     function, op = COMPILED[name, ""], OPERATIONS[name]
     for x in (-3, -0.0, 0, 0.1, 5, -1e-30, np.nan, -np.inf):
-        if kind in (float, *FLOATS) or (np.isfinite(x) and x == int(x) and x >= (kind in (bool, np.uint64)) - 9):
+        if kind in (float, *WIDE) or (np.isfinite(x) and x == int(x) and x >= (kind in (bool, np.uint64)) - 9):
             if kind in (np.uint64, bool):
                 x = abs(x)
             args = [{"x": kind(x), "dy": kind(3)}[k] for k in op.reads] + ([0.3] if op.alpha else [])

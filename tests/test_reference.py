@@ -10,9 +10,16 @@ import math
 
 import numpy as np
 import pytest
-from helpers import OPERATIONS, SUMMED, assert_dalpha, assert_same_bits, operands, prepared, values
+from helpers import OPERATIONS, SUMMED, WIDE, assert_dalpha, assert_same_bits, operands, prepared, values
 
 from fastact import reference
+
+
+@pytest.fixture(params=WIDE, ids=lambda d: d.__name__)
+def dtype(request):
+    """The computing types, which are all that the reference sees."""
+    return request.param
+
 
 nan, inf = np.nan, np.inf
 
