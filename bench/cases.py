@@ -19,11 +19,12 @@ from fastact._tables import OPERATIONS
 
 from .contestants import CONTESTANTS, LIMIT, Contestant
 from .models import LAYERS
-from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, make_task
+from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, is_float, make_task
 
 MAIN = tuple(op.name for op in OPERATIONS.values() if op.alpha != "number")  # leaky_relu has prelu's kernels
 PRELU = ("prelu", "prelu_backward")
 FORMS = ("fresh", "out")  # a new result, or out=
+HALVES = ("float16", "bfloat16")
 QUICK = ("arcface_r50_stem", "arcface_r50_stage3", "convtasnet_h512", "gtcrn_stream")
 # Who does what in the part `layouts`: the operation in which NumPy is nearest, and the one with the most operands.
 LAID_OUT_BY = ("fastact_cython", "fastact_numba", "numpy", "torch")
@@ -138,7 +139,8 @@ def _cases(workload: Workload, present: list[Contestant], selection: Selection) 
     if workload.part == "threads":
         threads = scaling_threads()
     if workload.part == "accuracy":
-        operations, dtypes = PRELU[1:], ("float32", "float64")
+        halves = tuple(dtype for dtype in selection.dtypes if dtype in HALVES)
+        operations, dtypes = PRELU[1:], ("float32", "float64", *halves)
     if workload.part == "layouts":
         operations = tuple(name for name in LAID_OUT if workload.layout.concerns(OPERATIONS[name]))
         present = [contestant for contestant in present if contestant.name in LAID_OUT_BY]
@@ -146,7 +148,7 @@ def _cases(workload: Workload, present: list[Contestant], selection: Selection) 
         workload = workload.small()
     for dtype, name, number, form in product(dtypes, operations, threads, forms):
         op = OPERATIONS[name]
-        if np.dtype(dtype).kind == "f" or op.integers:
+        if is_float(dtype) or op.integers:
             for contestant in present:
                 if contestant.can(op, workload, dtype, form, number):
                     yield Case(name, workload, contestant.name, form, number, dtype)

@@ -36,6 +36,7 @@ class Contestant:
     exact = False  # results must equal the reference bit for bit
     out: tuple[str, ...] = ()  # operations that can write into existing arrays
     dtypes: tuple[str, ...] = ("float32", "float64", "int32")
+    halves: tuple[str, ...] = ()  # the 16-bit floats that it takes as well
 
     @property
     def label(self) -> str:
@@ -59,7 +60,8 @@ class Contestant:
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         """Whether it does the operation in this form ("fresh" or "out") with "all" threads or "one"."""
-        return self.method(op) is not None and dtype in self.dtypes and (form == "fresh" or op.name in self.out)
+        known = dtype in self.dtypes + self.halves
+        return self.method(op) is not None and known and (form == "fresh" or op.name in self.out)
 
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
@@ -78,16 +80,18 @@ class Contestant:
 
 
 class NumPy(Contestant):
-    """What people write without a library: the baseline."""
+    """What people write without a library: the baseline.  bfloat16 is ml_dtypes', and not NumPy's own."""
 
     name = "numpy"
+    halves = ("float16",)
     out = tuple(OPERATIONS)
 
     def method(self, op: Operation) -> Callable[[Task, Outputs], Call]:
         return super().method(op) or self.spelled_as_reference
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
-        return form == "fresh" or self.method(op) != self.spelled_as_reference
+        known = dtype in self.dtypes + self.halves
+        return known and (form == "fresh" or self.method(op) != self.spelled_as_reference)
 
     def spelled_as_reference(self, task: Task, out: Outputs) -> Call:
         operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
@@ -137,6 +141,7 @@ class NumPyBest(NumPy):
 
     name = "numpy_best"
     dtypes = ("float32", "float64")
+    halves = ()
 
     @property
     def label(self) -> str:
@@ -191,6 +196,7 @@ class Fastact(Contestant):
 
     exact = True
     out = tuple(OPERATIONS)
+    halves = ("float16", "bfloat16")
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
@@ -232,11 +238,28 @@ class Fastact(Contestant):
         return partial(getattr(fastact, op.name), *operands, **keywords)
 
 
+def _as_tensor(array: np.ndarray) -> Any:
+    """torch's view of an array: NumPy's bfloat16 is unknown to it, so the bits go over as integers."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _as_array(tensor: Any, dtype: np.dtype) -> np.ndarray:
+    """NumPy's view of a tensor."""
+    import torch
+
+    return tensor.view(torch.uint16).numpy().view(dtype) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
 class Torch(Contestant):
     """torch on the CPU: public functions forward, autograd backward, its operators where out= is wanted."""
 
     name = "torch"
     modules = ("torch",)
+    halves = ("float16", "bfloat16")
     out = ("relu", "relu_backward", "leaky_relu", "leaky_relu_backward")
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
@@ -260,7 +283,7 @@ class Torch(Contestant):
         dx, *dalpha = (tensor.detach() for tensor in super().arrays(task, result))
         if self._moved(task):
             dx = dx.movedim(1, task.workload.channel_axis)
-        return tuple(tensor.numpy() for tensor in (dx, *dalpha))
+        return tuple(_as_array(tensor, task.x.dtype) for tensor in (dx, *dalpha))
 
     def relu(self, task: Task, out: Outputs) -> Call:
         import torch
@@ -268,7 +291,7 @@ class Torch(Contestant):
         (x,) = self._tensors(task, task.x)
         if out is None:
             return partial(torch.relu, x)
-        return partial(torch.clamp_min, x, 0, out=torch.from_numpy(out[0]))
+        return partial(torch.clamp_min, x, 0, out=_as_tensor(out[0]))
 
     def leaky_relu(self, task: Task, out: Outputs) -> Call:
         import torch
@@ -276,7 +299,7 @@ class Torch(Contestant):
         (x,) = self._tensors(task, task.x)
         if out is None:
             return partial(torch.nn.functional.leaky_relu, x, task.alpha)
-        return partial(torch.ops.aten.leaky_relu.out, x, task.alpha, out=torch.from_numpy(out[0]))
+        return partial(torch.ops.aten.leaky_relu.out, x, task.alpha, out=_as_tensor(out[0]))
 
     def prelu(self, task: Task, out: Outputs) -> Call:
         import torch
@@ -289,7 +312,7 @@ class Torch(Contestant):
         x, dy = self._tensors(task, task.x, task.dy)
         if out is None:
             return self._gradient(torch.relu, dy, x)
-        return partial(torch.ops.aten.threshold_backward.grad_input, dy, x, 0, grad_input=torch.from_numpy(out[0]))
+        return partial(torch.ops.aten.threshold_backward.grad_input, dy, x, 0, grad_input=_as_tensor(out[0]))
 
     def leaky_relu_backward(self, task: Task, out: Outputs) -> Call:
         import torch
@@ -298,7 +321,7 @@ class Torch(Contestant):
         if out is None:
             return self._gradient(partial(torch.nn.functional.leaky_relu, negative_slope=task.alpha), dy, x)
         operator = torch.ops.aten.leaky_relu_backward.grad_input
-        return partial(operator, dy, x, task.alpha, False, grad_input=torch.from_numpy(out[0]))
+        return partial(operator, dy, x, task.alpha, False, grad_input=_as_tensor(out[0]))
 
     def prelu_backward(self, task: Task, out: Outputs) -> Call:
         import torch
@@ -308,9 +331,7 @@ class Torch(Contestant):
 
     @staticmethod
     def _alpha(task: Task) -> Any:
-        import torch
-
-        return torch.from_numpy(task.alpha)
+        return _as_tensor(task.alpha)
 
     @staticmethod
     def _moved(task: Task) -> bool:
@@ -318,9 +339,7 @@ class Torch(Contestant):
 
     def _tensors(self, task: Task, *arrays: np.ndarray) -> list[Any]:
         """Views; torch's PReLU wants the channels on axis 1, so channels last becomes its own memory format."""
-        import torch
-
-        tensors = [torch.from_numpy(array) for array in arrays]
+        tensors = [_as_tensor(array) for array in arrays]
         return [t.movedim(task.workload.channel_axis, 1) for t in tensors] if self._moved(task) else tensors
 
     @staticmethod
@@ -368,7 +387,15 @@ class OneDNN(Torch):
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         known = op.alpha != "number" and 2 <= len(workload.shape) <= 5
-        return known and super().can(op, workload, dtype, form, threads)
+        return known and super().can(op, workload, dtype, form, threads) and self._converts(dtype)
+
+    @staticmethod
+    def _converts(dtype: str) -> bool:
+        """Whether the processor has what oneDNN asks of it for 16-bit floats."""
+        import torch
+
+        asked = {"float16": "_is_mkldnn_fp16_supported", "bfloat16": "_is_mkldnn_bf16_supported"}
+        return dtype not in asked or getattr(torch.ops.mkldnn, asked[dtype])()
 
     def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
         return super().arrays(task, tuple(tensor.to_dense() for tensor in Contestant.arrays(self, task, result)))
@@ -386,6 +413,7 @@ class Jax(Contestant):
 
     name = "jax"
     modules = ("jax",)
+    halves = ("float16", "bfloat16")
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         return super().can(op, workload, dtype, form, threads) and threads == "all"

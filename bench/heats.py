@@ -19,7 +19,7 @@ from .checks import check_result, ulp_error
 from .contestants import CONTESTANTS, LIMIT, Call
 from .races import limits
 from .timing import LEAST, Effort, TurnFailed, Turns, take_turns
-from .workloads import Task, expected
+from .workloads import Task, expected, is_float
 
 NOTHING = "nothing"  # the call of the limit's loop on a single element
 
@@ -125,10 +125,13 @@ def _reason(error: BaseException) -> str:
 def _bounds(
     task: Task, out: tuple[np.ndarray, ...] | None, threads: int
 ) -> tuple[dict[str, Callable[[], object]], list[np.ndarray]]:
-    """The limit's loops on the operation's own arrays (integers: on floats of the same size), and the arrays."""
+    """The limit's loops on the operation's own arrays (integers: on floats of the same size), and the arrays.
+
+    `limits` takes 16-bit floats for float32 of the same bytes.
+    """
     arrays = [getattr(task, name) for name in task.op.reads]
     written = out[0] if out else np.empty_like(task.x)
-    if task.x.dtype.kind != "f":
+    if not is_float(task.x.dtype.name):
         arrays, written = [np.ones(a.shape, np.float32) for a in arrays], np.ones(task.x.shape, np.float32)
     one = np.ones(1, np.float32)
     nothing = _limit.Traffic(*[one] * (len(arrays) + 1), n_threads=1).run

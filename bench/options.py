@@ -12,6 +12,7 @@ import math
 import tempfile
 import warnings
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from .timing import FULL, SHORT, Effort
 from .timing import QUICK as QUICK_EFFORT
 from .workloads import ALPHA_FORMS, PARTS, Workload
 
-DTYPES = ("float32", "float64", "int32")
+DTYPES = ("float32", "float64", "int32", "float16", "bfloat16")
 
 
 NEEDED = (
@@ -66,7 +67,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--threads": {"type": int, "metavar": "N", "help": "time everybody with N threads (default: fastact's bound)"},
     "--shape": {"type": _shape, "metavar": "N,C,H,W", "help": "time this shape of x instead of the workloads"},
-    "--dtype": {"choices": DTYPES, "help": "time this dtype only (default: float32; with --full: all)"},
+    "--dtype": {
+        "choices": DTYPES,
+        "help": "time this dtype only (default: float32; with --full: all); bfloat16 needs ml_dtypes",
+    },
     "--channel-axis": {"type": int, "metavar": "AXIS", "help": "where --shape has its channels (default: 1)"},
     "--alpha": {"choices": ALPHA_FORMS, "help": "the form of alpha for --shape (default: channel)"},
 }
@@ -146,10 +150,14 @@ def everything(option: Any) -> bool:
 
 def selection_of(option: Any) -> Selection:
     """What the run is about."""
+    absent = ("bfloat16",) * (find_spec("ml_dtypes") is None)
+    if option.dtype in absent:
+        raise pytest.UsageError(f"--dtype {option.dtype} needs ml_dtypes (pip install ml_dtypes)")
+    every = tuple(dtype for dtype in DTYPES if dtype not in absent)
     return Selection(
         workloads=chosen_workloads(option),
         contestants=_contestants(option.contestant),
-        dtypes=(option.dtype,) if option.dtype else DTYPES if option.full else DTYPES[:1],
+        dtypes=(option.dtype,) if option.dtype else every if option.full else every[:1],
         timed=timed(option),
         full=option.full,
         quick=option.quick,

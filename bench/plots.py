@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from fastact import _cpu
 
 from .cases import MAIN, PRELU, threads_of
+from .checks import DIGITS
 from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .rows import Row
@@ -254,12 +255,7 @@ def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
 
 def accuracy_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     """Points: dalpha's error."""
-    keys = [
-        (w, d)
-        for w in ACCURACY
-        for d in ("float32", "float64")
-        if any((r.case.workload, r.case.dtype) == (w, d) for r in rows)
-    ]
+    keys = [(w, d) for w in ACCURACY for d in DIGITS if any((r.case.workload, r.case.dtype) == (w, d) for r in rows)]
     if not keys:
         return
     names = _named(rows)[::-1]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
+from importlib.util import find_spec
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -19,11 +20,11 @@ import fastact
 from fastact import _cpu, _limit
 from fastact._tables import OPERATIONS, Operation
 
-from .cases import FORMS, MAIN
+from .cases import FORMS, HALVES, MAIN, PRELU
 from .contestants import CONTESTANTS, Call, Fastact, Outputs
 from .thresholds import NEVER, thresholds
 from .timing import FULL, QUICK, Effort, Statement, Turns, take_turns
-from .workloads import WORKLOADS, Task, Workload, make_task, task_of
+from .workloads import WORKLOADS, Task, Workload, dtype_of, make_task, task_of
 
 KB, MB = 1 << 10, 1 << 20
 # Machines report the cache of a whole socket (480 MB on the one at hand), of which a process has its share: from
@@ -33,6 +34,10 @@ CACHE_SIZES = tuple(int(MB * size) for size in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 
 FRESH_SIZES = tuple(size * KB for size in (64, 128, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 768 << 10))
 START_SIZES = tuple(4 * KB << shift for shift in range(15))
 DTYPES = ("float32", "float64")
+MASKED = ("float32", "float16")  # with a mask and without
+IN_L2 = (32 * KB, 100 * KB, 400 * KB)  # of an array of 16-bit floats
+# What the instructions of PReLU's loops allow in L2, times the bound: conversions, and a sum in double.  Of a trial.
+INSTRUCTIONS = {"float16": 1.6, "bfloat16": 3.3}
 PEERS = ("torch", "onednn", "jax", "onnxruntime", "numexpr")
 BLOCK = 1 << 20  # random elements, repeated in longer arrays
 
@@ -140,7 +145,7 @@ class Data:
         return self.flat[name][:size].reshape(shape)
 
     def _make(self, name: str, size: int) -> np.ndarray:
-        array = np.empty(size, self.dtype)
+        array = np.empty(size, dtype_of(self.dtype))
         if name in ("y", "dalpha"):
             array.fill(1)
             return array
@@ -195,12 +200,17 @@ def statement(task: Task, out: Outputs = None, keep: bool = False, **more: objec
 
 def limits(inputs: list[np.ndarray], out: np.ndarray, n_threads: tuple[int, ...]) -> dict[str, Call]:
     """The limit's contestants; whoever calls them keeps the arrays."""
-    flat = [array.reshape(-1) for array in (out, *inputs)]
+    flat = [as_words(array.reshape(-1)) for array in (out, *inputs)]
     return {
         f"{stores} x{n}": _limit.Traffic(*flat, stream=stores == "streaming", n_threads=n).run
         for n in n_threads
         for stores in ("ordinary", "streaming")
     }
+
+
+def as_words(flat: np.ndarray) -> np.ndarray:
+    """16-bit floats as float32 of the same bytes (an odd one aside); others as they are."""
+    return flat[: flat.size & ~1].view(np.float32) if flat.dtype.itemsize == 2 else flat
 
 
 def size_text(nbytes: float) -> str:
@@ -227,7 +237,8 @@ def against_limit(
         return task, calls | limits(inputs, out[0], limit_threads)
 
     baselines = tuple(f"{stores} x{t}" for t in limit_threads for stores in ("ordinary", "streaming"))
-    ratios = tuple(Ratio(name, baselines, target, f"{name} {op.name}", scale) for name in variants())
+    kind = op.name + f" {dtype}" * (dtype in HALVES)
+    ratios = tuple(Ratio(name, baselines, target, f"{name} {kind}", scale) for name in variants())
     name = f"{op.name} {f'{form} ' if op.alpha else ''}{dtype} {label} x{threads}"
     return Race(name, make, ratios, threads=threads)
 
@@ -339,10 +350,89 @@ def contest(
     ratios = []
     for backend in variants():
         for peer in names[len(variants()) :]:
-            mean = 1 / 8 if (op.name, peer) == ("prelu_backward", "torch") else None
-            kind = f"{backend} {op.name} / {peer}"
+            kind = f"{backend} {op.name} " + f"{dtype} " * (dtype in HALVES) + f"/ {peer}"
+            mean = _mean_target(op.name, peer, dtype in HALVES)
             ratios.append(Ratio(f"fastact_{backend}", (peer,), 1.03, kind, mean_target=mean))
     return Race(f"{label} {dtype} {form} x{threads}", make, tuple(ratios), session, threads)
+
+
+def _mean_target(operation: str, peer: str, half: bool) -> float | None:
+    """What the geometric mean over all workloads must not exceed, against a peer."""
+    if half:
+        return 1 / 20 if (operation, peer) in (*product(PRELU, ("numpy",)), ("prelu_backward", "torch")) else None
+    return 1 / 8 if (operation, peer) == ("prelu_backward", "torch") else None
+
+
+def halves(quick: bool = False) -> Iterator[Race]:
+    """16-bit floats: from memory and in L2 against the bound of the same bytes, and against torch and NumPy."""
+    dtypes = HALVES if find_spec("ml_dtypes") else HALVES[:1]
+    for nbytes, dtype in product((8 * MB,) if quick else MEMORY_SIZES, dtypes):
+        for (op, form), threads in product(_operations_and_forms(), thread_counts()):
+            target = 1.15 if threads == thread_counts()[-1] else None
+            if (op.name, dtype, threads) == ("prelu", "bfloat16", 1):
+                target = 1.3
+            yield against_limit(op, form, dtype, nbytes // 2, threads, target, size_text(nbytes))
+    for nbytes, dtype in product(IN_L2[::2] if quick else IN_L2, dtypes):
+        for op, form in _operations_and_forms():
+            target = 1.15 * (INSTRUCTIONS[dtype] if op.alpha else 1)
+            if form != "rows of 12544" or nbytes // 2 >= 2 * 12544:
+                yield against_limit(op, form, dtype, nbytes // 2, 1, target, f"{size_text(nbytes)} an array")
+    large = Workload("large", (32, 64, 56, 56), 1, "channel", "made up")
+    workloads = [w.small() for w in WORKLOADS[::4]] if quick else [*WORKLOADS, large]
+    for workload, dtype in product(workloads, dtypes):
+        for name in MAIN:
+            task = partial(make_task, name, workload, dtype)
+            for threads in thread_counts():
+                with_torch = ("torch",) * (name == "prelu_backward")
+                with_numpy = ("numpy",) * (threads == 1 and dtype == "float16" and workload is not large)
+                for form, others in (("fresh", with_torch), ("out", with_numpy)):
+                    label = f"{name} {workload.name}"
+                    race = contest(OPERATIONS[name], workload, dtype, form, threads, others, task, label)
+                    if race.ratios:
+                        yield race
+
+
+def masks(
+    quick: bool = False, sizes: tuple[int, ...] = MEMORY_SIZES, dtypes: tuple[str, ...] = MASKED, bound: bool = True
+) -> Iterator[Race]:
+    """relu and leaky_relu forward and backward: a mask between them against x, and against copies of as many bytes."""
+    for nbytes, dtype in product((8 * MB,) if quick else sizes, dtypes):
+        for name, threads in product(("relu", "leaky_relu"), thread_counts()):
+            yield _masked(name, dtype, nbytes, threads, bound)
+
+
+def _masked(name: str, dtype: str, nbytes: int, threads: int, bound: bool) -> Race:
+    n = nbytes // dtype_of(dtype).itemsize
+    # Each pass copies an array and moves a bit for each element; `bounds` are two copies.
+    scale = (4 * nbytes + 2 * n / 8) / (4 * nbytes)
+    bounds = tuple(f"{stores} x{threads}" for stores in ("ordinary", "streaming")) if bound else ()
+
+    def make() -> tuple[Task, dict[str, Call]]:
+        task, (dx,) = task_for(OPERATIONS[f"{name}_backward"], "shared", n, dtype)
+        y, mask = np.ones_like(task.x), np.ones((n + 7) // 8, np.uint8)
+        names = {"x": task.x, "dy": task.dy, "y": y, "mask": mask, "dx": dx}
+        names |= {"forward": getattr(fastact, name), "backward": getattr(fastact, f"{name}_backward")}
+        calls: dict[str, Call] = {}
+        for backend in variants():
+            more = f"backend={backend!r}, n_threads={threads}"
+            first = f"forward(x, return_mask=True, out=(y, mask), {more})"
+            calls[f"{backend} mask"] = Statement(f"({first}, backward(dy, mask=mask, out=dx, {more}))[1]", names)
+            first = f"forward(x, out=y, {more})"
+            calls[f"{backend} x"] = Statement(f"({first}, backward(dy, x, out=dx, {more}))[1]", names)
+        forward, backward = limits([task.x], y, (threads,)), limits([task.dy], dx, (threads,))
+        return task, calls | {name: partial(_both, forward[name], backward[name]) for name in bounds}
+
+    ratios = []
+    for backend in variants():
+        if bound:
+            ratios.append(Ratio(f"{backend} mask", bounds, 1.1, f"{backend} {name} with a mask / copies", scale))
+        ratios.append(Ratio(f"{backend} mask", (f"{backend} x",), 1.0, f"{backend} {name} with a mask / with x"))
+    return Race(f"{name} and backward {dtype} {size_text(nbytes)} x{threads}", make, tuple(ratios), threads=threads)
+
+
+def _both(first: Call, second: Call) -> None:
+    first()
+    second()
 
 
 # Shapes for an alpha of one each channel, of as many elements as the calls on one dimension.
@@ -516,5 +606,5 @@ def _streaming(op: Operation, nbytes: int, n_threads: int) -> Race:
 
 
 ROWS: dict[str, Callable[..., Iterator[Race]]] = {
-    row.__name__: row for row in (memory, cache, fresh, peers, small, threads, steps, streaming)
+    row.__name__: row for row in (memory, cache, fresh, peers, small, threads, steps, streaming, halves, masks)
 }

@@ -11,14 +11,12 @@ from itertools import product
 from statistics import geometric_mean
 from typing import NamedTuple
 
-import numpy as np
-
 from .cases import FORMS, MAIN, PRELU, scaling_threads, threads_of
 from .contestants import CONTESTANTS, LIMIT
 from .models import MODELS
 from .rows import CLOSE, Row
 from .timing import CLEAR, FAR, ROUNDS, two_kinds
-from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES
+from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES, dtype_of
 
 UNEVEN, TORN = "~", "?"  # marks behind a time whose rounds are of two kinds, and behind a ratio that is in doubt
 SMALL = 1024  # elements: where the cost of a call counts
@@ -81,7 +79,7 @@ def threads_text(number: int) -> str:
 
 def array_text(row: Row) -> str:
     """The size of x."""
-    return f"{math.prod(row.case.workload.shape) * np.dtype(row.case.dtype).itemsize / 1e6:.2g} MB an array"
+    return f"{math.prod(row.case.workload.shape) * dtype_of(row.case.dtype).itemsize / 1e6:.2g} MB an array"
 
 
 def kind_text(operation: str, dtype: str, threads: str) -> str:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from fastact import reference
-from fastact._tables import OPERATIONS, Operation
+from fastact._tables import OPERATIONS, TYPES, Operation
 
 from . import layouts
 from .layouts import Layout
@@ -133,14 +133,34 @@ class Task:
         return array.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
 
 
+def dtype_of(name: str) -> np.dtype:
+    """A dtype by its name; NumPy knows bfloat16 once ml_dtypes is imported."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def is_float(dtype: str) -> bool:
+    """Whether a dtype of this name is a float."""
+    return dtype in TYPES
+
+
+def computing(array: np.ndarray) -> np.ndarray:
+    """16-bit floats as float32, which they are computed in; others as they are."""
+    name = array.dtype.name
+    return array.astype(TYPES[name].computing, copy=False) if is_float(name) else array
+
+
 @lru_cache(maxsize=1)
 def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2015)
-    scale = 1 if np.dtype(dtype).kind == "f" else 20
+    scale, kind = 1 if is_float(dtype) else 20, dtype_of(dtype)
     generated = np.float64 if dtype == "float64" else np.float32
-    x, dy = ((scale * rng.standard_normal(workload.shape, dtype=generated)).astype(dtype, copy=False) for _ in range(2))
-    x += np.dtype(dtype).type(scale * workload.offset)
-    return *workload.layout.laid(x, dy), rng.uniform(0.05, 0.6, workload.alpha_shape).astype(dtype)
+    x, dy = ((scale * rng.standard_normal(workload.shape, dtype=generated)).astype(kind, copy=False) for _ in range(2))
+    x += kind.type(scale * workload.offset)
+    return *workload.layout.laid(x, dy), rng.uniform(0.05, 0.6, workload.alpha_shape).astype(kind)
 
 
 def make_task(operation: str, workload: Workload, dtype: str) -> Task:
@@ -170,11 +190,16 @@ def expected(operation: str, workload: Workload, dtype: str) -> tuple[np.ndarray
 
 def expected_of(task: Task) -> tuple[np.ndarray, ...]:
     """What the reference says: the elementwise result; for a sum also dalpha (float64) and its sum of magnitudes."""
-    operands = [getattr(task, name) for name in task.op.reads] + [task.broadcast] * bool(task.op.alpha)
+    operands = [computing(getattr(task, name)) for name in task.op.reads]
+    if task.op.alpha:
+        operands.append(computing(task.broadcast) if task.op.alpha == "array" else task.broadcast)
     result = getattr(reference, task.op.reference)(*operands)
+    if computing(task.x) is not task.x:  # 16-bit floats
+        result = result.astype(task.x.dtype)
     if not task.op.summed:
         return (result,)
-    magnitudes = getattr(reference, task.op.dalpha)(-np.abs(task.dy), task.x, task.broadcast)
+    dy, *others = operands
+    magnitudes = getattr(reference, task.op.dalpha)(-np.abs(dy), *others)
     return tuple(
         [result]
         + [

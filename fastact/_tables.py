@@ -107,7 +107,7 @@ TYPES = {
 INTEGERS = {"bool": "uint8_t"} | {
     f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
-INTEGER_MODULE = "int"
+INTEGER_MODULE = "int"  # _integers.py, compiled for each level: kernels that move whole elements
 # The kernels of that module, by kernel and type: C's type of an element, and what is not above it becomes 0.
 MOVING = {("relu", name): (c, 0) for name, c in INTEGERS.items()} | {
     (kernel, name): ("int16_t", kind.infinity)
@@ -168,13 +168,13 @@ LEVELS = {
 
 LINE = 64  # bytes of a cache line, and the alignment that a streaming store needs
 GROUP = 16  # lanes of a sum: elements that are added up side by side
-BLOCK = 1024  # elements that are added up in GROUP lanes; 4 or 8 KB of each operand stay in L1
+BLOCK = 1024  # elements that are added up in GROUP lanes; 2 to 8 KB of each operand stay in L1
 RADIX = 32  # rows whose sums are added one after the other before the result moves up a level
 SUM_LEVELS = 3  # of such additions
 TILE = 8  # periods of an alpha along the loop that are added up at once
-# Cache lines of integers that are made in L1 before they are streamed, and the fewest that are: the ends of a row are
-# stored as usual.  Against ordinary stores rows of 300 bytes took 2 to 3.4, of 1200 bytes 1.0 to 1.7, of 4000 bytes 0.2
-# to 0.8.
+# Cache lines of elements that are moved: so many are made in L1 before they are streamed, and no fewer are, because the
+# ends of a row are stored as usual.  Against ordinary stores rows of 300 bytes took 2 to 3.4, of 1200 bytes 1.0 to 1.7,
+# of 4000 bytes 0.2 to 0.8.
 STREAM_LINES = 64
 WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
 # Bytes by which elements are fetched ahead, in the caches and where results are streamed: docs/performance.md has the
@@ -185,7 +185,7 @@ MAX_LOOPS = 64  # NumPy's own bound on axes
 SMALLEST_BLOCK = 1 << 16  # bytes of a result from which its memory is recycled
 SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in the other order (from Python only)
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
-TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 cache holds
+TILE_ELEMENTS = 32768  # of a cache-sized scratch: 64 to 256 KB, which an L2 cache holds
 # Elements: operands with gaps are buffered where their inner loops are shorter (SHORTEST_LOOP with slopes, else
 # SHORTEST_ROWS).  Measured on crops, against a whole array:
 #                          as it lies   buffered
@@ -195,7 +195,7 @@ TILE_ELEMENTS = 32768  # of a cache-sized scratch: 128 or 256 KB, which an L2 ca
 #   relu, 16                   1.8         2.3
 #   relu, 8                    2.9         4.5
 SHORTEST_LOOP, SHORTEST_ROWS = 64, 8
-BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 8 or 16 KB for each operand, which stay in L1
+BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 4 to 16 KB for each operand, which stay in L1
 # Where operands lie in different axis orders: a tile's elements, and its length along an axis that is innermost for
 # some operand but not for x.  Whole cache lines are read in both directions; more did not help.
 BUFFER_TURNED, BUFFER_SIDE = 8192, 32

@@ -52,10 +52,10 @@ def relu(
     x : array_like
         Of any shape and layout; float16, bfloat16 (ml_dtypes'), float32, float64, integer or bool.
     return_mask : bool
-        Whether to return a mask as well, which `relu_backward` takes in x's place.
-    out : ndarray, optional
+        Whether to return a mask as well: one bit for each element, which `relu_backward` takes in x's place.
+    out : ndarray, or tuple of (ndarray or None, ndarray or None), optional
         Where the result goes: x's shape, the result's dtype.  It may be exactly x (in place).  With
-        ``return_mask=True`` a tuple (y, mask), each an array or None.
+        ``return_mask=True`` a tuple (y, mask); None for what is to be allocated.
     backend : {"cython", "numba", "numpy"}, optional
         Default: see `get_backend`.
     n_threads : int, optional
@@ -72,7 +72,8 @@ def relu(
     Raises
     ------
     TypeError
-        If x is complex, long double, object, string, datetime, structured or masked, or out has another dtype.
+        If x is complex, long double, object, string, datetime, structured or masked, or out has another dtype, or is
+        no tuple of two with ``return_mask=True``.
     ValueError
         If out has another shape, is read-only, or shares memory with x without being x.
     RuntimeError
@@ -80,7 +81,8 @@ def relu(
 
     Notes
     -----
-    NaN stays NaN; -0.0 and -inf give +0.0.  Equal to the reference bit for bit in every backend.
+    NaN stays NaN; -0.0 and -inf give +0.0.  Equal to the reference bit for bit in every backend.  16-bit floats are
+    moved as they are, and nothing is rounded.
 
     References
     ----------
@@ -95,6 +97,15 @@ def relu(
     >>> x = np.array([-1, 0, 7])
     >>> fastact.relu(x, out=x)
     array([0, 0, 7])
+
+    In place, with a mask for the backward:
+
+    >>> x = np.array([-2.0, 0.5, 0.0, 3.0], np.float16)
+    >>> y, mask = fastact.relu(x, return_mask=True, out=(x, None))
+    >>> y is x, mask
+    (True, array([10], dtype=uint8))
+    >>> fastact.relu_backward(np.ones(4, np.float16), mask=mask)
+    array([0., 1., 0., 1.], dtype=float16)
     """
     if more:
         raise _too_many(relu, 1, more)
@@ -117,11 +128,13 @@ def relu_backward(
     Parameters
     ----------
     dy : array_like
-        The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
-    x : array_like
+        The gradient of the output, of x's shape; cast to the computing dtype (float32 for 16-bit x, else x's own) by
+        the rule "same_kind".
+    x : array_like, optional
         The input of `relu`: float16, bfloat16, float32, float64, integer or bool (the last two compute in float64).
-    mask : ndarray
-        In x's place: the mask that `relu` returned.  dx then has dy's dtype.
+        Either x or mask must be given.
+    mask : ndarray, optional
+        In x's place: the mask that `relu` returned, for a dy of the shape that x had.
     out : ndarray, optional
         Where dx goes; it may be exactly dy or x (in place).
     backend, n_threads : optional
@@ -130,16 +143,20 @@ def relu_backward(
     Returns
     -------
     dx : ndarray
-        x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+        x's shape, and x's dtype in native byte order (float64 for integers); with a mask dy's shape and dtype, by the
+        same rules.  `out` if it was given.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As for `relu`; ValueError also if dy has another shape than x.
+        As for `relu`; TypeError also if mask is not uint8, or if x and mask are both missing; ValueError also if dy
+        has another shape than x, if mask has another length than ``ceil(dy.size / 8)``, or if x and mask are both
+        given.
 
     Notes
     -----
-    The derivative at 0 is 0.  A dead unit gives exactly +0.0 even where dy is inf or NaN; x = NaN passes dy.
+    The derivative at 0 is 0.  A dead unit gives exactly +0.0 even where dy is inf or NaN; x = NaN passes dy.  A dy of
+    another dtype than a 16-bit x is rounded once.
 
     Examples
     --------
@@ -191,7 +208,9 @@ def leaky_relu(
         Of any shape and layout; float16, bfloat16, float32, float64, integer or bool (the last two compute in float64).
     alpha : float
         The slope for x <= 0: one number.  `prelu` takes arrays.
-    return_mask, out, backend, n_threads : optional
+    return_mask : bool
+        Whether to return a mask as well: one bit for each element, which `leaky_relu_backward` takes in x's place.
+    out, backend, n_threads : optional
         As for `relu`.
 
     Returns
@@ -208,7 +227,8 @@ def leaky_relu(
 
     Notes
     -----
-    x > 0 comes through bit for bit whatever alpha is; the rest, 0 and NaN included, is one IEEE multiply.
+    x > 0 comes through bit for bit whatever alpha is; the rest, 0 and NaN included, is one IEEE multiply.  16-bit x
+    is multiplied by a float32 alpha in float32, and rounded once.
 
     References
     ----------
@@ -221,6 +241,9 @@ def leaky_relu(
     >>> import fastact
     >>> fastact.leaky_relu(np.array([4.0, -2.0]), 0.2)
     array([ 4. , -0.4])
+    >>> y, mask = fastact.leaky_relu(np.array([4.0, -2.0]), 0.2, return_mask=True)
+    >>> fastact.leaky_relu_backward(np.array([1.0, 1.0]), alpha=0.2, mask=mask)
+    array([1. , 0.2])
     """
     if more:
         raise _too_many(leaky_relu, 2, more)
@@ -244,13 +267,13 @@ def leaky_relu_backward(
     Parameters
     ----------
     dy : array_like
-        The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
-    x : array_like
-        The input of `leaky_relu`.
+        As for `relu_backward`.
+    x : array_like, optional
+        The input of `leaky_relu`.  Either x or mask must be given.
     alpha : float
         The slope for x <= 0: one number.
-    mask : ndarray
-        In x's place: the mask that `leaky_relu` returned.  dx then has dy's dtype.
+    mask : ndarray, optional
+        In x's place: the mask that `leaky_relu` returned, for a dy of the shape that x had.
     out : ndarray, optional
         Where dx goes; it may be exactly dy or x (in place).
     backend, n_threads : optional
@@ -259,7 +282,7 @@ def leaky_relu_backward(
     Returns
     -------
     dx : ndarray
-        x's shape, and x's dtype in native byte order (float64 for integers); `out` if it was given.
+        As for `relu_backward`.
 
     Raises
     ------
@@ -268,7 +291,7 @@ def leaky_relu_backward(
 
     Notes
     -----
-    x = 0 and x = NaN take the alpha branch.
+    x = 0 and x = NaN take the alpha branch, with a mask as well.
 
     Examples
     --------
@@ -303,7 +326,8 @@ def prelu(
         Of any shape and layout; float16, bfloat16, float32, float64, integer or bool (the last two compute in float64).
     alpha : float or array_like
         A scalar or an array of one element is shared; a 1-D array of length ``x.shape[channel_axis]`` is per
-        channel; an array of more dimensions broadcasts to x.  Cast to the computing dtype.
+        channel; an array of more dimensions broadcasts to x.  Cast to the computing dtype: float32 for 16-bit x,
+        else x's own.
     channel_axis : int
         The axis of x that a per-channel alpha runs along (negative: from the end); not looked at otherwise.
     out, backend, n_threads : optional
@@ -322,7 +346,7 @@ def prelu(
     Notes
     -----
     x > 0 comes through bit for bit whatever alpha is (inf, NaN, 0); the rest, 0 and NaN included, is one IEEE
-    multiply.
+    multiply.  16-bit x is multiplied in float32, and rounded once.
 
     References
     ----------
@@ -390,7 +414,7 @@ def prelu_backward(
     Parameters
     ----------
     dy : array_like
-        The gradient of the output, of x's shape; cast to the computing dtype by the rule "same_kind".
+        As for `relu_backward`.
     x : array_like
         The input of `prelu`.
     alpha : float or array_like
@@ -400,7 +424,7 @@ def prelu_backward(
     need_dx, need_dalpha : bool
         A gradient that is not needed is None, and its work is not done.
     out : tuple of (ndarray or None, ndarray or None)
-        Where dx and dalpha go; dx's may be exactly dy or x (in place).
+        Where dx and dalpha go; dx's may be exactly dy or x (in place), which changes no bit of dalpha.
     backend, n_threads : optional
         As for `relu`.
 
@@ -409,7 +433,8 @@ def prelu_backward(
     dx : ndarray or None
         x's shape, and x's dtype in native byte order (float64 for integers).
     dalpha : ndarray or None
-        alpha's shape; an array alpha's float dtype, else the computing dtype.
+        alpha's shape.  Its dtype is alpha's if that is an array of floats of any size, 0-d included; else (numbers,
+        NumPy's scalars, lists, integers) the computing dtype: float32 for 16-bit x, else x's own.
 
     Raises
     ------
@@ -436,6 +461,13 @@ def prelu_backward(
     array([1., 2.])
     >>> dalpha
     array(-20.)
+
+    dx over dy, and slopes in float32 beside gradients of 16 bits:
+
+    >>> dy = np.array([1.0, 10.0], np.float16)
+    >>> x = np.array([4.0, -2.0], np.float16)
+    >>> fastact.prelu_backward(dy, x, np.full(1, 0.2, np.float32), out=(dy, None))
+    (array([1., 2.], dtype=float16), array([-20.], dtype=float32))
     """
     if more:
         raise _too_many(prelu_backward, 3, more)

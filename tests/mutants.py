@@ -22,7 +22,10 @@ from copies import build, copy_to, test_in
 
 # In the order in which they find most for their time; a team's and a fork's faults are found by what comes last.
 KERNEL_TESTS = ("test_parity.py", "test_dalpha.py", "test_guard_pages.py", "test_simd_levels.py", "test_fuzz.py")
-TESTS = (*KERNEL_TESTS, "test_layouts.py", "test_errors.py", "test_buffers.py", "test_concurrency.py", "test_memory.py")
+TESTS = (
+    *KERNEL_TESTS, "test_halves.py", "test_masks.py", "test_layouts.py", "test_errors.py", "test_buffers.py",
+    "test_concurrency.py", "test_memory.py",
+)  # fmt: skip
 SPECIAL = ("test_parity.py::test_special_values_in_every_lane", "test_parity.py::test_special_slopes_in_every_lane")
 ALONG_ROWS = (
     "test_dalpha.py::test_the_order_along_rows_spelled_out",
@@ -51,6 +54,8 @@ FIRST = {
     "generic": (*ALONG_ROWS[:1], *SPECIAL),
     "cache": ("test_numba_surroundings.py::test_the_cache_follows_every_text",),
     "integers": ("test_layouts.py::test_integers_of_every_length_and_in_place",),
+    "halves": ("test_halves.py",),
+    "mask": ("test_masks.py",),
     "cascade": ("test_dalpha.py",),
     "reduction": ("test_dalpha.py",),
     "pattern": SHAPES[1:],
@@ -66,14 +71,17 @@ FIRST = {
     "recycled memory": ("test_buffers.py", "test_memory.py"),
 }
 HANGS = 300  # seconds
-# A fault of the text shows in float32 alone: the copy's setup.py leaves the kernels of float64 as they are.
-TYPES = "for c, kind in TABLES.TYPES.values():\n"
-NOT_ALL = '            if kind == os.environ.get("LEFT_OUT"):\n                continue\n'
+# A fault of the text shows in float32 alone: the copy's setup.py leaves the kernels of other types as they are.
+TYPES = "for name, kind in TABLES.TYPES.items():\n"
+NOT_ALL = '            if kind.module in os.environ.get("LEFT_OUT", "").split(","):\n                continue\n'
 
 # What both variants compile; what one of them does; what both go through.
 KERNELS, INTEGERS, SIMD, V4, GENERIC, WORDS, NUMBA = (
     "_kernels.py", "_integers.py", "_cython/simd.h", "_cython/v4/level.h", "_cython/generic/level.h", "_numba/simd.py",
     "_numba/kernels.py",
+)  # fmt: skip
+HALVES, MASKS, MASKS_C, TABLES, ENTRY_C = (
+    "_cython/halves.h", "_masks.py", "_cython/masks.pxi", "_tables.py", "_cython/entry.pxd",
 )  # fmt: skip
 DRIVER, POOL, TEAM, FORKS, PLAN, ENTRY, OVERLAP, LAYOUTS, BLOCKS, INTERFACE, BUFFERS, FRONT, CONTEXTS = (
     "_cython/driver.pyx", "_cython/pool.h", "_cython/team.h", "_forks.py", "_plan.py", "_cython/entry.pyx",
@@ -83,7 +91,7 @@ DRIVER, POOL, TEAM, FORKS, PLAN, ENTRY, OVERLAP, LAYOUTS, BLOCKS, INTERFACE, BUF
 VARIANTS = {
     **dict.fromkeys((KERNELS, INTEGERS), ("numba", "cython")),
     **dict.fromkeys((WORDS, NUMBA), ("numba",)),
-    **dict.fromkeys((SIMD, V4, GENERIC), ("cython",)),
+    **dict.fromkeys((SIMD, V4, GENERIC, HALVES), ("cython",)),
 }
 
 
@@ -139,12 +147,13 @@ MUTANTS = [
            "put_sum(sums, k, sum_at(sums, m + k))", "put_sum(sums, k, sum_at(sums, k))"),
     Mutant("fence: there is none after elementwise work", KERNELS,
            "loop.m, rows)\n    if loop.fence:\n        fence()\n", "loop.m, rows)\n"),
-    Mutant("fence: there is none after integers", INTEGERS, "    if fences:\n        fence()\n", ""),
+    Mutant("fence: there is none after integers", INTEGERS, "    if loop.fence:\n        fence()\n", ""),
     Mutant("integers: the last is left where there are many", INTEGERS,
            "range(n):\n        y[i]", "range(n if n <= 100 else n - 1):\n        y[i]"),
     Mutant("integers: the last is left in place", INTEGERS,
-           "range(n):\n            y[i]", "range(n - 1):\n            y[i]"),
-    Mutant("integers: the head is left out", INTEGERS, "            relu_apart(y, x, done)\n", ""),
+           "range(n):\n            y[i] = formula(op, dy[i], y[i]",
+           "range(n - 1):\n            y[i] = formula(op, dy[i], y[i]"),
+    Mutant("integers: the head is left out", INTEGERS, "            run_apart(op, y, dy, x, done, bound)\n", ""),
     Mutant("integers: one line too few is streamed", INTEGERS,
            "stream_lines(at(y, done), buffer, lines)", "stream_lines(at(y, done), buffer, lines - 1)"),
     # ---- the words of Numba
@@ -171,7 +180,7 @@ MUTANTS = [
     Mutant("words at an end: a streamed tail is one short", WORDS,
            "    for k in range(n):\n", "    for k in range(n - 1):\n"),
     Mutant("words at an end: half a line is aligned enough to stream", WORDS,
-           "(address(at(p, i)) & (LINE - 1))", "(address(at(p, i)) & (LINE // 2 - 1))"),
+           "// item_size(p) % line(p)", "// item_size(p) % (line(p) // 2)"),
     Mutant("fence: the word does nothing", WORDS,
            '_call(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])', "pass"),
     Mutant("cache: its key leaves out the vocabulary", NUMBA, '"_numba/simd.py", ', ""),
@@ -179,7 +188,7 @@ MUTANTS = [
     Mutant("cache: its key leaves out the numbers", NUMBA, '"_tables.py", ', ""),
     # ---- the words of C
     Mutant("words at an end: a masked tail is one too long", SIMD,
-           "FA_VEC(store_masked)((p) + (i), v, FA_MASK(n))", "FA_VEC(store_masked)((p) + (i), v, FA_MASK((n) + 1))"),
+           "FA_STORE_MASKED((p) + (i), v, FA_MASK(n))", "FA_STORE_MASKED((p) + (i), v, FA_MASK((n) + 1))"),
     Mutant("words at an end: join gives the first row one lane more", SIMD,
            "FA_MASK((n) > 0 ? (n) : 0)", "FA_MASK((n) > 0 ? (n) + 1 : 0)"),
     Mutant("words at an end: join without masks has its rows exchanged", SIMD,
@@ -205,7 +214,7 @@ MUTANTS = [
     Mutant("words at an end: a streamed tail is one short", SIMD,
            "    for (ptrdiff_t k = 0; k < n && k < LANES; k++) {\n", "    for (ptrdiff_t k = 0; k < n - 1; k++) {\n"),
     Mutant("words at an end: half a line is aligned enough to stream", SIMD,
-           "((uintptr_t)((p) + (i)) % LINE / sizeof(T))", "((uintptr_t)((p) + (i)) % (LINE / 2) / sizeof(T))"),
+           "/ sizeof(S) % UNIT", "/ sizeof(S) % (UNIT / 2)"),
     Mutant("v4: greater is true for NaN", V4,
            "_mm512_cmp_##S##_mask(u, v, _CMP_NGT_UQ), b)", "_mm512_cmp_##S##_mask(u, v, _CMP_LE_OQ), b)"),
     Mutant("v4: less or equal is true for NaN", V4,
@@ -224,6 +233,102 @@ MUTANTS = [
     Mutant("generic: less or equal is true for NaN", GENERIC, "return u <= v ? a : b;", "return u > v ? b : a;"),
     Mutant("generic: a sum leaves NaN out", GENERIC, "return u > v ? 0.0 : a;", "return u <= v ? a : 0.0;"),
     Mutant("generic: a sum has 0 where x is not 0", GENERIC, "return u > v ? 0.0 : a;", "return u >= v ? 0.0 : a;"),
+    # ---- 16-bit floats
+    Mutant("halves: a subnormal float16 is 0", HALVES, "bits = fa_bits_of((float)rest * 0x1p-24f);", "bits = 0;"),
+    Mutant("halves: inf in float16 is a number", HALVES, "(rest >= 0x7c00 ? 224u", "(rest > 0x7c00 ? 224u"),
+    Mutant("halves: a float16 is rounded half up", HALVES, "+ 0xfff + (rest >> 13 & 1)", "+ 0x1000"),
+    Mutant("halves: a float16 just too small for a normal one", HALVES, "rest < 0x38800000 ?", "rest < 0x38700000 ?"),
+    Mutant("halves: a bfloat16 is rounded half up", HALVES, "(bits + 0x7fff + (bits >> 16 & 1)) >> 16",
+           "(bits + 0x8000) >> 16"),
+    Mutant("halves: a NaN is rounded to bfloat16", HALVES, "> 0x7f800000 ? quiet :", "> 0x7f800000 ? rounded :"),
+    Mutant("halves: a sum is rounded twice to float16", HALVES, "fa_to_half(fa_to_grid(v, 11, -24))",
+           "fa_to_half((float)v)"),
+    Mutant("halves: a small sum is rounded twice to bfloat16", HALVES, "fa_to_grid(v, 8, -133)",
+           "fa_to_grid(v, 8, -149)"),
+    Mutant("halves: v4 cuts float16", V4, "_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)",
+           "_mm512_cvtps_ph(v, _MM_FROUND_TO_ZERO)"),
+    Mutant("halves: v4 rounds a bfloat16 half up", V4,
+           "_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff))",
+           "_mm512_add_epi32(bits, _mm512_set1_epi32(0x8000))"),
+    Mutant("halves: v4 rounds a NaN to bfloat16", V4, "(rounded, nan, upper,", "(rounded, nan & 0, upper,"),
+    Mutant("halves: v4 adds the wrong half of a register", V4, "k ? _mm512_extractf32x8_ps(v, 1)",
+           "!k ? _mm512_extractf32x8_ps(v, 1)"),
+    Mutant("guard: a whole register of 16-bit floats is read", V4,
+           "return _mm256_maskz_loadu_epi16(k, p);", "return h16_load(p + 0 * k);"),
+    Mutant("halves: the sum of float16 leaves x up to 1 in", SIMD,
+           "r32_where_gt(a, r32_splat((T)bound), r32_splat(0),", "r32_where_gt(a, r32_splat((T)1), r32_splat(0),"),
+    Mutant("halves: the sum of bfloat16 leaves x up to 1 in", SIMD,
+           "r64_zero_where_gt(w, r64_splat(bound), product));\n        }\n#endif",
+           "r64_zero_where_gt(w, r64_splat(1), product));\n        }\n#endif"),
+    Mutant("halves: a moved NaN with a sign becomes 0", INTEGERS, "return x if x > bound else zero",
+           "return x if x > zero else zero"),
+    Mutant("halves: dy is moved where x is 0", INTEGERS, "(x > bound) & (x != zero)", "(x > bound) & (x >= x)"),
+    Mutant("halves: -inf is let through", TABLES, "infinity=-0x80)", "infinity=-0x81)"),
+    Mutant("halves: a dy of another dtype is taken for 16 bits", ENTRY_C, "if dtype < FASTACT_FLOAT32 and",
+           "if False and"),
+    Mutant("halves: alpha is taken for 16 bits", ENTRY_C,
+           "return FASTACT_FLOAT32 if dtype == FASTACT_FLOAT16 or", "return FASTACT_FLOAT32 if"),
+    Mutant("halves: what was widened is rounded to the other type", BLOCKS,
+           "if (b->dtype == FASTACT_FLOAT16) FA_ROUND", "if (b->dtype != FASTACT_FLOAT16) FA_ROUND"),
+    Mutant("halves: Numba rounds half up", WORDS, "builder.add(builder.add(value, half), odd)",
+           "builder.add(builder.add(value, half), _numbers(bits, 1))"),
+    Mutant("halves: Numba rounds a NaN to bfloat16", WORDS, "builder.select(is_nan, quiet, rounded(bits, 16))",
+           "rounded(bits, 16)"),
+    Mutant("halves: Numba has no subnormal float16 without F16C", WORDS,
+           "builder.select(is_small, builder.bitcast(small, bits.type), normal)", "normal"),
+    Mutant("halves: Numba's float16 without F16C, just too large", WORDS, "_numbers(bits, 0x47800000)",
+           "_numbers(bits, 0x47900000)"),
+    Mutant("halves: Numba's sum of float16 compares dy", WORDS, "mask = _not_greater(builder, factor, bounds)",
+           "mask = _not_greater(builder, other, bounds)"),
+    # ---- masks
+    Mutant("mask: relu keeps no NaN", KERNELS, "return ~bits_le(x, full_like(x, 0))",
+           "return bits_gt(x, full_like(x, 0))"),
+    Mutant("mask: prelu keeps NaN", KERNELS, "return bits_gt(x, full_like(x, 0))",
+           "return ~bits_le(x, full_like(x, 0))"),
+    Mutant("mask: bits behind the last element are set", KERNELS, "(kept & ((1 << part) - 1)) << d", "kept << d"),
+    Mutant("mask: relu's second vector reads the first one's bits", KERNELS, "relu_from_mask(bits >> d, v)\n",
+           "relu_from_mask(bits, v)\n"),
+    Mutant("mask: the tail is one short", KERNELS, "to_mask(op, ORDINARY, y, x, i, n - i, alpha)",
+           "to_mask(op, ORDINARY, y, x, i, n - i - 1, alpha)"),
+    Mutant("mask: the backward's tail is one short", KERNELS, "from_mask(op, ORDINARY, dx, dy, i, n - i, get",
+           "from_mask(op, ORDINARY, dx, dy, i, n - i - 1, get"),
+    Mutant("mask: elements that were let through are 0", KERNELS, "where_bits(kept, dy, full_like(dy, 0))",
+           "where_bits(kept, full_like(dy, 0), dy)"),
+    Mutant("mask: v4, bits of NaN are set for greater", V4, "_mask(u, v, _CMP_GT_OQ); }",
+           "_mask(u, v, _CMP_NLE_UQ); }"),
+    Mutant("mask: v4, bits of NaN are set for less or equal", V4, "_mask(u, v, _CMP_LE_OQ); }",
+           "_mask(u, v, _CMP_NGT_UQ); }"),
+    Mutant("mask: v4, doubles are exchanged", V4, "_mm512_mask_mov_pd(b, (__mmask8)k, a)",
+           "_mm512_mask_mov_pd(a, (__mmask8)k, b)"),
+    Mutant("mask: generic, bits of NaN are set for less or equal", GENERIC, "bits_le(R u, R v) { return u <= v; }",
+           "bits_le(R u, R v) { return !(u > v); }"),
+    Mutant("mask: a byte behind the last one is read", SIMD, "(n > 8 ? mask[i / 8 + 1] << 8 : 0)",
+           "(mask[i / 8 + 1] << 8)"),
+    Mutant("mask: a byte behind the last one is written", SIMD, "    if (n > 8) mask[i / 8 + 1]",
+           "    mask[i / 8 + 1]"),
+    Mutant("mask: bits of NaN are set for greater", WORDS, '_bits(builder, builder.fcmp_ordered(">", u, v))',
+           '_bits(builder, builder.fcmp_unordered(">", u, v))'),
+    Mutant("mask: bits choose the wrong side", WORDS, "return builder.select(mask, a, b)\n\n\n@inlined\ndef get_bits",
+           "return builder.select(mask, b, a)\n\n\n@inlined\ndef get_bits"),
+    Mutant("mask: Numba writes a byte too many", WORDS, "    if n > 8:\n        put_sum",
+           "    if n > 0:\n        put_sum"),
+    Mutant("mask: a thread begins within a cache line", MASKS_C, "index // count & -(8 * LINE), n",
+           "index // count & -4, n"),
+    Mutant("mask: what is not aligned is streamed", MASKS_C, " \\\n        and <intptr_t>y.data % LINE == 0", ""),
+    Mutant("mask: a piece goes beyond its row", MASKS_C, "block.n = min(n, m.last - k)", "block.n = n"),
+    Mutant("mask: a slope of float32 is read as double", MASKS_C,
+           "<void*>&alpha if m.dtype == FASTACT_FLOAT64 else &narrow", "<void*>&alpha"),
+    Mutant("mask: integers have a mask only", MASKS_C,
+           "        return enter(RELU, NULL, y, NULL, NULL, x, NULL, options, True)\n", "        return FASTACT_OK\n"),
+    Mutant("interface: a mask with gaps is taken", MASKS_C, "mask.strides[0] != 1 and", "False and"),
+    Mutant("interface: a mask may be where y is", MASKS_C, "meet(mask, x) or meet(mask, y)", "meet(mask, x)"),
+    Mutant("mask: one of another length is taken", MASKS, "if mask.shape != (mask_length(dy.size),):",
+           "if mask.ndim != 1:"),
+    Mutant("mask: dx may be written over it", MASKS,
+           '        check_overlap(dx, "out", mask, f"mask of shape {mask.shape}", in_place=False)\n', ""),
+    Mutant("mask: NumPy's bits are in the other order", MASKS, 'np.packbits(kept, bitorder="little")',
+           "np.packbits(kept)"),
+    Mutant("mask: one with gaps is not written", MASKS, "        mask[...] = bits\n", "        pass\n"),
     # ---- the driver
     Mutant("fence: the last run of a share is not told", DRIVER,
            "loop.fence = last and row >= stop", "loop.fence = False"),
@@ -246,9 +351,9 @@ MUTANTS = [
            "and apart(call.y, plan.y_low, plan.y_high, call.x, plan.x_low, plan.x_high)", "and True"),
     Mutant("launch: what starts within an element is streamed", DRIVER, " and call.y % plan.itemsize == 0 ", " "),
     Mutant("pattern: it ends with the period", DRIVER,
-           "end = target + plan.pattern * plan.itemsize", "end = target + plan.m * plan.itemsize"),
+           "end = target + plan.pattern * plan.slope_size", "end = target + plan.m * plan.slope_size"),
     Mutant("pattern: every plane has the first one's slopes", DRIVER,
-           "work.call.alpha + plane * plan.channels * plan.itemsize", "work.call.alpha"),
+           "work.call.alpha + plane * plan.channels * plan.slope_size", "work.call.alpha"),
     Mutant("pattern: doubles are repeated as the first slope", DRIVER,
            "(<const double*>slopes)[k]", "(<const double*>slopes)[0]"),
     Mutant("pattern: it is where the sums are", DRIVER,
@@ -306,7 +411,8 @@ MUTANTS = [
     Mutant("interface: tiles are written before all memory is there", DRIVER,
            "if needed + DOUBLES <= call.scratch_doubles:", "if False:"),
     Mutant("interface: a uint64 is computed as a uint32", ENTRY,
-           "kernels[dtype - FASTACT_BOOL]", "kernels[dtype - FASTACT_BOOL - (dtype == FASTACT_UINT64)]"),
+           "kernel_dtype(kernel, found.dtype, dy)]",
+           "kernel_dtype(kernel, found.dtype - (found.dtype == FASTACT_UINT64), dy)]"),
     Mutant("interface: a message goes beyond its buffer", INTERFACE,
            "options->message_size, format", "options->message_size + 1, format"),
     Mutant("interface: the caller leaves before the others are done", INTERFACE,
@@ -332,7 +438,7 @@ MUTANTS = [
            "            loop.dy = same\n"),
     Mutant("layouts: the next loops begin where the first one does", KERNELS,
            "y = at(y, row * loop.y_step)", "y = at(y, 0)"),
-    Mutant("layouts: integers take one loop less", INTEGERS, "while row <= more:", "while row < more:"),
+    Mutant("layouts: integers take one loop less", INTEGERS, "while row <= loop.more:", "while row < loop.more:"),
     Mutant("layouts: too many rows until the next loop begins", DRIVER,
            "following = around.size - 1 - row % around.size", "following = around.size - 1"),
     Mutant("source: a host keeps the caller's floating-point mode", TEAM,
@@ -411,7 +517,7 @@ def main(words: list[str]) -> int:
             try:
                 # Numba compiles by itself: the hash of its texts is a part of its cache's key.
                 if variant != "numba":
-                    build(folder, LEFT_OUT="f64" if mutant.file in (KERNELS, INTEGERS) else "")
+                    build(folder, LEFT_OUT="f16,bf16,f64" if mutant.file in (KERNELS, INTEGERS) else "")
                 failure = first_failure(folder, variant, mutant.name)
             finally:
                 file.write_text(text)

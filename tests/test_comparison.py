@@ -11,10 +11,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers import PLUGINS, ROOT, SCRIPTS, pytest_environment, run_pytest
 
 import fastact
+from bench.checks import unit
 from bench.contestants import CONTESTANTS
 
 pytest.importorskip("pytest_benchmark")
@@ -51,6 +53,27 @@ def test_bad_input_is_refused_before_the_run(number, refusals):
     status, said = refusals[number]
     assert status == pytest.ExitCode.USAGE_ERROR
     assert all(word in said for word in BAD_INPUT[number][1]), said
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_floats(dtype):
+    """Checked, timed, and with the error of each one's dalpha; who cannot do it has no row."""
+    pytest.importorskip("ml_dtypes")
+    done = run_pytest("--quick", "--dtype", dtype, "--workload", "mobilefacenet_128x28,accuracy", "--contestant",
+                      "limit,fastact_cython,fastact_numba,numpy")  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert f"prelu_backward, {dtype}" in done.stdout
+    timed, errors = done.stdout.split("Error of dalpha in ulp")
+    assert ("  numpy " in timed) == (dtype == "float16")
+    ours = re.search("fastact cython (.*)", errors)[1].split()
+    assert len(ours) == 6 and all(error.endswith("*") for error in ours[2::3])  # at most half a unit in 16 bits
+
+
+def test_a_unit_in_the_last_place():
+    values = np.array([1.0, 1.5, 2.0, 1e-3, 1e-7, 60000.0, 0.0])
+    for dtype in ("float16", "float32", "float64"):
+        np.testing.assert_array_equal(unit(values.astype(dtype), dtype), np.spacing(values.astype(dtype)))
+    np.testing.assert_array_equal(unit(np.array([1.0, 1e-40, 0.0]), "bfloat16"), [2.0**-7, 2.0**-133, 2.0**-133])
 
 
 def test_report_and_saved_run(tmp_path):

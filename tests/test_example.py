@@ -1,12 +1,14 @@
-"""The digits example: it learns, it goes through fastact, and its gradients are right.
+"""The digits examples.  `train_digits.py`: it learns, it goes through fastact, and its gradients are right.
 
 The example is loaded from its file, as a user runs it; without scikit-learn or matplotlib this file is skipped.
 One short training run is shared by the tests that look at results; each backend then repeats an epoch of it.
 The calls of fastact are counted, so an example that quietly computed an activation in NumPy would fail.
 The gradient of the whole network, slopes included, is compared with central differences in float64.
+`train_in_place.py` is held to it: the same gradients in each of its ways, the same losses, and less memory in place.
 """
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +19,28 @@ import fastact
 pytest.importorskip("sklearn")
 matplotlib = pytest.importorskip("matplotlib")
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "train_digits.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 HIDDEN = [64, 64]
 ARGUMENTS = ["--seeds", "2", "--hidden", "64,64"]
 
 
-@pytest.fixture(scope="module")
-def example():
-    spec = importlib.util.spec_from_file_location("train_digits", EXAMPLE)
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def example():
+    return load("train_digits")
+
+
+@pytest.fixture(scope="module")
+def in_place():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)  # it imports train_digits
+        return load("train_in_place")
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +212,56 @@ def test_dead_share_counts_units_off_for_every_image(example, activation):
 def test_divergence_is_said(example):
     with np.errstate(all="ignore"), pytest.raises(SystemExit, match=r"diverged .* smaller --lr"):
         example.train("prelu", example.load_data(), HIDDEN, epochs=3, seed=0, lr=1e6)
+
+
+@pytest.mark.parametrize("backend", fastact.available_backends())
+@pytest.mark.parametrize("way", ["leaky ReLU", "leaky ReLU, in place", "PReLU", "PReLU, dx over dy"])
+def test_in_place_has_the_gradients_of_the_other_example(example, in_place, way, backend):
+    learned = way.startswith("PReLU")
+    network = example.Network([64, 20, 30, 10], "prelu", np.random.default_rng(0))
+    for slopes in network.slopes:
+        slopes[:] = np.linspace(0, 0.5, len(slopes)) if learned else in_place.SLOPE
+    layers = [in_place.WAYS[way](*[slopes] * learned) for slopes in network.slopes]
+    images, labels, *_ = example.load_data()
+    with fastact.use_backend(backend):
+        loss, gradients = in_place.step(network, layers, images, labels)
+        inputs, xs, logits = network.forward(images)
+        want, dlogits = example.cross_entropy(logits, labels)
+        wanted = network.backward(dlogits, inputs, xs)
+    assert loss == want
+    for got, wants in zip(gradients, wanted[: len(gradients)], strict=True):
+        np.testing.assert_allclose(got, wants, rtol=1e-5, atol=1e-7)
+    assert len(gradients) == len(wanted) - len(layers) * (not learned)
+
+
+def test_in_place_is_in_place(in_place):
+    x = np.random.default_rng(0).standard_normal((5, 4), np.float32)
+    slopes = np.full(4, 0.25, np.float32)
+    for way, (y_too, dx_too) in {
+        "leaky ReLU": (False, False),
+        "leaky ReLU, in place": (True, True),
+        "PReLU": (False, False),
+        "PReLU, dx over dy": (False, True),
+    }.items():
+        layer = in_place.WAYS[way](*[slopes] * way.startswith("PReLU"))
+        given, dy = x.copy(), x.copy()
+        assert (layer.forward(given) is given) == y_too
+        assert (layer.backward(dy) is dy) == dx_too
+
+
+def test_in_place_takes_less_memory_for_the_same_losses(in_place, capsys):
+    """In new processes, as a user runs it."""
+    found = in_place.main(["--steps", "2", "--hidden", "512,512"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[:22].strip() for line in printed[1:]] == list(in_place.WAYS) == list(found)
+    for usual, other in (("leaky ReLU", "leaky ReLU, in place"), ("PReLU", "PReLU, dx over dy")):
+        assert found[usual][0] == found[other][0]
+        if sys.platform.startswith("linux"):
+            assert found[other][1] < found[usual][1] * (0.75 if "place" in other else 0.95)
+    again = in_place.main(["--steps", "2", "--hidden", "512,512", "--way", "PReLU"])
+    assert again["PReLU"][0] == found["PReLU"][0]
+
+
+def test_in_place_learns(in_place):
+    loss, _ = in_place.train("leaky ReLU, in place", HIDDEN, copies=1, steps=60, lr=0.1)
+    assert loss < 0.2

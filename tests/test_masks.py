@@ -5,6 +5,7 @@ reference with x for the gradients.
 """
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from helpers import (
     values,
 )
 from layouts import WRITABLE, laid_out
+from test_guard_pages import between_guards
 from test_parity import every_pair, specials
 
 import fastact
@@ -106,6 +108,31 @@ def test_threads_and_streaming(name, dtype, policy):
     x, dy = values((301, 1003), dtype), values((301, 1003), dtype, 1)
     for variant, n_threads in itertools.product(COMPILED, THREADS):
         assert_both_ways(name, x, dy, variant, alphas(name)[0], f"{variant} {n_threads}", n_threads=n_threads)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect as Linux has it")
+def test_nothing_outside_is_touched(name, dtype, policy):
+    """Of elements and of masks, at both ends of pages of their own; streamed and not."""
+    most = max(LENGTHS)
+    pages = {
+        (key, at_end): between_guards(np.zeros(most if key != "mask" else -(-most // 8), kind), at_end)
+        for key, kind in (("x", dtype), ("y", dtype), ("mask", np.uint8))
+        for at_end in (False, True)
+    }
+    for stream_bytes, n, at_end in itertools.product((1 << 40, 0), LENGTHS, (False, True)):
+        policy(stream_bytes=stream_bytes, stream_bytes_per_thread=0, bytes_per_thread=1)
+        sizes = {"x": n, "y": n, "mask": -(-n // 8)}
+        x, y, mask = (pages[k, at_end][len(pages[k, at_end]) - m if at_end else 0 :][:m] for k, m in sizes.items())
+        x[...] = values(n, dtype)
+        keywords = alphas(name)[0]
+        want, bits = expected(name, {"x": x} | keywords), bits_of(name, x)
+        gradient = expected(f"{name}_backward", {"x": x, "dy": x} | keywords)
+        for variant in COMPILED:
+            call_masked(name, x, variant, return_mask=True, out=(y, mask), **keywords)
+            assert_same_bits(y, want, f"{variant} {n} {at_end}")
+            assert_same_bits(mask, bits, f"{variant} {n} {at_end}")
+            call_masked(f"{name}_backward", x, variant, mask=mask, out=y, **keywords)
+            assert_same_bits(y, gradient, f"{variant} {n} {at_end}")
 
 
 def test_into_out_and_in_place(name, dtype):
