@@ -29,7 +29,7 @@ from setuptools.command.build_ext import build_ext
 TABLES = SimpleNamespace(**runpy.run_path("fastact/_tables.py"))
 CYTHON = Path("fastact/_cython")
 DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h", "../fastact.h")
-# The functions of fastact.h are the only symbols that the package exports.
+# The functions of fastact.h are the only symbols that the core exports.
 EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
 KERNEL_HEADERS = (
     "simd.h", "halves.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h",
@@ -256,6 +256,20 @@ def extensions() -> list[Extension]:
     )
 
 
+def adapters() -> list[Extension]:
+    """The libraries that other people's programs load, in plain C, each with declarations of its own."""
+    return [
+        Extension(
+            "fastact.onnx._library",
+            ["fastact/onnx/_library.c"],
+            include_dirs=["fastact"],
+            depends=["fastact/fastact.h", "fastact/onnx/onnxruntime.h"],
+            extra_compile_args=FLAGS,
+            extra_link_args=LINK_FLAGS,
+        ),
+    ]
+
+
 class BuildWhatCanBeBuilt(build_ext):
     """Builds every module that can be built, and reports the others with the reason."""
 
@@ -347,7 +361,7 @@ def compiler_heard(lines: list[str]) -> Iterator[None]:
 
 NOT_POSSIBLE = ""  # why no module can be built
 try:
-    modules = extensions()
+    modules = [*extensions(), *adapters()]
 except Exception as error:  # no Cython, no NumPy, no memory: the package works without
     if REQUIRED:
         raise

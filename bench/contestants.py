@@ -20,6 +20,7 @@ import numpy as np
 import fastact
 from fastact import reference
 from fastact._tables import OPERATIONS, Operation
+from fastact.onnx import library_path
 
 from .workloads import Task, Workload
 
@@ -447,6 +448,9 @@ class OnnxRuntime(Contestant):
     def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
         return tuple(result)
 
+    def configure(self, options: Any) -> None:
+        """Set more of a session's options."""
+
     def relu(self, task: Task, out: Outputs) -> Call:
         return self._node(task, out, "Relu")
 
@@ -468,6 +472,7 @@ class OnnxRuntime(Contestant):
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
+        self.configure(options)
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         if out is None:
             return partial(session.run, None, {"x": task.x})
@@ -480,6 +485,31 @@ class OnnxRuntime(Contestant):
             return out
 
         return call
+
+
+class OnnxRuntimeWithLibrary(OnnxRuntime):
+    """The same with fastact's library of custom operators, which has PRelu."""
+
+    name = "ort_fastact"
+
+    @property
+    def label(self) -> str:
+        return "ort + fastact"
+
+    def missing(self) -> str:
+        if absent := super().missing():
+            return absent
+        try:
+            library_path()
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        return op.name == "prelu" and super().can(op, workload, dtype, form, threads)
+
+    def configure(self, options: Any) -> None:
+        options.register_custom_ops_library(library_path())
 
 
 class NumExpr(Contestant):
@@ -624,5 +654,6 @@ CONTESTANTS: dict[str, Contestant] = {
         OneDNN(),
         Jax(),
         OnnxRuntime(),
+        OnnxRuntimeWithLibrary(),
     )
 }

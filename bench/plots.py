@@ -38,6 +38,7 @@ COLOURS = {  # the first are thick
     "onednn": "#17becf",
     "jax": "#2ca02c",
     "onnxruntime": "#9467bd",
+    "ort_fastact": "#c5b0d5",
 }
 THICK = tuple(COLOURS)[:3]
 WIDE = 10.0  # inches, at most: beside text a figure is shown about 1,000 pixels wide, and has to be read there

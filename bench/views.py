@@ -335,7 +335,8 @@ def _heading(form: str) -> str:
 
 
 def _short(name: str) -> str:
-    return {"numpy": "np", "onnxruntime": "ort"}.get(name, name.removeprefix("fastact_"))[:6]
+    short = {"numpy": "np", "onnxruntime": "ort", "ort_fastact": "ort+fa"}
+    return short.get(name, name.removeprefix("fastact_"))[:6]
 
 
 def _kind_short(kinds: list, kind: tuple[str, str, str]) -> str:

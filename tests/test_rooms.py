@@ -15,7 +15,8 @@ ROOMS = [
     "_cython.generic", "_cython.v2", "_cython.v3", "_cython.v4", "_numba", "_numba.simd", "_numba.kernels",
     "_backends", "_interface", "_settings", "_buffers", "_buffered", "_driver", "_launch", "_dispatch", "_masks",
     "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_njit", "_freeze",
-    "_freeze.hook-fastact",
+    "_freeze.hook-fastact", "onnx._rewrite", "onnx._backend", "onnx",
+    "_freeze.hook-fastact.onnx",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 _package = Path(__file__).parent.parent
+# Not the adapters, in folders without an underscore: a program that imports one of them has a hook of its own for it.
 _files = [path for pattern in ("*.py", "*.so", "*.pyd") for path in _package.rglob(pattern)]
 hiddenimports = sorted(
     {
@@ -11,6 +12,7 @@ hiddenimports = sorted(
         )
         for path in _files
         if path.parent != Path(__file__).parent
+        and (path.parent == _package or path.relative_to(_package).parts[0][0] == "_")
     }
 )
 # Numba's cache is keyed by what these files say.
