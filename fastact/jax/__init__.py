@@ -3,7 +3,7 @@
 On a CPU they are calls of compiled code inside XLA's programs, on XLA's own threads.  On other devices they are the
 same formulas in jnp.  docs/jax.md has examples, and says when XLA's own fusion is the better choice.
 
-`fastact` does not import this package; it needs jax 0.5 or newer.
+`fastact` does not import this package; it needs jax 0.6 or newer.
 """
 
 import operator
@@ -166,8 +166,10 @@ def _prelu(x: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def _input(function: str, value: Any, name: str = "x") -> jax.Array:
-    """x (under jit: what is no array by now was no array or number)."""
+    """x as an array (under jit: only a default is a number still)."""
     _primitives.register()
+    if isinstance(value, float):
+        value = jnp.asarray(value)
     if not isinstance(value, jax.Array):
         raise TypeError(f"{function} requires an array or a number for {name}, got {type(value).__name__}.")
     if name == "x" and value.dtype.name not in _FLOATS:
@@ -195,13 +197,17 @@ def _varying_together(*arrays: jax.Array) -> list[jax.Array]:
     """Under `jax.shard_map`: all of them marked as different on the devices, if one is."""
     axes = [_varying_axes(a) for a in arrays]
     every = frozenset().union(*axes)
-    return [
-        jax.lax.pcast(a, tuple(every - own), to="varying") if every - own else a
-        for a, own in zip(arrays, axes, strict=True)
-    ]
+    return [_mark(a, tuple(every - own)) if every - own else a for a, own in zip(arrays, axes, strict=True)]
 
 
-def _varying_axes(a: Any) -> frozenset:
+def _varying_axes(a: Any) -> frozenset[Any]:
     """The names of the mesh's axes along which an array differs; empty outside of `jax.shard_map`."""
-    marks = getattr(a.aval, "manual_axis_type", a.aval)  # since jax 0.10
-    return frozenset(getattr(marks, "varying", None) or getattr(marks, "vma", ()))
+    marks = getattr(a.aval, "manual_axis_type", None)  # since jax 0.10
+    return frozenset(getattr(a.aval, "vma", ()) if marks is None else marks.varying)
+
+
+def _mark(a: jax.Array, axes: tuple[Any, ...]) -> jax.Array:
+    """Mark an array as different along axes of the mesh."""
+    if hasattr(jax.lax, "pcast"):  # since jax 0.8
+        return jax.lax.pcast(a, axes, to="varying")
+    return jax.lax.pvary(a, axes)
