@@ -16,7 +16,7 @@ ROOMS = [
     "_backends", "_interface", "_settings", "_buffers", "_buffered", "_driver", "_launch", "_dispatch", "_masks",
     "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_njit", "_freeze",
     "_freeze.hook-fastact", "onnx._rewrite", "onnx._backend", "onnx",
-    "_freeze.hook-fastact.onnx",
+    "_freeze.hook-fastact.onnx", "jax._primitives", "jax", "_freeze.hook-fastact.jax",
 ]  # fmt: skip
 
 

@@ -44,8 +44,10 @@ def test_every_module_can_be_imported_and_prints_nothing():
     assert done.returncode == 0, done.stderr
     assert not done.stderr and done.stdout.count("\n") == 1, "the script's own line"
     walked = {module.name for module in pkgutil.walk_packages(fastact.__path__, "fastact.")}
-    if importlib.util.find_spec("onnx") is None:
-        walked.remove("fastact.onnx._backend")
+    adapters = {"onnx": ["fastact.onnx._backend"], "jax": ["fastact.jax", "fastact.jax._primitives"]}
+    for library, modules in adapters.items():
+        if importlib.util.find_spec(library) is None:
+            walked -= {*modules}
     assert walked <= set(done.stdout.split()) and "fastact.__main__" in walked
 
 
@@ -112,9 +114,10 @@ def test_pyinstaller_is_told_what_cannot_be_seen():
         names = {"__file__": str(hook)}
         exec(compile(hook.read_text(), hook, "exec"), names)  # as PyInstaller runs it
         hidden[hook.stem] = set(names["hiddenimports"])
-    assert not any("onnx" in name for name in hidden["hook-fastact"])
+    seen = {"fastact.onnx", "fastact.onnx._rewrite", "fastact.jax", "fastact.jax._primitives"}
+    assert not any(name.startswith(("fastact.onnx", "fastact.jax")) for name in hidden["hook-fastact"])
     for module in pkgutil.walk_packages(fastact.__path__, "fastact."):
-        if "_freeze" not in module.name and module.name not in ("fastact.onnx", "fastact.onnx._rewrite"):
+        if "_freeze" not in module.name and module.name not in seen:
             assert any(module.name in names for names in hidden.values()), module.name
 
 

@@ -147,6 +147,7 @@ static void *handle(const struct xla_call *call, const struct function *function
     options.n_threads = threads_of(call);
     scheduler.workers = options.n_threads - 1;
     options.source = FASTACT_SOURCE_CALLER;
+    options.channel_axis = -1;          /* alpha has x's number of axes: this is for a single one */
     options.parallel_for = fastact_scheduled_for;
     options.context = &scheduler;
     options.message = message;

@@ -10,7 +10,7 @@ are those of their formulas.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -109,7 +109,7 @@ def _primitive(name: str, formula: Callable, results: Callable, target: Callable
     return primitive
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(primitive: Primitive, *parameters: tuple[str, Any]) -> Callable:
     return jax.jit(partial(primitive.bind, **dict(parameters)))
 
