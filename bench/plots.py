@@ -37,6 +37,7 @@ COLOURS = {  # the first are thick
     "torch": "#1f77b4",
     "onednn": "#17becf",
     "jax": "#2ca02c",
+    "jax_fastact": "#98df8a",
     "onnxruntime": "#9467bd",
     "ort_fastact": "#c5b0d5",
 }
