@@ -265,13 +265,14 @@ def adapters() -> list[Extension]:
     """The libraries that other people's programs load, in plain C, each with declarations of its own."""
     return [
         Extension(
-            "fastact.onnx._library",
-            ["fastact/onnx/_library.c"],
-            include_dirs=["fastact"],
-            depends=["fastact/fastact.h", "fastact/onnx/onnxruntime.h"],
+            f"fastact.{library}",
+            [f"fastact/{library.replace('.', '/')}.c"],
+            include_dirs=["fastact", str(CYTHON)],
+            depends=["fastact/fastact.h", str(CYTHON / "float_mode.h"), f"fastact/{declarations}"],
             extra_compile_args=FLAGS,
             extra_link_args=LINK_FLAGS,
-        ),
+        )
+        for library, declarations in (("onnx._library", "onnx/onnxruntime.h"), ("jax._handlers", "jax/xla.h"))
     ]
 
 

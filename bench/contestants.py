@@ -477,6 +477,38 @@ class Jax(Contestant):
         return lambda: jax.block_until_ready(compiled(*operands))
 
 
+class JaxWithFastact(Jax):
+    """The same with the functions of fastact.jax."""
+
+    name = "jax_fastact"
+    exact = True
+    dtypes = ("float32", "float64")
+
+    @property
+    def label(self) -> str:
+        return "jax + fastact"
+
+    def missing(self) -> str:
+        return super().missing() or str(fastact.config()["missing_modules"].get("fastact.jax._handlers", ""))
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        return self._jit(self._functions().relu, task.x)
+
+    def relu_backward(self, task: Task, out: Outputs) -> Call:
+        import jax
+
+        return self._jit(lambda dy, x: jax.vjp(self._functions().relu, x)[1](dy)[0], task.dy, task.x)
+
+    def _formula(self, x: Any, alpha: Any) -> Any:
+        return self._functions().prelu(x, alpha)
+
+    @staticmethod
+    def _functions() -> Any:
+        import fastact.jax
+
+        return fastact.jax
+
+
 class OnnxRuntime(Contestant):
     """A model of one node, forward only; with out= its input and output are bound to our arrays."""
 
@@ -703,6 +735,7 @@ CONTESTANTS: dict[str, Contestant] = {
         TorchEnabled(),
         OneDNN(),
         Jax(),
+        JaxWithFastact(),
         OnnxRuntime(),
         OnnxRuntimeWithLibrary(),
     )

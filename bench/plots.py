@@ -39,6 +39,7 @@ COLOURS = {  # the first are thick
     "torch_enabled": "#aec7e8",
     "onednn": "#17becf",
     "jax": "#2ca02c",
+    "jax_fastact": "#98df8a",
     "onnxruntime": "#9467bd",
     "ort_fastact": "#c5b0d5",
 }

@@ -333,7 +333,7 @@ def _heading(form: str) -> str:
 
 
 def _short(name: str) -> str:
-    short = {"numpy": "np", "onnxruntime": "ort", "ort_fastact": "ort+fa"}
+    short = {"numpy": "np", "onnxruntime": "ort", "ort_fastact": "ort+fa", "jax_fastact": "jax+fa"}
     return short.get(name, name.removeprefix("fastact_"))[:6]
 
 

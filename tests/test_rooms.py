@@ -18,6 +18,7 @@ ROOMS = [
     "_freeze.hook-fastact", "onnx._rewrite", "onnx._backend", "onnx", "_freeze.hook-fastact.onnx",
     "torch._exchange", "torch._host", "torch._compute", "torch._operators",
     "torch._functions", "torch._modules", "torch._override", "torch", "_freeze.hook-fastact.torch",
+    "jax._primitives", "jax", "_freeze.hook-fastact.jax",
 ]  # fmt: skip
 
 
