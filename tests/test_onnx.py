@@ -410,9 +410,18 @@ def with_branches(opset):
     return made
 
 
-def with_function(opset):
-    function = helper.make_function("local", "F", ["a", "b"], ["y"], [node("a", "b")], [helper.make_opsetid("", opset)])
-    return model(node("x", "s", op="F", domain="local"), functions=[function], opsets=[helper.make_opsetid("local", 1)])
+def with_functions(opset):
+    """G calls F, and a node of no declared type follows: ONNX Runtime has to infer the type of each call's result."""
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
+    call = functools.partial(node, domain="local")
+    functions = [
+        helper.make_function("local", "F", ["a", "b"], ["y"], [node("a", "b")], opsets[:1]),
+        helper.make_function(
+            "local", "G", ["a", "b"], ["y"], [call("a", "b", op="F", output="c"), node("c", "b")], opsets
+        ),
+    ]
+    nodes = [call("x", "s", op="G", output="z"), node("z", op="Abs")]
+    return model(*nodes, opset=16, functions=functions, opsets=opsets[1:])
 
 
 def with_own_prelu(opset):
@@ -427,7 +436,6 @@ MODELS = {
     "plain": (prelu_model, 1),
     "chain": (lambda opset: model(node("x", "s", output="a"), node("a", "s"), opset=opset), 2),
     "subgraphs": (with_branches, 2),
-    "a local function": (with_function, 1),
     "ai.onnx": (lambda opset: model(node("x", "s", domain="ai.onnx"), opset=opset), 1),
 }
 
@@ -456,6 +464,21 @@ def test_accelerate(make, count, tmp_path, caplog):
     assert_same_bits(y, want if count != 2 or make is with_branches else expected(want, given["s"]))
     with pytest.raises(Exception, match="fastact"):
         session(faster, library=False)
+
+
+@pytest.mark.parametrize(("opset", "moved"), [(6, 2), (7, 0), (15, 0), (16, 0)])
+def test_local_functions(opset, moved):
+    """From operator set 7 on their nodes stay, and fastact computes them."""
+    made, given = with_functions(opset), feed()
+    faster = fastact.onnx.accelerate(made)
+    assert [n.domain for f in faster.functions for n in f.node if n.op_type == "PRelu"] == ["fastact" * (moved > 0)] * 2
+    if moved:
+        assert faster.metadata_props[0].value == "2"
+    else:
+        assert faster == made
+        assert is_ours(session(faster))
+        want = abs(expected(expected(given["x"], given["s"]), given["s"]))
+        assert_same_bits(session(faster).run(None, given)[0], want)
 
 
 def test_later_operator_sets_are_left_alone():

@@ -15,7 +15,9 @@ COUNT = "fastact.accelerated"  # in metadata_props: how many nodes were moved
 ONNX_DOMAINS = ("", "ai.onnx")  # two names of one domain
 # From this operator set on the library is sure to take the built-in operator's place, and nodes stay as they are.
 REPLACED_SINCE = 16
-# From this one on a slope of one axis is aligned at X's end; before, it belonged to axis 1.
+# From this one on a slope of one axis is aligned at X's end; before, it belonged to axis 1.  The library takes the
+# built-in operator's place from here on, too, in the versions of ONNX Runtime that were tried.  Nodes of local functions
+# count on it: ONNX Runtime infers no type for the result of a function with a node of another domain than ONNX's.
 ALIGNED_SINCE = 7
 
 logger = logging.getLogger("fastact.onnx")
@@ -24,9 +26,11 @@ logger = logging.getLogger("fastact.onnx")
 def accelerate(model: "ModelProto | bytes | str | os.PathLike[str]", /) -> "ModelProto":
     """Return a copy of a model whose PRelu nodes are all computed by fastact where the library is loaded.
 
-    PRelu nodes of operator sets before 16 become ``fastact.PRelu``, in subgraphs and local functions, too.  A slope of
-    one axis in an operator set before 7, where it belongs to axis 1, keeps that meaning.  Nodes of later operator sets
-    stay, because the library takes the built-in operator's place.  A second call changes nothing more.
+    PRelu nodes of operator sets before 16 become ``fastact.PRelu``, also in subgraphs.  In local functions only those of
+    operator sets before 7 do.  A slope of one axis in such an operator set belongs to axis 1, and keeps that meaning.
+    All other nodes stay, because the library takes the built-in operator's place.  A second call changes nothing more.
+    The library serves models of operator sets from 7 on without this function, and docs/onnx.md says when it is better
+    not to call it for them.
 
     **The result needs the library**: ONNX Runtime refuses it in a session without `library_path`.
 
@@ -66,7 +70,7 @@ def accelerate(model: "ModelProto | bytes | str | os.PathLike[str]", /) -> "Mode
             if node.op_type != "PRelu" or (_domain(node.domain), "PRelu") in local:
                 continue
             found += node.domain in (*ONNX_DOMAINS, DOMAIN)
-            if node.domain in ONNX_DOMAINS and opset < REPLACED_SINCE:
+            if node.domain in ONNX_DOMAINS and opset < (REPLACED_SINCE if part is result else ALIGNED_SINCE):
                 _move(node, opset)
                 moved += 1
         if moved > before and all(o.domain != DOMAIN for o in part.opset_import):
