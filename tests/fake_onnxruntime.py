@@ -1,7 +1,7 @@
-"""An ONNX Runtime of any version and with any fault, as far as the library of custom operators sees one.
+"""The part of ONNX Runtime that the library of custom operators sees, as any version and with any fault.
 
-It fills the numbered slots that fastact/onnx/onnxruntime.h declares, whose numbers are read from there, registers the
-library and calls its operators.  Values are indices into a list of arrays; every object that is created is counted.
+It fills the numbered slots that fastact/onnx/onnxruntime.h declares (the numbers are read from there), registers the
+library, and calls its operators.  A value is an index into a dict of arrays.  Every object that is created is counted.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ class FakeRuntime:
         self.steps = 0  # that threads of this runtime were given
         self.alive, self.statuses, self.values, self.operators = 0, {}, {}, {}
         self.table = (POINTER * 500)()
-        self._kept = [self]  # for ever, as the library remembers the first runtime by its address
+        self._kept = [self]  # never freed, as the library remembers the first runtime by its address
         KEPT.append(self._kept)
         for name, (result, *arguments) in {
             "CREATE_STATUS": (POINTER, INT, ctypes.c_char_p),

@@ -1,7 +1,7 @@
 """fastact for ONNX: PRelu inside ONNX Runtime, and backends for ONNX's own tests and its reference evaluator.
 
-`library_path` is what ONNX Runtime loads; `accelerate` rewrites models that mean something else by PRelu than today's
-ONNX; `FastactBackend` and `OPS` compute models in Python.  Importing this package imports neither onnx nor onnxruntime.
+`library_path` is what ONNX Runtime loads.  `accelerate` rewrites models of older operator sets.  `FastactBackend` and
+`OPS` compute models in Python.  Importing this package imports neither onnx nor onnxruntime.
 docs/onnx.md has examples.
 """
 
@@ -17,15 +17,15 @@ __all__ = ["OPS", "FastactBackend", "accelerate", "library_path"]
 
 
 def library_path() -> str:
-    """Return the path of a library of custom operators for ONNX Runtime 1.18 or newer.
+    """Return the path of a library of custom operators for ONNX Runtime 1.19 or newer.
 
     A session with it computes PRelu by fastact, on the session's own threads: float32, float64, float16 and bfloat16,
     with every slope that ONNX allows.  Nodes of operator sets from 7 on need no change of the model.  Those of older
-    ones, which ONNX Runtime itself does not run, need `accelerate`.  Only nodes that run on the CPU are concerned, and
-    only sessions with the library.
+    ones, which ONNX Runtime itself does not run, need `accelerate`.  Sessions without the library stay as they are.
+    docs/onnx.md says in which sessions not to load it: those with integers, and those with a GPU.
 
-    Call this function in every process that creates such a session: it imports the library, too, which ONNX Runtime
-    could not use otherwise.
+    Call this function in every process that creates such a session, because it also imports the library.  ONNX Runtime
+    cannot use a library that the process has not imported.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Relu, LeakyRelu and PRelu for onnx's reference evaluator, and a backend for ONNX's own tests made of them.
+"""Relu, LeakyRelu and PRelu for onnx's reference evaluator, and a backend with them for ONNX's own tests.
 
 ONNX's names in fastact's words: X is x, slope is alpha.  Every other operator is computed by the evaluator itself.
 """

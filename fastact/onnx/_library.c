@@ -4,8 +4,8 @@
    the same file before (fastact.onnx.library_path() does), and thereby looked fastact's functions up: the loader keeps
    one copy of a file, with one set of variables.
 
-   Two domains get the operator: "" (ONNX's own), where it takes the place of the built-in one, and "fastact", where
-   fastact.onnx.accelerate() puts nodes that mean something else than today's ONNX.  Every failure is a status. */
+   Two domains get the operator.  In "" (ONNX's own) it takes the place of the built-in one.  In "fastact" it serves the
+   nodes that fastact.onnx.accelerate() moved there.  Every failure is a status. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -19,8 +19,8 @@
 #define EXPORTED __attribute__((visibility("default")))
 #define NAME "PRelu"
 #define DOMAIN "fastact"
-#define LAST_VERSION 1000               /* of a domain's operators: all that will ever be */
-#define CHANNEL_AXIS "channel_axis"     /* an attribute: the axis of a slope of one axis; without it the last one */
+#define LAST_VERSION 1000               /* of an operator set: there will be no later one */
+#define CHANNEL_AXIS "channel_axis"     /* an attribute: the axis of X that a 1-D slope belongs to; default: the last */
 enum { MOST_AXES = 64, MOST_THREADS = 256 };
 
 /* The operator for one type of elements. */
@@ -54,8 +54,8 @@ static void *status_of(const ort_entry *table, int code, const char *message)
 
 /* ---- one call ---------------------------------------------------------------------------------------------------- */
 
-/* A loop over the session's threads.  ONNX Runtime runs `step` n times, in whatever order; each time takes the next
-   index, so that the caller can run those that are left over if ONNX Runtime fails. */
+/* A loop over the session's threads.  ONNX Runtime calls `step` n times, in any order, and each call takes the next
+   index.  If ONNX Runtime fails, the caller runs the indices that no call has taken. */
 struct loop {
     fastact_body body;
     void *work;
@@ -92,7 +92,7 @@ static void on_session_threads(void *session, int64_t n, fastact_body body, void
     while (take(&loop)) {}
 }
 
-/* Fills in a tensor's shape; NULL or a status. */
+/* Fills in a tensor's shape.  Returns NULL or a status. */
 static void *read_shape(const struct kernel *kernel, const void *value, struct tensor *tensor)
 {
     const ort_entry *table = kernel->table;
@@ -150,7 +150,7 @@ static void *failure(const struct kernel *kernel, int code, const fastact_array 
     return status_of(kernel->table, code, message);
 }
 
-/* Whether slope broadcasts to x, one way and aligned at the end, as ONNX says.  One element always does. */
+/* Whether slope broadcasts to x, aligned at the end as ONNX says.  A slope of one element always does. */
 static int broadcasts(const fastact_array *slope, const fastact_array *x, int32_t channel_axis)
 {
     const int32_t ahead = x->ndim - slope->ndim;
@@ -225,7 +225,7 @@ static void *create(const void *op, const ort_entry *table, const void *info, vo
     }
     status = ORT_CALL(table, ORT_GET_INTEGER_ATTRIBUTE, (const void *, const char *, int64_t *))
         (info, CHANNEL_AXIS, &axis);
-    if (status) {                       /* the node has none */
+    if (status) {                       /* the node has no such attribute */
         ORT_RELEASE(table, ORT_RELEASE_STATUS, status);
         axis = -1;
     }
@@ -239,7 +239,8 @@ static void *create(const void *op, const ort_entry *table, const void *info, vo
 
 static void destroy(void *kernel) { free(kernel); }
 
-/* y has X's shape.  No axes may also mean that nothing is known of them: then nothing is said. */
+/* y has X's shape.  X without axes is a scalar or of unknown shape, and this function cannot tell which, so it sets no
+   shape then. */
 static void *infer_shape(const void *op, void *inference)
 {
     const ort_entry *table = ((const struct prelu *)op)->table;
@@ -262,7 +263,7 @@ static int get_one(const void *op) { (void)op; return 1; }
 static int get_first(const void *op) { return ((const struct prelu *)op)->first_version; }
 static int get_last(const void *op) { (void)op; return LAST_VERSION; }
 
-/* y may lie where X lies; nothing has to. */
+/* y may take X's memory (one pair), but never has to (no aliases). */
 static size_t get_in_place(int **inputs, int **outputs)
 {
     static int first;
@@ -301,8 +302,8 @@ static const ort_entry CALLBACKS[ORT_OP_CALLBACKS] = {
 
 /* ---- registration ------------------------------------------------------------------------------------------------ */
 
-/* What PRelu is registered for.  Those of domain "" replace ONNX's own operator, so a type that is missing here is an
-   error for every model with the library. */
+/* The types that PRelu is registered for.  The operators of domain "" replace ONNX's own as a whole, so in a session
+   with the library PRelu of any other type is an error. */
 static const struct { int type, dtype; const char *name; } TYPES[] = {
     {ORT_FLOAT32, FASTACT_FLOAT32, "float32"},
     {ORT_FLOAT64, FASTACT_FLOAT64, "float64"},
@@ -314,7 +315,8 @@ static const struct { int type, dtype; const char *name; } TYPES[] = {
 static const struct { const char *name; int first_version; } DOMAINS[] = {{"", 7}, {DOMAIN, 1}};
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES, N_DOMAINS = sizeof DOMAINS / sizeof *DOMAINS };
 
-/* What one copy of ONNX Runtime is given, for all of its sessions.  It is never freed: a session may outlive Python. */
+/* The operators of one copy of ONNX Runtime, for all of its sessions.  They are never freed: a session may outlive
+   Python. */
 struct registration {
     const struct ort_base *base;
     void *domains[N_DOMAINS];

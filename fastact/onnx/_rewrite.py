@@ -13,20 +13,27 @@ DOMAIN = "fastact"
 DOMAIN_VERSION = 1
 COUNT = "fastact.accelerated"  # in metadata_props: how many nodes were moved
 ONNX_DOMAINS = ("", "ai.onnx")  # two names of one domain
-# From this operator set on the library is sure to take the built-in operator's place, and nodes stay as they are.
+# From this operator set on nodes stay as they are, because the library takes the built-in operator's place.
 REPLACED_SINCE = 16
-# From this one on a slope of one axis is aligned at X's end; before, it belonged to axis 1.
+# From this one on a slope of one axis is aligned at X's end.  Before, it belonged to axis 1.  From here on the library
+# takes the built-in operator's place, too, in the versions of ONNX Runtime that were tried.  In local functions nodes
+# stay from here on: a moved one would leave ONNX Runtime without the type of the function's result, as it infers that
+# type from ONNX's own operators alone.
 ALIGNED_SINCE = 7
 
 logger = logging.getLogger("fastact.onnx")
 
 
 def accelerate(model: "ModelProto | bytes | str | os.PathLike[str]", /) -> "ModelProto":
-    """Return a copy of a model whose PRelu nodes are all computed by fastact where the library is loaded.
+    """Return a copy of a model in which fastact computes every PRelu node, in a session with the library.
 
-    PRelu nodes of operator sets before 16 become ``fastact.PRelu``, in subgraphs and local functions, too.  A slope of
-    one axis in an operator set before 7, where it belongs to axis 1, keeps that meaning.  Nodes of later operator sets
-    stay, because the library takes the built-in operator's place.  A second call changes nothing more.
+    PRelu nodes of operator sets before 16 become ``fastact.PRelu``, also in subgraphs.  In local functions only those
+    of operator sets before 7 do.  A slope of one axis belongs to axis 1 in operator sets before 7, and keeps that
+    meaning.  All other nodes stay, because the library takes the built-in operator's place.  A second call changes
+    nothing more.
+
+    The library also serves operator sets 7 to 15 without this function.  That is better where the model has transposes,
+    which ONNX Runtime's optimiser does not move across ``fastact.PRelu``.
 
     **The result needs the library**: ONNX Runtime refuses it in a session without `library_path`.
 
@@ -66,7 +73,7 @@ def accelerate(model: "ModelProto | bytes | str | os.PathLike[str]", /) -> "Mode
             if node.op_type != "PRelu" or (_domain(node.domain), "PRelu") in local:
                 continue
             found += node.domain in (*ONNX_DOMAINS, DOMAIN)
-            if node.domain in ONNX_DOMAINS and opset < REPLACED_SINCE:
+            if node.domain in ONNX_DOMAINS and opset < (REPLACED_SINCE if part is result else ALIGNED_SINCE):
                 _move(node, opset)
                 moved += 1
         if moved > before and all(o.domain != DOMAIN for o in part.opset_import):
@@ -119,7 +126,7 @@ def _nodes(nodes: "Iterator[NodeProto]") -> "Iterator[NodeProto]":
 def _move(node: "NodeProto", opset: int) -> None:
     """Make it a node of our domain that means the same."""
     node.domain = DOMAIN
-    for attribute in [a for a in node.attribute if a.name == "consumed_inputs"]:  # of operator set 1, without a meaning
+    for attribute in [a for a in node.attribute if a.name == "consumed_inputs"]:  # in operator set 1; it means nothing
         node.attribute.remove(attribute)
     if opset < ALIGNED_SINCE:
         from onnx.helper import make_attribute
