@@ -96,7 +96,7 @@ def connect(api, tensor, parameter, dtypes, functions):
     global extraordinary, forward_ad, alone
     cdef const fa_dlexchange* found = <const fa_dlexchange*>PyCapsule_GetPointer(api, "dlpack_exchange_api")
     if found.major != DL_MAJOR or found.tensor_from_object == NULL:
-        raise ImportError(f"torch's DLPack exchange API has version {found.major}, which is unknown here")
+        raise ValueError(f"torch's DLPack exchange API has version {found.major}, which is unknown here")
     tensor_type, parameter_type = tensor, parameter
     empty_like, get_num_threads, grad_is_enabled, autocast_is_on, extraordinary, forward_ad = functions
     for number in dtypes:
@@ -154,6 +154,8 @@ cdef bint read(Operand* o, object tensor) except -1:
         if n != 1 and t.strides[axis] != o.size:
             o.in_order = False
         o.size *= n
+    if t.data == NULL and o.size:   # zeros without memory (torch._efficientzerotensor)
+        return False
     if o.in_order or o.size == 0:
         o.dense = True
         o.array.strides = NULL
@@ -323,7 +325,7 @@ def attempt(int op, x, more=None):
     recorded = x.requires_grad
     if op == AS_PRELU:
         if not read(&o_weight, more) or not go_together(&o_x, &o_weight) or not fit(&o_x, &o_weight) \
-                or says(autocast_is_on):
+                or more.is_neg() or says(autocast_is_on):
             return None
         recorded = recorded or more.requires_grad
     if recorded and says(grad_is_enabled):
