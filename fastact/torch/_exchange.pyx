@@ -124,7 +124,7 @@ cdef struct Operand:        # a tensor, as torch and as fastact have it
 
 
 cdef bint read(Operand* o, object tensor) except -1:
-    """Read a tensor; whether fastact takes it."""
+    """Read a tensor into `o`.  The answer says whether fastact takes it."""
     cdef fa_dltensor* t = &o.tensor
     cdef int32_t axis, k
     cdef int64_t step = 1, n
@@ -190,9 +190,9 @@ cdef void drop(fa_dlmanaged* managed) noexcept nogil:
 
 
 cdef object new(Operand* o, Operand* like, object prototype):
-    """A new tensor like another one, and how it lies in `o`; None if torch has to say how.
+    """A new tensor of the shape, strides and dtype of `like`, which is `prototype`; it is read into `o`.
 
-    Small ones come from one allocation with their description.
+    A small one comes from one allocation with its description.  None: torch made a tensor that fastact does not take.
     """
     cdef fa_dlmanaged* managed
     cdef void* memory
@@ -264,7 +264,7 @@ cdef int call(int op, bint backward, const fastact_array* y, const fastact_array
 
 cdef bint run(int op, bint backward, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
               Operand* x, const fastact_array* alpha, double slope) except -1:
-    """Run a call, a large one on torch's threads and without the GIL; whether it was right."""
+    """Run a call, a large one on torch's threads and without the GIL.  The answer says whether it succeeded."""
     global source
     cdef fastact_options options
     cdef int status
@@ -313,10 +313,10 @@ def forward(int op, x, more=None):
 
 
 def attempt(int op, x, more=None):
-    """As `forward`, of any tensor, where nothing is recorded.
+    """As `forward`, for any object as x, if autograd does not record the call.
 
-    Where something is, and `forward` would take it: True, or False for a relu or leaky_relu that is so small that
-    torch's own takes less time than an autograd.Function.
+    If it does, and `forward` would take x, nothing is computed.  True: record it by an autograd.Function.  False: it is
+    so small that torch's own relu or leaky_relu takes less time than that.
     """
     cdef Operand o_x, o_weight
     cdef bint recorded
@@ -342,7 +342,7 @@ def in_place(int op, x, more=None):
 
 
 def attempt_backward(int op, dy, x, more=None, bint need_dx=True, bint need_dalpha=True):
-    """As `backward`, of any dy, where nothing is recorded."""
+    """As `backward`, for any dy; None if autograd records this backward."""
     if says(grad_is_enabled) or not is_ordinary() or dy.is_neg():
         return None
     return backward(op, dy, x, more, need_dx, need_dalpha)
