@@ -8,9 +8,12 @@ CPU tensors through fastact), _operators (formulas in torch's operations, the ta
 _functions, _modules, _override.
 """
 
+from . import _host
 from ._functions import leaky_relu, prelu, relu
 from ._modules import LeakyReLU, PReLU, ReLU, replace_activations
 from ._override import disable, enable, enabled
+
+_host.warn_of_missing()
 
 __all__ = [
     "LeakyReLU",

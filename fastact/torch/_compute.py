@@ -157,13 +157,18 @@ def set_torch_memory(on: bool) -> None:
 _fast_forward = _fast_in_place = _fast_backward = attempt = attempt_backward = _nothing
 try:
     from . import _exchange
-
+except ImportError:  # it was not built
+    _exchange = None
+if _exchange is not None and _host.exchange_api is not None:
     _numbers = {torch.float16: 1, torch.bfloat16: 2, torch.float32: 3, torch.float64: 4}  # as fastact.h has them
-    _exchange.connect(
-        _host.exchange_api(), Tensor, torch.nn.Parameter, [_numbers[dtype] for dtype in DTYPES],
-        (torch.empty_like, torch.get_num_threads, torch.is_grad_enabled, _host.autocast_is_on, _host.EXTRAORDINARY,
-         _host.FORWARD_AD),
-    )  # fmt: skip
-    use_exchange(True)
-except (ImportError, AttributeError, ValueError):  # it was not built, or this torch has no such API
+    try:
+        _exchange.connect(
+            _host.exchange_api, Tensor, torch.nn.Parameter, [_numbers[dtype] for dtype in DTYPES],
+            (torch.empty_like, torch.get_num_threads, torch.is_grad_enabled, _host.autocast_is_on,
+             _host.EXTRAORDINARY, _host.FORWARD_AD),
+        )  # fmt: skip
+        use_exchange(True)
+    except ValueError:  # of no version that is known here
+        _host.exchange_api = _host.lacks(_host.EXCHANGE_API, _host.THROUGH_ARRAYS)
+if _host.exchange_api is None:
     _exchange = None

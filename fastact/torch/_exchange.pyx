@@ -96,7 +96,7 @@ def connect(api, tensor, parameter, dtypes, functions):
     global extraordinary, forward_ad, alone
     cdef const fa_dlexchange* found = <const fa_dlexchange*>PyCapsule_GetPointer(api, "dlpack_exchange_api")
     if found.major != DL_MAJOR or found.tensor_from_object == NULL:
-        raise ImportError(f"torch's DLPack exchange API has version {found.major}, which is unknown here")
+        raise ValueError(f"torch's DLPack exchange API has version {found.major}, which is unknown here")
     tensor_type, parameter_type = tensor, parameter
     empty_like, get_num_threads, grad_is_enabled, autocast_is_on, extraordinary, forward_ad = functions
     for number in dtypes:
@@ -124,7 +124,7 @@ cdef struct Operand:        # a tensor, as torch and as fastact have it
 
 
 cdef bint read(Operand* o, object tensor) except -1:
-    """Read a tensor; whether fastact takes it."""
+    """Read a tensor into `o`.  The answer says whether fastact takes it."""
     cdef fa_dltensor* t = &o.tensor
     cdef int32_t axis, k
     cdef int64_t step = 1, n
@@ -154,6 +154,8 @@ cdef bint read(Operand* o, object tensor) except -1:
         if n != 1 and t.strides[axis] != o.size:
             o.in_order = False
         o.size *= n
+    if t.data == NULL and o.size:   # zeros without memory (torch._efficientzerotensor)
+        return False
     if o.in_order or o.size == 0:
         o.dense = True
         o.array.strides = NULL
@@ -188,9 +190,9 @@ cdef void drop(fa_dlmanaged* managed) noexcept nogil:
 
 
 cdef object new(Operand* o, Operand* like, object prototype):
-    """A new tensor like another one, and how it lies in `o`; None if torch has to say how.
+    """A new tensor of the shape, strides and dtype of `like`, which is `prototype`; it is read into `o`.
 
-    Small ones come from one allocation with their description.
+    A small one comes from one allocation with its description.  None: torch made a tensor that fastact does not take.
     """
     cdef fa_dlmanaged* managed
     cdef void* memory
@@ -262,7 +264,7 @@ cdef int call(int op, bint backward, const fastact_array* y, const fastact_array
 
 cdef bint run(int op, bint backward, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
               Operand* x, const fastact_array* alpha, double slope) except -1:
-    """Run a call, a large one on torch's threads and without the GIL; whether it was right."""
+    """Run a call, a large one on torch's threads and without the GIL.  The answer says whether it succeeded."""
     global source
     cdef fastact_options options
     cdef int status
@@ -311,10 +313,10 @@ def forward(int op, x, more=None):
 
 
 def attempt(int op, x, more=None):
-    """As `forward`, of any tensor, where nothing is recorded.
+    """As `forward`, for any object as x, if autograd does not record the call.
 
-    Where something is, and `forward` would take it: True, or False for a relu or leaky_relu that is so small that
-    torch's own takes less time than an autograd.Function.
+    If it does, and `forward` would take x, nothing is computed.  True: record it by an autograd.Function.  False: it is
+    so small that torch's own relu or leaky_relu takes less time than that.
     """
     cdef Operand o_x, o_weight
     cdef bint recorded
@@ -323,7 +325,7 @@ def attempt(int op, x, more=None):
     recorded = x.requires_grad
     if op == AS_PRELU:
         if not read(&o_weight, more) or not go_together(&o_x, &o_weight) or not fit(&o_x, &o_weight) \
-                or says(autocast_is_on):
+                or more.is_neg() or says(autocast_is_on):
             return None
         recorded = recorded or more.requires_grad
     if recorded and says(grad_is_enabled):
@@ -340,7 +342,7 @@ def in_place(int op, x, more=None):
 
 
 def attempt_backward(int op, dy, x, more=None, bint need_dx=True, bint need_dalpha=True):
-    """As `backward`, of any dy, where nothing is recorded."""
+    """As `backward`, for any dy; None if autograd records this backward."""
     if says(grad_is_enabled) or not is_ordinary() or dy.is_neg():
         return None
     return backward(op, dy, x, more, need_dx, need_dalpha)

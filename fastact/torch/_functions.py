@@ -27,14 +27,15 @@ class _ReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return _compute.forward("relu", x)
+        y = _compute.forward("relu", x)
+        ctx.save_for_backward(y)  # as torch: the next layer keeps y too, and x can go; both have the same signs
+        return y
 
     @staticmethod
     def backward(ctx, dy):
-        (x,) = ctx.saved_tensors
-        dx = _compute.attempt_backward(_compute.RELU, dy, x)
-        return _backward("relu", dy, x) if dx is None else dx
+        (y,) = ctx.saved_tensors
+        dx = _compute.attempt_backward(_compute.RELU, dy, y)
+        return _backward("relu", dy, y) if dx is None else dx
 
 
 class _LeakyReLU(torch.autograd.Function):
@@ -108,13 +109,16 @@ def _is_plain(tensor: Tensor) -> bool:
         and tensor.dtype in _compute.DTYPES
         and tensor.is_cpu
         and tensor.layout is torch.strided
-        and not tensor.is_neg()
+        and not (tensor.is_neg() or tensor.is_nested)
     )
+
+
+_SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 
 
 def _refuse(name: str, input: Tensor) -> None:
     """An error of torch's kind for a tensor that is sparse or quantised."""
-    if not isinstance(input, Tensor) or (input.layout in (torch.strided, torch._mkldnn) and not input.is_quantized):
+    if not isinstance(input, Tensor) or not (input.layout in _SPARSE or input.is_quantized):
         return
     kind, cure = ("quantised", "dequantize") if input.is_quantized else ("sparse", "to_dense")
     raise NotImplementedError(
@@ -125,7 +129,7 @@ def _refuse(name: str, input: Tensor) -> None:
 
 def elementwise(name: str, own: Callable, input: Tensor, more: tuple, inplace: bool, opaque: bool) -> Tensor:
     """relu or leaky_relu; `own` is torch's function of that name."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         if not opaque:
             return own(input, *more, inplace=inplace)
         y = getattr(torch.ops.fastact, name)(input, *more)
@@ -134,13 +138,15 @@ def elementwise(name: str, own: Callable, input: Tensor, more: tuple, inplace: b
         recorded = input.requires_grad and torch.is_grad_enabled()
         if not inplace:
             return _RECORDED[name](input, *more) if recorded else _compute.forward(name, input, *more)
-        if not recorded:
-            return _compute.in_place(name, input, *more)
-        # What torch says about a leaf, a view or a negative slope in place, it says by itself.
-        if not (input.is_leaf or input._is_view() or min(more, default=0) < 0):
-            return _InPlace.apply(name, input, *more)
+        # What torch says against writing to a tensor or about a negative slope in place, it says by itself.
+        if recorded:
+            torchs = input.is_leaf or input._is_view() or min(more, default=0) < 0
+        else:
+            torchs = input.is_inference() and not torch.is_inference_mode_enabled()
+        if not (torchs or 0 in input.stride()):
+            return _InPlace.apply(name, input, *more) if recorded else _compute.in_place(name, input, *more)
     _refuse(name, input)
-    if inplace or type(input) is not Tensor or not input.is_floating_point():
+    if inplace or type(input) is not Tensor or input.is_nested or not input.is_floating_point():
         return own(input, *more, inplace=inplace)
     return OPERATORS[name].formula(input, *more)
 
@@ -149,7 +155,7 @@ def parametric(input: Tensor, weight: Tensor, opaque: bool) -> Tensor:
     """Prelu."""
     if torch.compiler.is_compiling():
         return torch.ops.fastact.prelu(input, weight) if opaque else OPERATORS["prelu"].formula(input, weight)
-    if _is_plain(input) and _is_plain(weight) and _host.has_memory(input) and _host.is_ordinary():
+    if all(_is_plain(tensor) and _host.has_memory(tensor) for tensor in (input, weight)) and _host.is_ordinary():
         dtype = input.dtype
         if _host.autocast_is_on() and torch.is_autocast_enabled("cpu") and dtype is not torch.float64:
             input = input.to(torch.get_autocast_dtype("cpu"))  # as torch's prelu; the slopes keep their digits
@@ -161,7 +167,7 @@ def parametric(input: Tensor, weight: Tensor, opaque: bool) -> Tensor:
         return _compute.forward("prelu", input, weight)
     _refuse("prelu", input)
     if isinstance(input, Tensor) and isinstance(weight, Tensor):
-        if not torch.jit.is_tracing():  # sizes are tensors there
+        if not (torch.jit.is_tracing() or input.is_nested):  # sizes are tensors there, and there are none here
             _check(input, weight)
         return OPERATORS["prelu"].formula(input, weight)
     return F.prelu(input, weight)

@@ -100,6 +100,7 @@ class Operator(NamedTuple):
     formula: Callable
     fake: Callable
     backward: Callable
+    keeps_result: bool = False  # for the backward, in the place of x
 
 
 def _like_x(position: int) -> Callable:
@@ -111,7 +112,7 @@ def _fake_gradients(dy, x, weight):
 
 
 OPERATORS = {
-    "relu": Operator("(Tensor x) -> Tensor", partial(_compute.forward, "relu"), _relu, _like_x(0), _of_relu),
+    "relu": Operator("(Tensor x) -> Tensor", partial(_compute.forward, "relu"), _relu, _like_x(0), _of_relu, True),
     "relu_backward": Operator(
         "(Tensor dy, Tensor x) -> Tensor",
         partial(_compute.backward, "relu"),
@@ -170,7 +171,9 @@ def _register(library: torch.library.Library) -> None:
         library.impl(name, operator.formula, "CompositeExplicitAutograd")
         torch.library.register_fake(full, operator.fake, lib=library)
 
-        def save(ctx, inputs, output):
+        def save(ctx, inputs, output, keeps_result=operator.keeps_result):
+            if keeps_result:
+                inputs = (output, *inputs[1:])
             ctx.numbers = [None if isinstance(value, Tensor) else value for value in inputs]
             ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
 

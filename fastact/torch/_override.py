@@ -8,6 +8,7 @@ wrong axes, so there the gradient stays full-size (the key FuncTorchBatched).
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
@@ -25,23 +26,28 @@ def _takes(*tensors: torch.Tensor) -> bool:
     return dtype in _compute.DTYPES and all(tensor.dtype is dtype for tensor in tensors)
 
 
+def _gradients(dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients as torch's kernel gives them, in formulas: that of the slopes is full-size."""
+    return torch.where(x > 0, dy, weight * dy), torch.where(x > 0, 0, x * dy)
+
+
 def _kernels() -> Iterator[tuple[str, str, object]]:
     """Operator, dispatch key and kernel of each replacement."""
-    forward = _host.kernel_in_force(_host.FORWARD, "CPU")
-    backward = _host.kernel_in_force(_host.BACKWARD, "CPU")
+    forward = _host.kernel_in_force(_host.FORWARD, "CPU", lambda x, weight: torch.where(x > 0, x, weight * x))
+    backward = _host.kernel_in_force(_host.BACKWARD, "CPU", _gradients)
 
     def prelu(keys, x, weight):
         if _takes(x, weight):
             return _compute.forward("prelu", x, weight)
-        return forward.call_boxed(keys, x, weight)
+        return forward(keys, x, weight)
 
     def prelu_backward(keys, dy, x, weight):
         if _takes(x, weight, dy):
             return _compute.backward("prelu", dy, x, weight)
-        return backward.call_boxed(keys, dy, x, weight)
+        return backward(keys, dy, x, weight)
 
     def batched_backward(keys, dy, x, weight):
-        return torch.where(x > 0, dy, weight * dy), torch.where(x > 0, 0, x * dy)
+        return _gradients(dy, x, weight)
 
     yield _host.FORWARD, "CPU", prelu
     yield _host.BACKWARD, "CPU", prelu_backward
@@ -67,19 +73,18 @@ def _take_back(who: object) -> None:
         _asked[:] = [entry for entry in _asked if entry[0] is not who]
         _compute.set_torch_memory(bool(_asked) and _asked[-1][1])
         if not _asked and _library is not None:
-            _library._destroy()
+            _host.put_back(_library)
             _library = None
 
 
 def _replaced() -> torch.library.Library:
     """Replace the kernels, and try them."""
+    if lacks := _host.lacking():
+        raise RuntimeError(
+            f"this torch ({torch.__version__}) lacks {' and '.join(lacks)}, so that its PReLU cannot be replaced; "
+            "fastact.torch.replace_activations(model) works without"
+        )
     for operator in (_host.FORWARD, _host.BACKWARD):
-        found = _host.kernels_of(operator, "CPU")
-        if not found:
-            raise RuntimeError(
-                f"this torch ({torch.__version__}) has no kernel {_host.NAMESPACE}::{operator} that could be replaced; "
-                "fastact.torch.replace_activations(model) needs none"
-            )
         for key in ("CPU", "FuncTorchBatched"):
             if len(found := _host.kernels_of(operator, key)) > 1:
                 raise RuntimeError(
@@ -93,9 +98,24 @@ def _replaced() -> torch.library.Library:
             warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel")
             for operator, key, kernel in list(_kernels()):
                 library.impl(operator, kernel, key, with_keyset=True)
-        _try()
+        if (fault := _fault()) and _compute.use_exchange(False):
+            if _fault():  # it is not the exchange's
+                _compute.use_exchange(True)
+            else:
+                warnings.warn(
+                    f"fastact.torch: PReLU through torch.{_host.EXCHANGE_API} {fault} in torch {torch.__version__}: "
+                    f"from now on {_host.THROUGH_ARRAYS}",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                fault = None
+        if fault:
+            raise RuntimeError(
+                f"torch's PReLU by fastact {fault} in torch {torch.__version__}, so torch's own is in force again; "
+                "please report this"
+            )
     except BaseException:
-        library._destroy()
+        _host.put_back(library)
         raise
     return library
 
@@ -111,22 +131,25 @@ def _require_ours() -> None:
             )
 
 
-def _try() -> None:
-    """One forward and backward, whose results are known."""
-    with torch.inference_mode(False), torch.enable_grad():
-        x = torch.tensor([[-2.0, 4.0], [-1.0, -3.0]], requires_grad=True)
-        weight = torch.tensor([0.5, 0.25], requires_grad=True)
-        y = torch.prelu(x, weight)
-        dx, dweight = torch.autograd.grad(y, (x, weight), torch.tensor([[1.0, 2.0], [4.0, 8.0]]))
-        if not (y.tolist(), dx.tolist(), dweight.tolist()) == (
-            [[-1.0, 4.0], [-0.5, -0.75]],
-            [[0.5, 2.0], [2.0, 2.0]],
-            [-6.0, -24.0],
-        ):
-            raise RuntimeError(
-                f"torch's PReLU by fastact computes wrong numbers in torch {torch.__version__}, so torch's own is in "
-                "force again; please report this"
-            )
+def _fault() -> str | None:
+    """What is wrong with one forward and backward, whose results are known.
+
+    They run in a thread of their own, where autocast, inference_mode and whatever else the caller has on are off.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return None if thread.submit(_is_right).result() else "computes wrong numbers"
+        except Exception as error:
+            return f"fails ({type(error).__name__}: {error})"
+
+
+def _is_right() -> bool:
+    x = torch.tensor([[-2.0, 4.0], [-1.0, -3.0]], dtype=torch.float32, device="cpu", requires_grad=True)
+    weight = torch.tensor([0.5, 0.25], dtype=torch.float32, device="cpu", requires_grad=True)
+    y = torch.prelu(x, weight)
+    dx, dweight = torch.autograd.grad(y, (x, weight), torch.tensor([[1.0, 2.0], [4.0, 8.0]]).to(y))
+    expected = [[-1.0, 4.0], [-0.5, -0.75]], [[0.5, 2.0], [2.0, 2.0]], [-6.0, -24.0]
+    return (y.tolist(), dx.tolist(), dweight.tolist()) == expected
 
 
 _PROCESS = object()  # who asked, for enable()
