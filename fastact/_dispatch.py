@@ -27,7 +27,7 @@ def backward(name: str, dy, x, alpha, channel_axis, need, need_dalpha, out, back
         raise TypeError(f"out must be a tuple of two, (dx, dalpha), each an array or None; not {given}")
     need, need_dalpha = bool(need), bool(need_dalpha)
     if _foreign.is_lazy(dy, x, alpha):
-        given = None if out == (None, None) else out
+        given = next((o for o in out if o is not None), None)
         return _lazily(OPERATIONS[name], dy, x, alpha, channel_axis, need, need_dalpha, given, backend, n_threads)
     return _run(OPERATIONS[name], dy, x, alpha, channel_axis, need, need_dalpha, *out, backend, n_threads)
 
