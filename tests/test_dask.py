@@ -1,4 +1,4 @@
-"""Dask arrays: lazy results with the bits of plain calls, the same on every scheduler, and what is refused before a graph.
+"""Dask arrays: lazy results with the bits of plain calls on every scheduler, and what is refused before a graph is made.
 
 CASES says which arrays in which chunks, BAD which calls fail.  What is compared with what is in helpers.py.
 Skipped where dask is not installed; the tests of a cluster also need distributed, those of xarray need xarray.
@@ -7,7 +7,6 @@ Skipped where dask is not installed; the tests of a cluster also need distribute
 import functools
 import importlib.util
 import os
-import re
 import signal
 import time
 import uuid
@@ -280,13 +279,20 @@ BAD = {
     "dy unknown": (ValueError, r"dy of shape \(nan, 4\).*compute_chunk", lambda: prelu_backward(UNKNOWN, X)),
     "alpha unknown": (ValueError, r"alpha of shape \(nan,\).*compute_chunk", lambda: prelu(X, UNKNOWN[:, 0])),
     "slopes along what is unknown": (
-        ValueError, "unknown sizes count as 1: call x.compute_chunk_sizes", lambda: prelu(UNKNOWN, y24[:, 0], channel_axis=0),
+        ValueError,
+        "unknown sizes count as 1: call x.compute_chunk_sizes",
+        lambda: prelu(UNKNOWN, y24[:, 0], channel_axis=0),
     ),
     "dy chunked differently": (
-        ValueError, r"chunked differently along axis 1, \(3, 1\) and \(2, 2\): rechunk",
+        ValueError,
+        r"chunked differently along axis 1, \(3, 1\) and \(2, 2\): rechunk",
         lambda: prelu_backward(X.rechunk((3, 3)), X),
     ),
-    "dy of another shape": (ValueError, r"dy of shape \(6, 3\) does not match x of shape \(6, 4\)", lambda: relu_backward(X[:, :3], X)),
+    "dy of another shape": (
+        ValueError,
+        r"dy of shape \(6, 3\) does not match x of shape \(6, 4\)",
+        lambda: relu_backward(X[:, :3], X),
+    ),
     "an ndarray of another shape": (ValueError, r"dy of shape \(3,\)", lambda: relu_backward(np.zeros(3), X)),
     "slopes that do not fit": (ValueError, r"alpha of shape \(5,\) does not match x", lambda: prelu(X, np.zeros(5))),
     "lazy slopes that do not fit": (ValueError, r"alpha of shape \(6,\).*axis 0 has 6", lambda: prelu(X, X[:, 0])),
@@ -302,10 +308,11 @@ BAD = {
     "masked": (TypeError, r"x has a mask.*dask.array.ma.filled", lambda: relu(da.ma.masked_greater(X, 0))),
     "in a list": (TypeError, "x is a dask.array.core.Array, an array of another library", lambda: relu([X, X])),
     "other chunks": (
-        TypeError, "x is a dask array of .*Strange, which is not converted",
+        TypeError,
+        "x is a dask array of .*Strange, which is not converted",
         lambda: relu(da.Array(X.dask, X.name, X.chunks, dtype=X.dtype, meta=Strange())),
     ),
-}  # fmt: skip
+}
 
 
 class Strange(np.lib.mixins.NDArrayOperatorsMixin):
