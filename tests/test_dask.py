@@ -1,4 +1,4 @@
-"""Dask arrays: lazy results with the bits of plain calls on every scheduler, and what is refused before a graph is made.
+"""Dask arrays: lazy results with the bits of plain calls, on every scheduler, and what is refused before any graph.
 
 CASES says which arrays in which chunks, BAD which calls fail.  What is compared with what is in helpers.py.
 Skipped where dask is not installed; the tests of a cluster also need distributed, those of xarray need xarray.
@@ -353,9 +353,9 @@ LAYOUTS = {
 
 
 def gradients(change, steps=lambda block: block):
-    """Dx and dalpha of hard sums, lazily."""
-    ops = operands("prelu_backward", (40, 6, 70), (6,))
-    ops["dy"] = (ops["dy"] * np.float32(10) ** ops["x"].round()).astype(np.float32)
+    """Dx and dalpha of hard sums, lazily; in float64, where the last rounding hides nothing."""
+    ops = operands("prelu_backward", (40, 6, 70), (6,), np.float64)
+    ops["dy"] = ops["dy"] * 10 ** ops["x"].round()
     x, dy = (change(da.from_array(ops[name], chunks=(4, 4, 70))).map_blocks(steps) for name in ("x", "dy"))
     return ops, fastact.prelu_backward(dy, x, ops["alpha"])
 

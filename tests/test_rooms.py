@@ -17,7 +17,7 @@ ROOMS = [
     "_backends", "_interface", "_settings", "_buffers", "_buffered", "_dask", "_driver", "_launch", "_dispatch",
     "_masks",
     "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_njit", "_freeze",
-    "_freeze.hook-fastact", "onnx._rewrite", "onnx._backend", "onnx", "_freeze.hook-fastact.onnx",
+    "_freeze.hook-fastact", "sklearn", "onnx._rewrite", "onnx._backend", "onnx", "_freeze.hook-fastact.onnx",
     "torch._exchange", "torch._host", "torch._compute", "torch._operators",
     "torch._functions", "torch._modules", "torch._override", "torch", "_freeze.hook-fastact.torch",
 ]  # fmt: skip

@@ -46,8 +46,9 @@ def test_every_module_can_be_imported_and_prints_nothing():
     walked = {module.name for module in pkgutil.walk_packages(fastact.__path__, "fastact.")}
     if importlib.util.find_spec("onnx") is None:
         walked.remove("fastact.onnx._backend")
-    if importlib.util.find_spec("torch") is None:
-        walked.remove("fastact.torch")
+    for name in ("torch", "sklearn"):
+        if importlib.util.find_spec(name) is None:
+            walked.remove(f"fastact.{name}")
     assert walked <= set(done.stdout.split()) and "fastact.__main__" in walked
 
 
@@ -114,8 +115,12 @@ def test_pyinstaller_is_told_what_cannot_be_seen():
         names = {"__file__": str(hook)}
         exec(compile(hook.read_text(), hook, "exec"), names)  # as PyInstaller runs it
         hidden[hook.stem] = set(names["hiddenimports"])
-    assert not any("onnx" in name or "torch" in name for name in hidden["hook-fastact"])
-    seen = ("fastact.onnx", "fastact.onnx._rewrite")  # and torch's, but for its compiled one: in import statements
+    assert not any(part in name for name in hidden["hook-fastact"] for part in ("onnx", "torch", "sklearn"))
+    seen = (
+        "fastact.onnx",
+        "fastact.onnx._rewrite",
+        "fastact.sklearn",
+    )  # and torch's, but for its compiled one: in import statements
     for module in pkgutil.walk_packages(fastact.__path__, "fastact."):
         told = any(module.name in names for names in hidden.values())
         of_torch = module.name.startswith("fastact.torch") and module.name != "fastact.torch._exchange"
