@@ -73,9 +73,9 @@ def compute(results: dict[str, da.Array], workers: int) -> tuple[dict[str, np.nd
     from distributed import Client, LocalCluster, progress
 
     with LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        futures = client.compute(results)
+        futures = client.compute(list(results.values()))
         progress(futures, notebook=False)
-        computed = dict(zip(results, client.gather([futures[name] for name in results]), strict=True))
+        computed = dict(zip(results, client.gather(futures), strict=True))
         return computed, max(peak(), *client.run(peak).values())
 
 

@@ -152,7 +152,7 @@ def test_other_dtypes(name, dtype):
 
 
 @pytest.mark.parametrize(
-    "alpha", [0.3, 2, True, np.float64(0.3), np.float16(0.3), np.int64(2**60 + 1), [0.1] * 5], ids=repr
+    "alpha", [0.3, 2, True, np.float64(0.3), np.float16(0.3), np.int64(2**60 + 2**36 + 1), [0.1] * 5], ids=repr
 )
 def test_dtypes_of_dalpha(alpha):
     """As for ndarrays: only a float array says what dalpha is."""
@@ -339,6 +339,15 @@ def test_refused_before_the_graph_is_made(bad):
     with pytest.raises(error, match=words) as caught:
         wrong()
     assert type(caught.value) is error
+
+
+def test_objects_are_refused_at_once():
+    """However many there are: nobody looks at the elements of an array that is not there."""
+    x = da.zeros((10_000, 10_000), chunks=(1000, 10_000), dtype=object)
+    start = time.perf_counter()
+    with pytest.raises(TypeError, match="dy has dtype object"):
+        fastact.relu_backward(x, X)
+    assert time.perf_counter() - start < 2  # looking at them takes ten seconds and more
 
 
 # ---- reproducible ----------------------------------------------------------------------------------------------------
