@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import _foreign
 from ._tables import TYPES, Operation
 
 
@@ -42,6 +43,8 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(
             f"{name} has a mask, which would be lost: of a masked array pass {name}.filled(...) or {name}.data"
         ) from None
+    except _foreign.Refused as error:
+        raise TypeError(f"{name} {error}") from None
     except ValueError as error:  # ragged sequences
         raise ValueError(f"{name} cannot be made an array: {error}") from None
 
@@ -64,6 +67,8 @@ def _without_masks(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind in _PLAIN or depth > _DEEPEST:
         return value
+    if not isinstance(value, np.ndarray | np.generic):
+        value = _foreign.read(value)
     if hasattr(value, "__array__"):  # NumPy asks this first, whatever else the object is
         array = np.asanyarray(value)
         if is_masked(array):
@@ -173,15 +178,21 @@ def _other_axis(channels: int, shape: tuple[int, ...]) -> str:
 
 
 def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The memory of an `out`, which is a writable ndarray of the result's shape and dtype.
+    """The memory of an `out`, which is writable and has the result's shape and dtype.
 
     A subclass's __setitem__ could convert units, so its memory is written.
     """
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"{name} must be a numpy.ndarray or None, not {type(out).__name__}")
-    if is_masked(out):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost: pass {name}.data")
-    memory = np.asarray(out)
+    if isinstance(out, np.ndarray):
+        if is_masked(out):
+            raise TypeError(f"{name} is a masked array, whose mask would be lost: pass {name}.data")
+        memory = np.asarray(out)
+    else:
+        try:
+            memory = _foreign.memory_of(out)
+        except _foreign.Refused as error:
+            raise TypeError(f"{name} {error}") from None
+        if memory is None:
+            raise TypeError(f"{name} must be a numpy.ndarray or None, not {type(out).__name__}")
     if memory.shape != shape:
         raise ValueError(f"{name} has shape {memory.shape}, but the result has shape {shape}")
     if memory.dtype != dtype:
@@ -189,7 +200,7 @@ def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> n
     if not memory.flags.writeable:
         hint = (
             ': open the file with mmap_mode="r+" (np.memmap: mode="r+")'
-            if isinstance(out, np.memmap) or isinstance(out.base, np.memmap)
+            if isinstance(out, np.memmap) or isinstance(getattr(out, "base", None), np.memmap)
             else ""
         )
         raise ValueError(f"{name} of shape {memory.shape} is read-only{hint}")

@@ -6,7 +6,7 @@ Arguments are checked first (_arguments); then the checked arrays are launched (
 
 import numpy as np
 
-from . import _arguments, _backends, _built, _settings, reference
+from . import _arguments, _backends, _built, _foreign, _settings, reference
 from ._arguments import Call
 from ._buffered import write_sums
 from ._launch import launch
@@ -15,6 +15,8 @@ from ._tables import OPERATIONS, Operation
 
 def elementwise(name: str, dy, x, alpha, channel_axis, out, backend, n_threads) -> np.ndarray:
     """The result of an operation with one output."""
+    if _foreign.is_lazy(dy, x, alpha):
+        return _lazily(OPERATIONS[name], dy, x, alpha, channel_axis, True, False, out, backend, n_threads)[0]
     return _run(OPERATIONS[name], dy, x, alpha, channel_axis, True, False, out, None, backend, n_threads)[0]
 
 
@@ -23,7 +25,21 @@ def backward(name: str, dy, x, alpha, channel_axis, need, need_dalpha, out, back
     if not isinstance(out, tuple) or len(out) != 2:
         given = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
         raise TypeError(f"out must be a tuple of two, (dx, dalpha), each an array or None; not {given}")
-    return _run(OPERATIONS[name], dy, x, alpha, channel_axis, bool(need), bool(need_dalpha), *out, backend, n_threads)
+    need, need_dalpha = bool(need), bool(need_dalpha)
+    if _foreign.is_lazy(dy, x, alpha):
+        given = next((o for o in out if o is not None), None)
+        return _lazily(OPERATIONS[name], dy, x, alpha, channel_axis, need, need_dalpha, given, backend, n_threads)
+    return _run(OPERATIONS[name], dy, x, alpha, channel_axis, need, need_dalpha, *out, backend, n_threads)
+
+
+def _lazily(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads):
+    """(y or dx, dalpha) as dask arrays."""
+    if out is not None:
+        raise TypeError("out does not go with a dask array, whose result is lazy: write it with dask.array.store")
+    from . import _dask
+
+    backend = backend_for(backend, n_threads)
+    return _dask.graph(op, backward, dy, x, alpha, channel_axis, need, need_dalpha, backend, n_threads)
 
 
 def backend_for(backend: str | None, n_threads: int | None) -> str:

@@ -6,10 +6,14 @@ of its byte: `np.packbits(..., bitorder="little")`.
 
 import numpy as np
 
-from . import _backends, _dispatch, _settings, reference
+from . import _backends, _dispatch, _foreign, _settings, reference
 from ._arguments import as_alpha, as_array, check_out, check_overlap, computing_dtype, result_dtype
 from ._launch import launch_masked
 from ._tables import OPERATIONS, TYPES, Operation
+
+NOT_LAZY = (
+    "does not go with a dask array, for a mask has no chunks: relu_backward and leaky_relu_backward take x as well"
+)
 
 
 def mask_length(elements: int) -> int:
@@ -20,6 +24,8 @@ def mask_length(elements: int) -> int:
 def forward(name: str, x, alpha, out, backend: str | None, n_threads: int | None) -> tuple[np.ndarray, np.ndarray]:
     """(y, mask)."""
     op = OPERATIONS[name]
+    if _foreign.is_lazy(x, alpha):
+        raise TypeError(f"return_mask=True {NOT_LAZY}")
     backend = _dispatch.backend_for(backend, n_threads)
     x = as_array(x, "x")
     dtype = result_dtype(x, "x", op.integers)
@@ -59,6 +65,8 @@ def forward(name: str, x, alpha, out, backend: str | None, n_threads: int | None
 def backward(name: str, dy, mask, alpha, out, backend: str | None, n_threads: int | None) -> np.ndarray:
     """dx from dy and a mask."""
     op = OPERATIONS[name]
+    if _foreign.is_lazy(dy, mask, alpha):
+        raise TypeError(f"mask {NOT_LAZY}")
     backend = _dispatch.backend_for(backend, n_threads)
     dy, mask = as_array(dy, "dy"), as_array(mask, "mask")
     dtype = result_dtype(dy, "dy", False)

@@ -9,13 +9,15 @@ import fastact
 PACKAGE = Path(fastact.__file__).parent
 # From what knows nothing of the others to what everything else is for.
 ROOMS = [
-    "_version", "_tables", "_integers", "_kernels", "reference", "_arguments", "_cpu", "_forks", "_policy", "_plan",
+    "_version", "_tables", "_integers", "_kernels", "reference", "_foreign", "_arguments", "_cpu", "_forks",
+    "_policy", "_plan",
     "_cython.policy", "_cython.plan", "_cython.driver", "_cython.entry", "_cython.buffers", "_cython.contexts",
     "_built", "_contexts", "_cython",
     "_cython.generic", "_cython.v2", "_cython.v3", "_cython.v4", "_numba", "_numba.simd", "_numba.kernels",
-    "_backends", "_interface", "_settings", "_buffers", "_buffered", "_driver", "_launch", "_dispatch", "_masks",
+    "_backends", "_interface", "_settings", "_buffers", "_buffered", "_dask", "_driver", "_launch", "_dispatch",
+    "_masks",
     "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_njit", "_freeze",
-    "_freeze.hook-fastact", "onnx._rewrite", "onnx._backend", "onnx", "_freeze.hook-fastact.onnx",
+    "_freeze.hook-fastact", "sklearn", "onnx._rewrite", "onnx._backend", "onnx", "_freeze.hook-fastact.onnx",
     "torch._exchange", "torch._host", "torch._compute", "torch._operators",
     "torch._functions", "torch._modules", "torch._override", "torch", "_freeze.hook-fastact.torch",
     "jax._handlers", "jax._primitives", "jax", "_freeze.hook-fastact.jax",

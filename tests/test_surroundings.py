@@ -44,7 +44,7 @@ def test_every_module_can_be_imported_and_prints_nothing():
     assert done.returncode == 0, done.stderr
     assert not done.stderr and done.stdout.count("\n") == 1, "the script's own line"
     walked = {module.name for module in pkgutil.walk_packages(fastact.__path__, "fastact.")}
-    for library in ("jax", "onnx", "torch"):  # adapters
+    for library in ("jax", "onnx", "sklearn", "torch"):  # adapters
         if importlib.util.find_spec(library) is None:
             walked -= {name for name in walked if name.startswith(f"fastact.{library}")}
     assert walked <= set(done.stdout.split()) and "fastact.__main__" in walked
@@ -114,7 +114,7 @@ def test_pyinstaller_is_told_what_cannot_be_seen():
         exec(compile(hook.read_text(), hook, "exec"), names)  # as PyInstaller runs it
         hidden[hook.stem] = set(names["hiddenimports"])
     # The modules of adapters, but for compiled ones, stand in import statements.
-    adapters = ("fastact.jax", "fastact.onnx", "fastact.torch")
+    adapters = ("fastact.jax", "fastact.onnx", "fastact.sklearn", "fastact.torch")
     assert not any(name.startswith(adapters) for name in hidden["hook-fastact"])
     for module in pkgutil.walk_packages(fastact.__path__, "fastact."):
         told = any(module.name in names for names in hidden.values())
