@@ -716,6 +716,7 @@ def test_modules(torchs, mine, options):
     for freeze in (torch.jit.script, lambda module: torch.jit.trace(module, x.clone())):
         assert_near(freeze(b)(2 * x), a(2 * x))
         assert kinds(freeze(b)) == kinds(freeze(a))  # what exporters look for
+        assert kinds(freeze(mine())) == kinds(freeze(torchs()))
     bound = mine(*options.values())
     assert repr(bound) == repr(b)
     with pytest.raises(TypeError):
