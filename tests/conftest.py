@@ -10,9 +10,31 @@ import os
 from contextlib import ExitStack, nullcontext
 
 import pytest
-from helpers import COMPILED, FLOATS, OPERATIONS, VARIANTS, buffers, built, cpu, settings, tables, thresholds
+from helpers import COMPILED, FLOATS, HALVES, OPERATIONS, VARIANTS, buffers, built, cpu, settings, tables, thresholds
 
 import fastact
+
+
+def pytest_collection_modifyitems(config, items):
+    """float16 and bfloat16 take turns over the cases of a test, so that both take the time of one.
+
+    FASTACT_FULL_TESTS=1 runs every case for both.
+    """
+    if os.environ.get("FASTACT_FULL_TESTS"):
+        return
+    turns, left_out = {}, []
+    for item in items:
+        dtype = getattr(item, "callspec", None) and item.callspec.params.get("dtype")
+        if dtype in HALVES and len(HALVES) > 1:
+            others = tuple(str(value) for key, value in sorted(item.callspec.params.items()) if key != "dtype")
+            turns.setdefault((item.path, item.function.__name__), {}).setdefault(others, {})[dtype] = item
+    for cases in turns.values():
+        for number, both in enumerate(cases.values()):
+            if len(both) == len(HALVES) and len(cases) > 1:
+                left_out.append(both[HALVES[number % len(HALVES)]])
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
