@@ -117,13 +117,17 @@ MOVING = {("relu", name): (c, 0) for name, c in INTEGERS.items()} | {
 }
 
 
+# The kernels that no 16-bit floats have: copies of the same bytes, as floats, take the same time.
+BOUNDS = ("copy", "add")
+
+
 def module_of(kernel: str, dtype: str) -> str:
     """The module of a kernel for a type; "" where there is no such kernel."""
     if (kernel, dtype) in MOVING:
         return INTEGER_MODULE
-    # The bandwidth bounds of 16-bit floats are those of floats of the same bytes.
-    has = dtype in TYPES and (TYPES[dtype].computing == dtype or {"alpha", "mask"} & set(KERNELS.get(kernel, ())))
-    return TYPES[dtype].module if has and kernel in KERNELS else ""
+    if dtype not in TYPES or kernel not in KERNELS or (kernel in BOUNDS and TYPES[dtype].computing != dtype):
+        return ""
+    return TYPES[dtype].module
 
 
 # What else a level's module of integers has: the functions of blocks.h, which move and convert elements.
