@@ -10,5 +10,5 @@ was at work), `plots` and `page` (--report), `compare` (saved runs), `options` a
 The package's required figures are ratios: `races` says who takes turns with whom on what (`layout_lines` and `company`
 have a row each), `figures` measures all of them (`python -m bench.figures`), `bench_fresh`, `bench_masks`,
 `bench_small`, `bench_threads`, `bench_streaming` and `bench_company` a few in every run, and `curves` draws them over
-the size (`python -m bench.curves`).
+the size (`python -m bench.curves`).  `scale` measures what a job over several machines costs (`python -m bench.scale`).
 """

@@ -50,10 +50,11 @@ def relu(
     Parameters
     ----------
     x : array_like
-        Of any shape and layout; float16, bfloat16 (ml_dtypes'), float32, float64, integer or bool.
+        Of any shape and layout; float16, bfloat16 (ml_dtypes'), float32, float64, integer or bool.  A dask array makes
+        the results dask arrays, which are lazy, here and in the other functions.
     return_mask : bool
         Whether to return a mask as well: one bit for each element, which `relu_backward` takes in x's place.
-    out : ndarray, or tuple of (ndarray or None, ndarray or None), optional
+    out : ndarray or writable buffer, or tuple of (ndarray or None, ndarray or None), optional
         Where the result goes: x's shape, the result's dtype.  It may be exactly x (in place).  With
         ``return_mask=True`` a tuple (y, mask); None for what is to be allocated.
     backend : {"cython", "numba", "numpy"}, optional

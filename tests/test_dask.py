@@ -7,6 +7,7 @@ Skipped where dask is not installed; the tests of a cluster also need distribute
 import functools
 import importlib.util
 import os
+import re
 import signal
 import time
 import uuid
@@ -380,7 +381,7 @@ def test_the_same_bits_on_every_scheduler(layout):
     for options in ({"scheduler": "threads", "num_workers": n} for n in (1, 2, 5)):
         for _ in range(2):
             assert_same_bits(lazy[1].compute(**options), dalpha, str(options))
-    with dask.config.set(split_every=2, **{"optimization.fuse.active": True}):
+    with dask.config.set(split_every=9, **{"optimization.fuse.active": True}):
         assert_same_bits(gradients(LAYOUTS[layout])[1][1].compute(scheduler="threads"), dalpha, "other settings")
     assert_same_bits(fastact.prelu_backward(*lazy_operands(ops), need_dx=False)[1].compute(), dalpha, "without dx")
 
@@ -452,3 +453,72 @@ def test_a_worker_is_killed_in_the_middle(cluster, tmp_path):
     assert set(cluster.run(os.getpid).values()) != set(pids.values())
     for a, b in zip(got, want, strict=True):
         assert_same_bits(a, b)
+
+
+# ---- xarray ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["parallelized", "allowed"])
+@pytest.mark.parametrize("order", ["nct", "ntc", "cnt"])
+@pytest.mark.parametrize("sizes", [{"n": 2}, {"n": 2, "c": 3, "t": 2}], ids=str)
+def test_xarray(mode, order, sizes):
+    """Slopes along a named dimension, wherever it is, and however it is chunked."""
+    xr = pytest.importorskip("xarray", reason="xarray is not installed")
+    ops = operands("prelu", (6, 4, 5), (4,))
+    x, slopes = xr.DataArray(ops["x"], dims=("n", "c", "t")).transpose(*order), xr.DataArray(ops["alpha"], dims="c")
+    for alpha in (slopes, slopes.chunk({"c": 1})):
+        y = xr.apply_ufunc(fastact.prelu, x.chunk(sizes), alpha, dask=mode, kwargs={"channel_axis": -1})
+        assert type(y.data) is da.Array and y.dims == tuple(order)
+        assert_same_bits(y.transpose("n", "c", "t").values, call("prelu", ops)["y"])
+
+
+def test_a_lazy_data_array_stays_lazy():
+    """What is read is the array in it; the result is a dask array."""
+    xr = pytest.importorskip("xarray", reason="xarray is not installed")
+    x = xr.DataArray(X, dims=("n", "c")).map_blocks(lambda a: a)
+    results = fastact.relu(x), *fastact.prelu_backward(x, x, x[0])
+    assert all(type(result) is da.Array for result in results)
+    assert results[2].compute().tolist() == [0.0] * 4
+
+
+# ---- the pages and the example ---------------------------------------------------------------------------------------
+
+
+@functools.partial(functools.reduce, lambda function, mark: mark(function), of_a_cluster)
+@pytest.mark.parametrize("page", ["dask", "xarray"])
+def test_the_pages(page):
+    """Their blocks, one after the other; the last one of dask.md is a script of its own."""
+    pytest.importorskip(page)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+    names = {"__name__": "page"}
+    for block in blocks:
+        exec(block, names)
+    assert np.isfinite(names["dalpha"]).all()
+
+
+def test_the_example(tmp_path):
+    """200 MB in chunks of 8: less memory than the array, and every number is right."""
+    spec = importlib.util.spec_from_file_location("larger", ROOT / "examples" / "larger_than_memory.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    printed = output_of(spec.origin, "--size", "200e6", "--chunk", "8e6", "--folder", str(tmp_path))
+    assert not list(tmp_path.iterdir()), "the file stayed"
+    assert "100% Completed" in printed
+    assert float(re.search(r"peak memory (\S+) GB", printed)[1]) < 0.4, "x, y, dx and the rest take 0.7"
+
+    size = 64 * 56 * 56 * 4
+    total, images = int(200e6 // size), int(8e6 // size)
+    with open(tmp_path / "array", "wb") as file:
+        file.truncate(total * size)
+    slopes = np.linspace(0.05, 0.6, 64, dtype=np.float32)
+    want, sums = {"y": 0, "dx": 0}, np.zeros(64)
+    for number in range(-(-total // images)):
+        x = example.read(str(tmp_path / "array"), images, (number,))
+        y = np.where(x > 0, x, x * slopes[:, None, None])
+        dx = np.where(x > 0, y, y * slopes[:, None, None])
+        for name, array in (("y", y), ("dx", dx)):
+            want[name] = (want[name] + int(array.view(np.uint32).sum(dtype=np.uint64))) % 2**64
+        sums += np.where(x > 0, 0, np.float64(x) * y).sum(axis=(0, 2, 3))
+    assert f"bits of y {want['y']:#018x}, of dx {want['dx']:#018x}" in printed
+    first, last = map(float, re.search(r"dalpha (\S+) ... (\S+)", printed).groups())
+    np.testing.assert_allclose([first, last], sums[[0, -1]], rtol=1e-7)

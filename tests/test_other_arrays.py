@@ -7,6 +7,8 @@ dask is in test_dask.py.
 import array
 import ctypes
 import mmap
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,3 +319,9 @@ def test_subclasses_of_ndarray_are_read_although_they_have_functions():
             raise AssertionError("nobody asks")
 
     assert_same_bits(fastact.relu(x2.view(Ours)), np.float32([0, 2]))
+
+
+def test_the_page_runs_as_it_stands():
+    page = Path(__file__).parents[1] / "docs" / "other-arrays.md"
+    for program in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(program, {})

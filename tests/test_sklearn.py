@@ -4,8 +4,10 @@ Skipped where scikit-learn is not installed.
 """
 
 import doctest
+import re
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +229,9 @@ def test_docstrings(name):
         runner.run(test)
     assert not runner.failures
     assert "process" in getattr(ours, name).__doc__.split("\n")[0]
+
+
+def test_the_page_runs_as_it_stands():
+    page = Path(__file__).parents[1] / "docs" / "scikit-learn.md"
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(program, {})
