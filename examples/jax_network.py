@@ -9,6 +9,7 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +31,10 @@ def formula(x: jax.Array, alpha: jax.Array) -> jax.Array:
 def initial(seed: int = 0) -> Parameters:
     """Parameters of He et al. 2015: slopes start at 0.25, and the weights' scale follows from them."""
     random = np.random.default_rng(seed)
-    pairs = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+    pairs = list(pairwise(WIDTHS))
     scale = np.sqrt(2 / (1 + 0.25**2))
     return {
-        "weights": [
-            jnp.asarray(random.normal(0, scale / np.sqrt(9 * c), (d, c, 3, 3)), jnp.float32) for c, d in pairs
-        ],
+        "weights": [jnp.asarray(random.normal(0, scale / np.sqrt(9 * c), (d, c, 3, 3)), jnp.float32) for c, d in pairs],
         "slopes": [jnp.full(d, 0.25, jnp.float32) for _, d in pairs],
         "last": [jnp.asarray(random.normal(0, 0.1, (WIDTHS[-1] * 16, CORNERS)), jnp.float32)],
     }
