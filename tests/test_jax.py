@@ -148,7 +148,7 @@ def test_numbers(dtype):
     with enable_x64(True):  # a Python number is a float64 there, its gradient the sum that was rounded to float32
         x32 = values((4, 3)) / 3
         gradient = float(jax.grad(lambda a: ours.prelu(x32, a).sum())(0.5))
-        assert gradient == fastact.prelu_backward(np.ones_like(x32), x32, 0.5)[1]
+        assert gradient == float(fastact.prelu_backward(np.ones_like(x32), x32, 0.5)[1])
     traces = []
     counted = jax.jit(lambda x, a: (traces.append(0), ours.leaky_relu(x, a))[1])
     assert counted(x, 0.5).dtype == counted(x, 0.6).dtype == x.dtype
