@@ -7,7 +7,9 @@ same formulas in jnp.  docs/jax.md has examples, and says when XLA's own fusion 
 """
 
 import operator
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -160,6 +162,25 @@ def prelu(x: jax.typing.ArrayLike, alpha: jax.typing.ArrayLike = 0.25, *, channe
     return _prelu(x, alpha.reshape(shape))
 
 
+@cache
+def _register() -> None:
+    """Register the handlers with XLA; RuntimeError if there are none, or if XLA does not take them."""
+    try:
+        handlers = import_module("fastact.jax._handlers")
+    except ImportError as error:
+        from fastact import _built
+
+        reason = _built.missing_modules().get("fastact.jax._handlers") or error
+        raise RuntimeError(f"fastact has no handlers for XLA here: {reason}") from error
+    with suppress(RuntimeError):  # where there is no CPU backend
+        jax.local_devices(backend="cpu")  # one that starts later would take the errors, and fail
+    for name, capsule in handlers.capsules.items():
+        try:
+            jax.ffi.register_ffi_target(_primitives.PREFIX + name, capsule, platform="cpu", api_version=1)
+        except Exception as error:
+            raise RuntimeError(f"XLA of jax {jax.__version__} does not take fastact's handlers: {error}") from error
+
+
 def _prelu(x: jax.Array, alpha: jax.Array) -> jax.Array:
     """y, of an alpha with x's number of axes."""
     return _primitives.prelu_p.bind(*_varying_together(x, alpha))[0]
@@ -167,7 +188,7 @@ def _prelu(x: jax.Array, alpha: jax.Array) -> jax.Array:
 
 def _input(function: str, value: Any, name: str = "x") -> jax.Array:
     """x as an array (under jit: only a default is a number still)."""
-    _primitives.register()
+    _register()
     if isinstance(value, float):
         value = jnp.asarray(value)
     if not isinstance(value, jax.Array):

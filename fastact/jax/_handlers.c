@@ -137,10 +137,12 @@ static void *handle(const struct xla_call *call, const struct function *function
     if (query) return answer(call, query);
     if (api->version.major != XLA_MAJOR || api->version.minor < XLA_OLDEST_MINOR || !HAS(call, results)) {
         snprintf(message, sizeof message, "XLA's foreign function interface has version %d.%d here, and %d.%d or a "
-                 "later %d.x is needed", api->version.major, api->version.minor, XLA_MAJOR, XLA_OLDEST_MINOR, XLA_MAJOR);
+                 "later %d.x is needed", api->version.major, api->version.minor, XLA_MAJOR, XLA_OLDEST_MINOR,
+                 XLA_MAJOR);
         return failure(call, function, XLA_UNIMPLEMENTED, message);
     }
-    if (call->stage != XLA_EXECUTE) return failure(call, function, XLA_INTERNAL, "called in another stage than execute");
+    if (call->stage != XLA_EXECUTE)
+        return failure(call, function, XLA_INTERNAL, "called in another stage than execute");
     wrong = read_buffers(&call->results, function->results, arrays);
     if (!wrong) wrong = read_buffers(&call->arguments, function->arguments, arrays + function->results);
     if (wrong) return failure(call, function, XLA_INVALID_ARGUMENT, wrong);

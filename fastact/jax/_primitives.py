@@ -9,9 +9,7 @@ are those of their formulas.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache, lru_cache, partial
-from importlib import import_module
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -20,25 +18,6 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 PREFIX = "fastact_"  # of the names under which XLA knows the handlers: they are one list in a process
-
-
-@lru_cache(maxsize=1)
-def register() -> None:
-    """Register the handlers with XLA; RuntimeError if there are none, or if XLA does not take them."""
-    try:
-        handlers = import_module("fastact.jax._handlers")
-    except ImportError as error:
-        from fastact import _built
-
-        reason = _built.missing_modules().get("fastact.jax._handlers") or error
-        raise RuntimeError(f"fastact has no handlers for XLA here: {reason}") from error
-    with suppress(RuntimeError):  # where there is no CPU backend
-        jax.local_devices(backend="cpu")  # one that starts later would take the errors, and fail
-    for name, capsule in handlers.capsules.items():
-        try:
-            jax.ffi.register_ffi_target(PREFIX + name, capsule, platform="cpu", api_version=1)
-        except Exception as error:
-            raise RuntimeError(f"XLA of jax {jax.__version__} does not take fastact's handlers: {error}") from error
 
 
 # ---- formulas --------------------------------------------------------------------------------------------------------
@@ -197,14 +176,11 @@ def _prelu_jvp(primals, tangents):
 
 
 def _prelu_transpose(cotangents, *operands, wrt):
-    *tangents, x, alpha = operands
+    *_, x, alpha = operands
     (ct,) = cotangents
-    unknown = iter([ad.is_undefined_primal(tangent) for tangent in tangents])
-    asked = tuple(is_wanted and next(unknown) for is_wanted in wrt)
     if type(ct) is ad.Zero:
         return [None] * len(operands)
-    results = iter(prelu_backward_p.bind(ct, x, alpha, wrt=asked))
-    return [next(results) if is_asked else None for is_asked in _wanted(asked, wrt)] + [None, None]
+    return [*prelu_backward_p.bind(ct, x, alpha, wrt=wrt), None, None]
 
 
 ad.primitive_jvps[prelu_p] = _prelu_jvp
