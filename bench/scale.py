@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 import fastact
+from fastact._dask import SPLIT
 
 CHANNELS = 256
 CHUNK = 64 * 10**6  # bytes of x in a chunk
-SPLIT = 16  # fastact._dask.SPLIT: partial sums that one task adds
 NETWORK = 1.25e9  # bytes a second and machine: 10 Gbit/s
 WORKERS = 16  # of one thread each, a machine
 

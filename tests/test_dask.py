@@ -342,6 +342,16 @@ def test_refused_before_the_graph_is_made(bad):
     assert type(caught.value) is error
 
 
+def test_a_dask_frame_is_refused():
+    """NumPy would compute it."""
+    frames = pytest.importorskip("dask.dataframe", reason="dask.dataframe does not import")
+    frame = frames.from_pandas(pytest.importorskip("pandas").DataFrame({"a": [1.0, -2.0], "b": [0.0, 3.0]}), 2)
+    for value in (frame, frame.a, [frame]):
+        with pytest.raises(TypeError, match=r"x is a dask\..*pass its .to_dask_array\(lengths=True\)"):
+            fastact.relu(value)
+    assert fastact.relu(frame.to_dask_array(lengths=True)).compute().tolist() == [[1, 0], [0, 3]]
+
+
 def test_objects_are_refused_at_once():
     """However many there are: nobody looks at the elements of an array that is not there."""
     x = da.zeros((10_000, 10_000), chunks=(1000, 10_000), dtype=object)
