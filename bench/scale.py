@@ -11,23 +11,22 @@ from typing import NamedTuple
 import numpy as np
 
 import fastact
+from fastact._dask import SPLIT
 
 CHANNELS = 256
 CHUNK = 64 * 10**6  # bytes of x in a chunk
-SPLIT = 16  # fastact._dask.SPLIT: partial sums that one task adds
 NETWORK = 1.25e9  # bytes a second and machine: 10 Gbit/s
-WORKERS = 16  # of one thread each, a machine
 
 
 class Constants(NamedTuple):
-    """What was measured: bytes of x a second for one thread, seconds, bytes a second, bytes."""
+    """What was measured, in bytes and seconds."""
 
-    forward: float
+    forward: float  # bytes of x a second, all processors of this machine
     backward: float
-    scheduler: float
-    message: float
-    transfer: float
-    partial: float
+    scheduler: float  # for one task
+    message: float  # a task with a small operand from another worker
+    transfer: float  # bytes a second, from worker to worker
+    partial: float  # bytes of the sums of one chunk, as they are sent
 
 
 def seconds(call, repeats: int = 7) -> float:
@@ -47,9 +46,9 @@ def measure(client) -> Constants:
     from distributed.protocol import serialize_bytes
 
     x = np.random.default_rng(0).standard_normal((CHUNK // (4 * CHANNELS * 196), CHANNELS, 14, 14), np.float32)
-    slopes = np.full(CHANNELS, 0.25, np.float32)
-    forward = seconds(lambda: fastact.prelu(x, slopes, n_threads=1))
-    backward = seconds(lambda: fastact.prelu_backward(x, x, slopes, n_threads=1))
+    dy, slopes = np.ones_like(x), np.full(CHANNELS, 0.25, np.float32)
+    forward = seconds(lambda: fastact.prelu(x, slopes))
+    backward = seconds(lambda: fastact.prelu_backward(dy, x, slopes))
 
     tasks = 3000  # one task of 4 bytes for each element; a graph of blocks that were made before
     tiny = da.ones(tasks, chunks=1, dtype=np.float32).persist()
@@ -76,12 +75,11 @@ def follows(constants: Constants, size: float, machines: int) -> dict[str, float
     """What the backward of an array of this size (bytes of x) costs on some machines, in bytes and seconds."""
     chunks = math.ceil(size / CHUNK)
     added = math.ceil(chunks / (SPLIT - 1))  # tasks of the tree
-    workers = machines * WORKERS
     return {
         "chunks": chunks,
         "tree": math.ceil(math.log(chunks, SPLIT)) if chunks > 1 else 0,
         "partials": chunks * constants.partial,
-        "compute": size / constants.backward / workers,
+        "compute": size / constants.backward / machines,
         "scheduler": (3 * chunks + added) * constants.scheduler,
         "network": 3 * size / (NETWORK * machines),  # x and dy in, dx out
     }
@@ -93,8 +91,8 @@ def main() -> tuple[Constants, list[dict[str, float]]]:
 
     with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         c = measure(client)
-    print(f"| one thread, forward | {c.forward / 1e9:.1f} GB of x a second |")
-    print(f"| one thread, backward | {c.backward / 1e9:.1f} GB of x a second |")
+    print(f"| forward, {fastact.get_num_threads()} processors | {c.forward / 1e9:.1f} GB of x a second |")
+    print(f"| backward, {fastact.get_num_threads()} processors | {c.backward / 1e9:.1f} GB of x a second |")
     print(f"| scheduler, one task | {c.scheduler * 1e3:.2f} ms |")
     print(f"| a small result to another worker | {c.message * 1e3:.0f} ms |")
     print(f"| a chunk to another worker | {c.transfer / 1e9:.2f} GB a second |")
@@ -105,7 +103,7 @@ def main() -> tuple[Constants, list[dict[str, float]]]:
         rows.append(row)
         print(
             f"| {machines} | {size / 1e9:g} GB | {row['chunks']:,} | {row['tree']} | {row['partials'] / 1e6:.1f} MB | "
-            f"{row['compute']:.1f} s | {row['scheduler']:.1f} s | {row['network']:.0f} s |"
+            f"{row['compute']:.2g} s | {row['scheduler']:.1f} s | {row['network']:.0f} s |"
         )
     return c, rows
 

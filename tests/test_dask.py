@@ -342,6 +342,16 @@ def test_refused_before_the_graph_is_made(bad):
     assert type(caught.value) is error
 
 
+def test_a_dask_frame_is_refused():
+    """NumPy would compute it."""
+    frames = pytest.importorskip("dask.dataframe", reason="dask.dataframe does not import")
+    frame = frames.from_pandas(pytest.importorskip("pandas").DataFrame({"a": [1.0, -2.0], "b": [0.0, 3.0]}), 2)
+    for value in (frame, frame.a, [frame]):
+        with pytest.raises(TypeError, match=r"x is a dask\..*pass its .to_dask_array\(lengths=True\)"):
+            fastact.relu(value)
+    assert fastact.relu(frame.to_dask_array(lengths=True)).compute().tolist() == [[1, 0], [0, 3]]
+
+
 def test_objects_are_refused_at_once():
     """However many there are: nobody looks at the elements of an array that is not there."""
     x = da.zeros((10_000, 10_000), chunks=(1000, 10_000), dtype=object)
@@ -522,3 +532,17 @@ def test_the_example(tmp_path):
     assert f"bits of y {want['y']:#018x}, of dx {want['dx']:#018x}" in printed
     first, last = map(float, re.search(r"dalpha (\S+) ... (\S+)", printed).groups())
     np.testing.assert_allclose([first, last], sums[[0, -1]], rtol=1e-7)
+
+
+def test_the_costs_on_paper_are_those_of_the_graph():
+    """bench.scale counts the tasks and levels that a graph has."""
+    scale = pytest.importorskip("bench.scale")
+    x = da.ones(625, chunks=1, dtype=np.float32)
+    graph = dask.array.Array.__dask_graph__(fastact.prelu_backward(x, x)[1])
+    constants = scale.Constants(1, 1, 1, 1, 1, 1)
+    row = scale.follows(constants, 625 * scale.CHUNK, 1)
+    assert row["chunks"] == row["partials"] == 625
+    layers = [name for name in graph.layers if "partial" in name or "aggregate" in name]
+    assert row["tree"] == len(layers) == 3
+    tasks = len([key for name, layer in graph.layers.items() for key in layer if "prelu" in name]) + 625  # and dx
+    assert row["scheduler"] == pytest.approx(tasks, rel=0.01)
