@@ -64,7 +64,7 @@ def test_public_names():
     assert set(fastact.__all__) == {*OPERATIONS, *SETTINGS}  # an added activation comes in by the table
     assert set(OPERATIONS) >= set(DESIGNED)
     visible = {n for n in dir(fastact) if not n.startswith("_")}
-    modules = {"ops", "reference", "jax", "onnx", "torch"}  # the rooms without an underscore
+    modules = {"ops", "reference", "jax", "onnx", "sklearn", "torch"}  # the rooms without an underscore
     assert visible - modules == set(fastact.__all__)
     for name in fastact.__all__:
         assert callable(getattr(fastact, name)), name
