@@ -61,13 +61,16 @@ def graph(path: str, total: int, images: int, slopes: np.ndarray) -> dict[str, d
 
 def peak() -> int:
     """The most memory that this process has used, in bytes."""
+    if sys.platform == "linux":  # where ru_maxrss of a new process begins with its parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def compute(results: dict[str, da.Array], workers: int) -> tuple[dict[str, np.ndarray], int]:
     """The results and the peak of memory: by threads of this process, or by a cluster's workers."""
     if not workers:
-        with ProgressBar(minimum=1):
+        with ProgressBar():
             (computed,) = dask.compute(results, scheduler="threads")
         return computed, peak()
     from distributed import Client, LocalCluster, progress
