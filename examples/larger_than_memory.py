@@ -67,7 +67,7 @@ def peak() -> int:
 def compute(results: dict[str, da.Array], workers: int) -> tuple[dict[str, np.ndarray], int]:
     """The results and the peak of memory: by threads of this process, or by a cluster's workers."""
     if not workers:
-        with ProgressBar(minimum=1):
+        with ProgressBar():
             (computed,) = dask.compute(results, scheduler="threads")
         return computed, peak()
     from distributed import Client, LocalCluster, progress
