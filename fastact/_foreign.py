@@ -11,6 +11,8 @@ import numpy as np
 _KINDS = {
     ("dask", "Array"): "dask",
     ("dask", "FrameBase"): "dask frame",
+    ("dask", "_Frame"): "dask frame",  # before 2024.10, as dask_expr
+    ("dask_expr", "FrameBase"): "dask frame",
     ("torch", "Tensor"): "torch",
     ("jax", "Tracer"): "tracer",
     ("jaxlib", "ArrayImpl"): "jax",

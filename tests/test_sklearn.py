@@ -22,7 +22,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor, _base, _multilay
 import fastact
 import fastact.sklearn as ours
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning"),  # an older scikit-learn with a newer SciPy
+]
 THEIRS = _base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"]
 
 
