@@ -13,6 +13,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -419,6 +420,8 @@ def cluster():
     """Two workers, each a process, and a client."""
     distributed = pytest.importorskip("distributed")
     with (
+        # A nanny leaves OMP_NUM_THREADS=1 in this process, which the next library with OpenMP would obey.
+        mock.patch.dict(os.environ),
         dask.config.set({"distributed.worker.daemon": True}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as local,
         distributed.Client(local) as client,
