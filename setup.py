@@ -16,10 +16,10 @@ import os
 import platform
 import re
 import runpy
+import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sysconfig
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -280,15 +280,16 @@ class BuildWhatCanBeBuilt(build_ext):
     """Builds every module that can be built, and reports the others with the reason."""
 
     def finalize_options(self) -> None:
-        """One module after the other: the standard error stream belongs to one compiler at a time."""
+        """As many modules at once as there are processors, unless a number was asked for."""
         super().finalize_options()
-        self.parallel = None
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self) -> None:
         """Build; then write the report where the modules go, or take an older one away."""
         for extension in self.extensions:
             extension.optional = not REQUIRED
         self.failed: dict[str, str] = {}
+        self.said = threading.local()
         super().run()
         report = (Path() if self.inplace else Path(self.build_lib)) / CYTHON / TABLES.BUILD_REPORT
         report.unlink(missing_ok=True)
@@ -302,16 +303,28 @@ class BuildWhatCanBeBuilt(build_ext):
             command = getattr(self.compiler, tool, None)
             if isinstance(command, list):
                 setattr(self.compiler, tool, without_flags(command))
+        if self.compiler.compiler_type == "unix":
+            self.compiler.call = self.compiler.spawn = self.heard  # the names in setuptools from 84 on, and before
         super().build_extensions()
+
+    def heard(self, command: list[str], **_: object) -> None:
+        """Run a compiler's command, and keep what it prints for the module that is built on this thread."""
+        environment = dict(os.environ)
+        if target := sysconfig.get_config_var("MACOSX_DEPLOYMENT_TARGET"):
+            environment.setdefault("MACOSX_DEPLOYMENT_TARGET", str(target))  # as distutils does
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+        self.said.lines += [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        if sys.stderr is not None and done.stderr:  # closed by whoever started this
+            sys.stderr.write(done.stderr)
+        done.check_returncode()
 
     def build_extension(self, extension: Extension) -> None:
         """Build it, or note why not."""
-        lines: list[str] = []
+        self.said.lines = []
         try:
             if NOT_POSSIBLE:
                 raise RuntimeError(NOT_POSSIBLE)
-            with compiler_heard(lines):
-                super().build_extension(extension)
+            super().build_extension(extension)
             if b"set_fast_math" in Path(self.get_ext_fullpath(extension.name)).read_bytes():
                 raise RuntimeError(
                     "the linker was told to switch flush-to-zero on for the process (-ffast-math, -Ofast)"
@@ -320,6 +333,7 @@ class BuildWhatCanBeBuilt(build_ext):
             if REQUIRED:
                 raise
             telling = "error|cannot find|undefined|not found|no such"
+            lines = self.said.lines
             said = [line for line in lines if re.search(telling, line, re.IGNORECASE)][:2] or lines[-1:] or [str(error)]
             self.failed[extension.name] = "; ".join(said)[:500]
             self.warn(f"{extension.name} was not built: {self.failed[extension.name]}")
@@ -341,28 +355,6 @@ def without_flags(command: list[str]) -> list[str]:
         if word == "-Xlinker" or not re.fullmatch(LEFT_OUT, pair[-1]):
             kept += pair
     return kept
-
-
-@contextmanager
-def compiler_heard(lines: list[str]) -> Iterator[None]:
-    """Keep what is printed on the standard error stream meanwhile, by whatever process, and print it afterwards."""
-    if sys.stderr is None:  # closed by whoever started this
-        yield
-        return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
-        terminal = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            file.seek(0)
-            text = file.read().decode(errors="replace")
-            lines += [line.strip() for line in text.splitlines() if line.strip()]
-            sys.stderr.write(text)
 
 
 NOT_POSSIBLE = ""  # why no module can be built

@@ -18,9 +18,11 @@ LEFT_OUT = shutil.ignore_patterns(
 def copy_to(folder: Path, levels: tuple[str, ...] = ("generic", "v2", "v3", "v4"), keep_c: bool = False) -> Path:
     """A copy in a new folder that builds only these SIMD levels; with the C files that were made here, if there are."""
     shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
-    for file in (ROOT / "build").rglob("*.[cp]*") if keep_c else ():
+    for file in (ROOT / "build").rglob("*.*") if keep_c else ():
         # build/lib has the package's own files as an earlier install wrote them.
-        if file.suffix in (".c", ".py", ".pxd") and not file.relative_to(ROOT / "build").parts[0].startswith("lib"):
+        if file.suffix in (".c", ".h", ".py", ".pxd", ".pxi") and not file.relative_to(ROOT / "build").parts[
+            0
+        ].startswith("lib"):
             (folder / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, folder / file.relative_to(ROOT))
     setup = folder / "setup.py"

@@ -74,6 +74,7 @@ def test_a_sum_is_rounded_once(name, kind):
 @pytest.mark.skipif("numba" not in {v.backend for v in COMPILED}, reason="no Numba")
 def test_numba_without_f16c(tmp_path):
     variables = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    words = ("-k", "float16 and not bfloat16")  # the conversions of which the processor takes part in
+    # Forward only: both conversions are there, and the backward loops take 30 s to compile for this processor.
+    words = ("-k", "float16 and not bfloat16 and not backward")
     done = run_pytest("-q", __file__, *words, FASTACT_TEST_BACKENDS="numba", **variables)
     assert done.returncode == 0, done.stdout
