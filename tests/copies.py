@@ -20,9 +20,8 @@ def copy_to(folder: Path, levels: tuple[str, ...] = ("generic", "v2", "v3", "v4"
     shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
     for file in (ROOT / "build").rglob("*.*") if keep_c else ():
         # build/lib has the package's own files as an earlier install wrote them.
-        if file.suffix in (".c", ".h", ".py", ".pxd", ".pxi") and not file.relative_to(ROOT / "build").parts[
-            0
-        ].startswith("lib"):
+        ours = not file.relative_to(ROOT / "build").parts[0].startswith("lib")
+        if ours and file.suffix in (".c", ".h", ".py", ".pxd", ".pxi"):
             (folder / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, folder / file.relative_to(ROOT))
     setup = folder / "setup.py"
