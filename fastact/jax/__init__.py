@@ -14,12 +14,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fastact.jax import _primitives
 
 __all__ = ["leaky_relu", "prelu", "relu"]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_ACCEPTED = (np.ndarray, np.generic, bool, int, float, complex)  # what jax.jit makes arrays of
 
 
 @partial(jax.jit, inline=True)
@@ -187,9 +189,9 @@ def _prelu(x: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def _input(function: str, value: Any, name: str = "x") -> jax.Array:
-    """x as an array (under jit: only a default is a number still)."""
+    """x as an array.  Only a default is none yet, or any value under `jax.disable_jit`."""
     _register()
-    if isinstance(value, float):
+    if isinstance(value, _ACCEPTED):
         value = jnp.asarray(value)
     if not isinstance(value, jax.Array):
         raise TypeError(f"{function} requires an array or a number for {name}, got {type(value).__name__}.")
@@ -207,8 +209,8 @@ def _inputs(function: str, x: Any, alpha: Any) -> tuple[jax.Array, jax.Array]:
     if alpha.dtype.name not in _FLOATS or alpha.aval.weak_type:
         if not (alpha.dtype.name in _FLOATS or jnp.issubdtype(alpha.dtype, jnp.integer) or alpha.dtype == bool):
             raise TypeError(
-                f"{function} does not accept alpha of dtype {alpha.dtype.name} and shape {alpha.shape}: "
-                "it must be real."
+                f"{function} does not accept alpha of dtype {alpha.dtype.name} and shape {alpha.shape}. "
+                f"Accepted dtypes are {', '.join(_FLOATS)}, integers and bool."
             )
         alpha = alpha.astype(_primitives.computing(x.dtype))
     return x, alpha

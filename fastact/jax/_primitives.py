@@ -9,13 +9,14 @@ are those of their formulas.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters.xla import apply_primitive
 
 PREFIX = "fastact_"  # of the names under which XLA knows the handlers: they are one list in a process
 
@@ -77,7 +78,7 @@ def _primitive(name: str, formula: Callable, results: Callable, target: Callable
     primitive = Primitive(PREFIX + name)
     primitive.multiple_results = True
     primitive.def_abstract_eval(results)
-    primitive.def_impl(lambda *operands, **parameters: _compiled(primitive, *parameters.items())(*operands))
+    primitive.def_impl(partial(apply_primitive, primitive))
     mlir.register_lowering(primitive, mlir.lower_fun(formula, multiple_results=True))
     if target:
 
@@ -86,11 +87,6 @@ def _primitive(name: str, formula: Callable, results: Callable, target: Callable
 
         mlir.register_lowering(primitive, lowered, platform="cpu")
     return primitive
-
-
-@cache
-def _compiled(primitive: Primitive, *parameters: tuple[str, Any]) -> Callable:
-    return jax.jit(partial(primitive.bind, **dict(parameters)))
 
 
 def _derive_by_formula(primitive: Primitive, formula: Callable) -> None:
