@@ -539,6 +539,22 @@ def test_wrong_buffers(what):
     assert not xla.alive
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"axes": 2**32 + 2}, "a buffer has too many axes"), ({"axes": -1}, "-1 axes"), ({"axes": 65}, "65 axes"),
+        ({"size": 8}, "an operand is no buffer"), ({"type": -1}, "a buffer's type"), ({"data": None}, "data is NULL"),
+    ],
+)  # fmt: skip
+def test_unexpected_fields(fields, message):
+    """Errors, where XLA's structs hold what they should not."""
+    xla, y = FakeXLA(_handlers.capsules, fields=fields), new(2, 3)
+    with pytest.raises(Failed, match=f"fastact: relu: .*{message}"):
+        xla.call("relu", [y], [X4])
+    assert (y == 99).all()
+    assert not xla.alive
+
+
 # ---- the interface, the page and the example ----------------------------------------------------------
 
 
