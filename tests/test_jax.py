@@ -3,6 +3,7 @@
 Results are compared with the reference, and derivatives of higher order with those of the formula in jnp.
 """
 
+import doctest
 import inspect
 import re
 import threading
@@ -567,6 +568,14 @@ def test_names_and_signatures():
             assert parameter.default == whole.parameters[parameter.name].default
         assert "x = 0" in getattr(ours, name).__doc__
     assert "jax" not in output_of("-c", "import sys, fastact; print(*sys.modules)").split()
+
+
+def test_docstrings():
+    for name in ours.__all__:
+        (examples,) = doctest.DocTestFinder(recurse=False).find(getattr(ours, name), name, globs={})
+        results = doctest.DocTestRunner().run(examples)
+        assert (results.failed, results.attempted) == (0, len(examples.examples))
+        assert results.attempted >= 4, name
 
 
 def test_the_page():
