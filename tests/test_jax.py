@@ -499,7 +499,8 @@ def test_version_of_the_interface(version, answer):
     ("options", "helped"),
     [
         ({}, True), ({"when": "now"}, True), ({"when": "late"}, True), ({"when": "never"}, False),
-        ({"threads": None}, False), ({"threads": 1}, False), ({"threads": 0}, False), ({"api_size": 100}, False),
+        ({"threads": 2}, True), ({"threads": 9}, True), ({"threads": 1}, False), ({"threads": None}, False),
+        ({"threads": 0}, False), ({"api_size": 100}, False),
     ],
 )  # fmt: skip
 def test_threads_are_xlas(options, helped):
@@ -538,6 +539,16 @@ def test_wrong_buffers(what):
     assert error.value.args[0] == code
     assert all((a == 99).all() for a in results)
     assert not xla.alive
+
+
+def test_errors_in_xla():
+    """A handler's error becomes one of JAX, and the next call is right."""
+    ours.relu(X4)
+    for alpha, message in ((X4.astype(np.int32), "a buffer's type"), (X4[:, :2], r"alpha of shape \(2, 2\)")):
+        call = jax.ffi.ffi_call("fastact_prelu", jax.ShapeDtypeStruct(X4.shape, np.float32))
+        with pytest.raises(jax.errors.JaxRuntimeError, match=f"fastact: prelu: .*{message}"):
+            jax.block_until_ready(jax.jit(call)(X4, alpha))
+        assert_same_bits(np.asarray(jax.jit(ours.relu)(X4)), fastact.relu(X4))
 
 
 @pytest.mark.parametrize(
