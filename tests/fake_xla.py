@@ -80,11 +80,11 @@ class FakeXLA:
     """`call` runs a handler on arrays; `tasks` counts what its pool was given.
 
     `threads` None: it has no pool.  `when` "now" runs a task where it is scheduled, "beside" on a thread, "late" when
-    `run_late` is called, "never" refuses it.
+    `run_late` is called, "never" refuses it.  `fields` are put into each buffer, whatever they should be.
     """
 
-    def __init__(self, capsules, version=(0, 3), threads=3, when="beside", api_size=None):
-        self.capsules, self.threads, self.when = capsules, threads, when
+    def __init__(self, capsules, version=(0, 3), threads=3, when="beside", api_size=None, fields=()):
+        self.capsules, self.threads, self.when, self.fields = capsules, threads, when, dict(fields)
         self.tasks, self.alive, self.errors, self.late, self.helpers = 0, 0, {}, [], []
         functions = (self.create_error, self.destroy_error, self.schedule, self.count_threads)
         create, destroy, schedule, count = self.kept = [FUNCTION(function) for function in functions]
@@ -154,6 +154,8 @@ class FakeXLA:
                     ctypes.addressof(shape),
                 )
             )
+            for name, value in self.fields.items():
+                setattr(made[-1], name, value)
         pointers = (ctypes.POINTER(Buffer) * len(made))(*map(ctypes.pointer, made))
         kinds = (INT * len(made))(*[1] * len(made))
         keep += [pointers, kinds, made]

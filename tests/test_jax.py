@@ -3,6 +3,7 @@
 Results are compared with the reference, and derivatives of higher order with those of the formula in jnp.
 """
 
+import doctest
 import inspect
 import re
 import threading
@@ -282,6 +283,45 @@ def test_control_flow():
     assert_same_bits(np.asarray(dx), fastact.prelu_backward(DY, X, X)[0])
 
 
+def test_without_jit():
+    """Under `jax.disable_jit`, where arguments come as they were given."""
+    with jax.disable_jit():
+        assert_same_bits(np.asarray(ours.prelu(X, ALPHA)), fastact.prelu(X, ALPHA))
+        dx, dalpha = jax.vjp(ours.prelu, X, ALPHA)[1](DY)
+        for alpha in (0.5, np.float64(0.5), jnp.asarray(0.5)):
+            assert_same_bits(np.asarray(ours.leaky_relu(jnp.asarray(X), alpha)), fastact.leaky_relu(X, 0.5))
+        assert float(ours.relu(-2.0)) == 0
+        assert float(ours.prelu(-2.0, 1)) == float(ours.prelu(np.float32(-2), True)) == -2
+        each = jax.vmap(jax.grad(lambda x, alpha: SAMPLE(x, alpha).sum(), 1), (0, None))(X, ALPHA)
+        second = jax.hessian(lambda x: (ours.prelu(x, 0.5) ** 2).sum())(jnp.array([-1.0, 1.0]))
+        for bad in ([1.0], None, 3, FLOAT.astype(np.int32), FLOAT.astype(object)):
+            with pytest.raises(TypeError):
+                ours.relu(bad)
+    want = fastact.prelu_backward(DY, X, ALPHA)
+    assert_same_bits(np.asarray(dx), want[0])
+    assert_same_bits(np.asarray(dalpha), want[1])
+    np.testing.assert_allclose(each, np.where(X > 0, 0, X).sum((2, 3)), rtol=1e-5)
+    np.testing.assert_array_equal(second, [[0.5, 0], [0, 2]])
+
+
+def test_debug_nans():
+    """JAX's way to find the operation that made a NaN names ours."""
+    given, wrong = jnp.array([1, np.nan], jnp.float32), jnp.full(2, np.nan, jnp.float32)
+    below = jnp.array([-np.inf, -1], jnp.float32)
+    with jax.debug_nans(True):
+        for function, name in (
+            (lambda: ours.relu(given), "fastact_relu"),
+            (lambda: jax.jit(ours.relu)(given), "fastact_relu"),
+            (lambda: ours.prelu(below, 0.0), "fastact_prelu"),
+            (lambda: jax.vjp(ours.relu, below + 4)[1](wrong), "fastact_relu_backward"),
+        ):
+            with pytest.raises(FloatingPointError, match=name):
+                function()
+        assert ours.relu(jnp.float32(1)) == 1
+    with jax.debug_infs(True), pytest.raises(FloatingPointError, match="fastact_prelu"):
+        ours.prelu(below, 1.0)
+
+
 def test_donated_buffers():
     """x may be overwritten afterwards, never before it was read."""
     for shape in ((4, 6, 5, 3), (8, 64, 50, 50)):
@@ -395,7 +435,7 @@ BAD = {
     "no axis": (lambda: ours.prelu(FLOAT, FLOAT[0, 0], channel_axis="C"), "integer channel_axis, got 'C'"),
     "integers": (lambda: ours.relu(np.zeros((2, 3), np.int32)), r"dtype int32 and shape \(2, 3\).*float16, bfloat16"),
     "complex x": (lambda: ours.leaky_relu(FLOAT.astype(complex)), "dtype complex64"),
-    "complex slope": (lambda: ours.prelu(FLOAT, 1j), r"alpha of dtype complex64 and shape \(\)"),
+    "complex slope": (lambda: ours.prelu(FLOAT, 1j), r"alpha of dtype complex64 and shape \(\).*integers and bool"),
     "list": (lambda: ours.relu([1.0]), "requires an array or a number for x, got list"),
     "nothing": (lambda: ours.prelu(FLOAT, None), "requires an array or a number for alpha, got NoneType"),
     "several slopes": (lambda: ours.leaky_relu(FLOAT, FLOAT[0, 0]), r"one slope, got alpha of shape \(4,\)"),
@@ -459,7 +499,8 @@ def test_version_of_the_interface(version, answer):
     ("options", "helped"),
     [
         ({}, True), ({"when": "now"}, True), ({"when": "late"}, True), ({"when": "never"}, False),
-        ({"threads": None}, False), ({"threads": 1}, False), ({"threads": 0}, False), ({"api_size": 100}, False),
+        ({"threads": 2}, True), ({"threads": 9}, True), ({"threads": 1}, False), ({"threads": None}, False),
+        ({"threads": 0}, False), ({"api_size": 100}, False),
     ],
 )  # fmt: skip
 def test_threads_are_xlas(options, helped):
@@ -500,6 +541,32 @@ def test_wrong_buffers(what):
     assert not xla.alive
 
 
+def test_errors_in_xla():
+    """A handler's error becomes one of JAX, and the next call is right."""
+    ours.relu(X4)
+    for alpha, message in ((X4.astype(np.int32), "a buffer's type"), (X4[:, :2], r"alpha of shape \(2, 2\)")):
+        call = jax.ffi.ffi_call("fastact_prelu", jax.ShapeDtypeStruct(X4.shape, np.float32))
+        with pytest.raises(jax.errors.JaxRuntimeError, match=f"fastact: prelu: .*{message}"):
+            jax.block_until_ready(jax.jit(call)(X4, alpha))
+        assert_same_bits(np.asarray(jax.jit(ours.relu)(X4)), fastact.relu(X4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"axes": 2**32 + 2}, "a buffer has too many axes"), ({"axes": -1}, "-1 axes"), ({"axes": 65}, "65 axes"),
+        ({"size": 8}, "an operand is no buffer"), ({"type": -1}, "a buffer's type"), ({"data": None}, "data is NULL"),
+    ],
+)  # fmt: skip
+def test_unexpected_fields(fields, message):
+    """Errors, where XLA's structs hold what they should not."""
+    xla, y = FakeXLA(_handlers.capsules, fields=fields), new(2, 3)
+    with pytest.raises(Failed, match=f"fastact: relu: .*{message}"):
+        xla.call("relu", [y], [X4])
+    assert (y == 99).all()
+    assert not xla.alive
+
+
 # ---- the interface, the page and the example ----------------------------------------------------------
 
 
@@ -512,6 +579,14 @@ def test_names_and_signatures():
             assert parameter.default == whole.parameters[parameter.name].default
         assert "x = 0" in getattr(ours, name).__doc__
     assert "jax" not in output_of("-c", "import sys, fastact; print(*sys.modules)").split()
+
+
+def test_docstrings():
+    for name in ours.__all__:
+        (examples,) = doctest.DocTestFinder(recurse=False).find(getattr(ours, name), name, globs={})
+        results = doctest.DocTestRunner().run(examples)
+        assert (results.failed, results.attempted) == (0, len(examples.examples))
+        assert results.attempted >= 4, name
 
 
 def test_the_page():

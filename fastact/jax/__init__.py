@@ -14,20 +14,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fastact.jax import _primitives
 
 __all__ = ["leaky_relu", "prelu", "relu"]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_ACCEPTED = (np.ndarray, np.generic, bool, int, float, complex)  # what jax.jit makes arrays of
 
 
 @partial(jax.jit, inline=True)
 def relu(x: jax.typing.ArrayLike) -> jax.Array:
     """Rectified linear unit, ``where(x <= 0, 0, x)``.
 
-    NaN stays NaN, and -0.0 gives +0.0.  The derivative is ``where(x <= 0, 0, dy)``: 0 at x = 0, as in `jax.nn.relu`,
-    but dy where x is NaN, and exactly 0 for a dead unit whatever dy is.
+    NaN stays NaN, and -0.0 gives +0.0.  The derivative is ``where(x <= 0, 0, dy)``: exactly 0 at x = 0 and below, even
+    if dy is NaN or infinite, and dy where x is NaN.  That of `jax.nn.relu` differs only where x is NaN: it is 0 there.
 
     Parameters
     ----------
@@ -60,16 +62,17 @@ def relu(x: jax.typing.ArrayLike) -> jax.Array:
 def leaky_relu(x: jax.typing.ArrayLike, alpha: jax.typing.ArrayLike = 0.01) -> jax.Array:
     """Leaky rectified linear unit, ``where(x > 0, x, alpha * x)`` with one alpha.
 
-    x > 0 comes through bit for bit, whatever alpha is.  The derivative is ``where(x > 0, dy, alpha * dy)``: x = 0 and
-    NaN take the branch of alpha, where `jax.nn.leaky_relu` passes dy at x = 0.  It may be taken with regard to alpha,
-    too, as in `prelu`.
+    x > 0 comes through bit for bit, whatever alpha is.  The derivative is ``where(x > 0, dy, alpha * dy)``: alpha * dy
+    at x = 0 and where x is NaN.  That of `jax.nn.leaky_relu` is dy at x = 0.  The derivative by alpha is that of
+    `prelu`.
 
     Parameters
     ----------
     x : array or float
         Input of float16, bfloat16, float32 or float64.
     alpha : number or array of one element
-        The slope (PyTorch: negative_slope).  A number is no constant: another one does not compile again.
+        The slope (PyTorch: negative_slope).  A number is an argument of the compiled program, not a part of it: JAX
+        does not compile again for another one.
 
     Returns
     -------
@@ -101,20 +104,21 @@ def prelu(x: jax.typing.ArrayLike, alpha: jax.typing.ArrayLike = 0.25, *, channe
     """Parametric rectified linear unit, ``where(x > 0, x, alpha * x)``.
 
     x > 0 comes through bit for bit, whatever alpha is.  The gradients are ``where(x > 0, dy, alpha * dy)`` for x, and
-    ``sum(where(x > 0, 0, x * dy))`` for alpha, over the elements that a slope belongs to: x = 0 and NaN take the branch
-    of alpha, where JAX's own formula passes dy at x = 0.  On a CPU alpha's gradient is summed in float64 and rounded
-    once, with the same bits for every number of threads.
+    ``sum(where(x > 0, 0, x * dy))`` for each slope, over the elements that it belongs to.  At x = 0 and where x is NaN
+    x's gradient is alpha * dy; that of `jax.nn.leaky_relu` is dy at x = 0.  On a CPU alpha's gradient is summed in
+    float64 and rounded once, with the same bits for every number of threads.
 
     Parameters
     ----------
     x : array or float
         Input of float16, bfloat16, float32 or float64.
     alpha : number or array
-        The slopes (PyTorch: weight, ONNX: slope).  One element is shared by all; a 1-D array has one for each channel;
-        an array of more axes broadcasts to x.  A Python number has the dtype that x is computed in: float32 for 16-bit
-        floats, else x's own.  The gradient of an array has the array's dtype.
+        The slopes (PyTorch: weight, ONNX: slope).  A number, or an array of one element, is the slope of all elements;
+        a 1-D array has one slope for each channel; an array of more axes broadcasts to x.  A Python number becomes a
+        float32 if x has 16-bit floats, else a number of x's dtype.  An array's gradient has the array's dtype.
     channel_axis : int
-        The axis of x that a 1-D alpha belongs to, without a batch axis of `jax.vmap`; negative: from the end.
+        The axis of x that a 1-D alpha belongs to; negative: from the end.  Under `jax.vmap` it is an axis of one
+        sample.
 
     Returns
     -------
@@ -172,8 +176,9 @@ def _register() -> None:
 
         reason = _built.missing_modules().get("fastact.jax._handlers") or error
         raise RuntimeError(f"fastact has no handlers for XLA here: {reason}") from error
-    with suppress(RuntimeError):  # where there is no CPU backend
-        jax.local_devices(backend="cpu")  # one that starts later would take the errors, and fail
+    with suppress(RuntimeError):  # there may be no CPU backend
+        # Start it first: if it started after the registration, its start would fail with the errors of that.
+        jax.local_devices(backend="cpu")
     for name, capsule in handlers.capsules.items():
         try:
             jax.ffi.register_ffi_target(_primitives.PREFIX + name, capsule, platform="cpu", api_version=1)
@@ -187,9 +192,9 @@ def _prelu(x: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def _input(function: str, value: Any, name: str = "x") -> jax.Array:
-    """x as an array (under jit: only a default is a number still)."""
+    """x as an array.  Only a default is none yet, or any value under `jax.disable_jit`."""
     _register()
-    if isinstance(value, float):
+    if isinstance(value, _ACCEPTED):
         value = jnp.asarray(value)
     if not isinstance(value, jax.Array):
         raise TypeError(f"{function} requires an array or a number for {name}, got {type(value).__name__}.")
@@ -207,8 +212,8 @@ def _inputs(function: str, x: Any, alpha: Any) -> tuple[jax.Array, jax.Array]:
     if alpha.dtype.name not in _FLOATS or alpha.aval.weak_type:
         if not (alpha.dtype.name in _FLOATS or jnp.issubdtype(alpha.dtype, jnp.integer) or alpha.dtype == bool):
             raise TypeError(
-                f"{function} does not accept alpha of dtype {alpha.dtype.name} and shape {alpha.shape}: "
-                "it must be real."
+                f"{function} does not accept alpha of dtype {alpha.dtype.name} and shape {alpha.shape}. "
+                f"Accepted dtypes are {', '.join(_FLOATS)}, integers and bool."
             )
         alpha = alpha.astype(_primitives.computing(x.dtype))
     return x, alpha

@@ -91,6 +91,7 @@ static const char *read_buffers(const struct xla_buffers *buffers, int number, f
     for (k = 0; k < number; k++) {
         const struct xla_buffer *buffer = buffers->buffers[k];
         if (buffers->kinds[k] != XLA_BUFFER || !HAS(buffer, shape)) return "an operand is no buffer";
+        if (buffer->axes != (int32_t)buffer->axes) return "a buffer has too many axes";
         arrays[k].size = sizeof arrays[k];
         arrays[k].dtype = dtype_of(buffer->type);
         arrays[k].ndim = (int32_t)buffer->axes;
@@ -109,8 +110,8 @@ static const struct xla_metadata_query *asked(const struct xla_call *call)
     return (const struct xla_metadata_query *)extension;
 }
 
-/* Says which version of the interface the handlers are of: the newest one that both sides know, and the oldest one if
-   XLA does not tell its own.  XLA refuses the handlers if that is too old or another one for it. */
+/* Tells XLA for which version of its interface the handlers are made: the newest that both sides know, or the oldest
+   that we know if XLA's own is not known.  XLA refuses handlers whose version it does not support. */
 static void *answer(const struct xla_call *call, const struct xla_metadata_query *query)
 {
     const struct xla_version *theirs = call->api && HAS(call->api, version) ? &call->api->version : NULL;

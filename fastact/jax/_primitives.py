@@ -9,13 +9,14 @@ are those of their formulas.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters.xla import apply_primitive
 
 PREFIX = "fastact_"  # of the names under which XLA knows the handlers: they are one list in a process
 
@@ -73,11 +74,11 @@ def prelu_backward_formula(dy, x, alpha, *, wrt):
 
 
 def _primitive(name: str, formula: Callable, results: Callable, target: Callable | None = None) -> Primitive:
-    """A primitive: its formula, what its results look like, and its handler by its parameters."""
+    """A primitive: its formula, the types of its results, and its handler's name; the last two by functions."""
     primitive = Primitive(PREFIX + name)
     primitive.multiple_results = True
     primitive.def_abstract_eval(results)
-    primitive.def_impl(lambda *operands, **parameters: _compiled(primitive, *parameters.items())(*operands))
+    primitive.def_impl(partial(apply_primitive, primitive))
     mlir.register_lowering(primitive, mlir.lower_fun(formula, multiple_results=True))
     if target:
 
@@ -88,13 +89,8 @@ def _primitive(name: str, formula: Callable, results: Callable, target: Callable
     return primitive
 
 
-@cache
-def _compiled(primitive: Primitive, *parameters: tuple[str, Any]) -> Callable:
-    return jax.jit(partial(primitive.bind, **dict(parameters)))
-
-
 def _derive_by_formula(primitive: Primitive, formula: Callable) -> None:
-    """The derivative of a primitive is that of its formula, with regard to what has a tangent."""
+    """Make the derivative of a primitive that of its formula, by the operands that have a tangent."""
 
     def jvp(primals, tangents, **parameters):
         active = [k for k, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
@@ -112,7 +108,7 @@ def _derive_by_formula(primitive: Primitive, formula: Callable) -> None:
 def _batch(primitive: Primitive, slopes: Callable[..., Sequence[bool]]) -> None:
     """A batch becomes the first axis of all operands; `slopes` says which of them broadcast to x.
 
-    dalpha is for each sample, so alpha is repeated where there is one.
+    Each sample has a dalpha of its own, so where dalpha is computed alpha is repeated for each sample.
     """
 
     def batched(operands, axes, **parameters):

@@ -52,6 +52,15 @@ whole = NamedSharding(mesh, parted)
 got = gradients(fastact.jax.prelu)(jax.device_put(x, whole), alpha, jax.device_put(dy, whole))
 np.testing.assert_array_equal(got[0], dx)  # XLA gathers the batch, so the sum is of the whole
 np.testing.assert_array_equal(got[1], dalpha)
+if hasattr(jax, "set_mesh"):  # since jax 0.7: shardings that are a part of types
+    with jax.set_mesh(jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))):
+        sharded = jax.device_put(x, parted)
+        y_sharded = jax.jit(fastact.jax.prelu)(sharded, alpha)
+        assert y_sharded.sharding.spec[0] == "batch"
+        np.testing.assert_array_equal(y_sharded, y)
+        got = gradients(fastact.jax.prelu)(sharded, alpha, jax.device_put(dy, parted))
+        np.testing.assert_array_equal(got[0], dx)
+        np.testing.assert_array_equal(got[1], dalpha)
 on_second = fastact.jax.prelu(jax.device_put(x, jax.devices()[1]), alpha)
 assert on_second.devices() == {jax.devices()[1]}
 np.testing.assert_array_equal(on_second, y)
