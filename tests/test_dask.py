@@ -533,7 +533,7 @@ def test_lazy_data_arrays_in_a_list_are_not_computed():
     xr = pytest.importorskip("xarray", reason="xarray is not installed")
     x = xr.DataArray(X, dims=("n", "c"))
     for several in ([x, x], np.array([x, None], object)):
-        with pytest.raises(TypeError, match="x is a dask.array.core.Array, an array of another library"):
+        with pytest.raises(TypeError, match=r"x is a dask\.array\.core\.Array, an array of another library"):
             fastact.relu(several)
 
 
