@@ -16,6 +16,7 @@ _KINDS = {
     ("dask", "Delayed"): "dask graph",
     ("dask", "Bag"): "dask graph",
     ("dask", "Item"): "dask graph",
+    ("distributed", "Future"): "dask graph",
     ("scipy", "_spbase"): "sparse",
     ("scipy", "spmatrix"): "sparse",  # before 1.11
     ("torch", "Tensor"): "torch",
@@ -70,7 +71,7 @@ def read(value: Any) -> Any:
     if kind == "dask frame":
         raise Refused(f"is a {name}, which NumPy would compute: pass its .to_dask_array(lengths=True)")
     if kind == "dask graph":
-        raise Refused(f"is a {name}, which is not computed unasked: make a dask array of it, or pass its .compute()")
+        raise Refused(f"is a {name}, which is not computed unasked: make a dask array of it, or pass its result")
     if kind == "sparse":
         raise Refused(f"is a {name}, which NumPy cannot read: pass its .toarray()")
     if kind == "torch":
