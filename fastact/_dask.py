@@ -182,7 +182,8 @@ def _block(
     *arrays, names, run, operation, computing, need, need_dalpha, backend, n_threads, alpha=None
 ):  # fmt: skip
     """y or dx of a chunk; with need_dalpha the pair of dx (or None) and the chunk's sums in float64."""
-    operands = dict(zip(names, arrays, strict=True))
+    # A chunk may have a mask although its array does not say so.
+    operands = {name: _arguments.as_array(a, name) for name, a in zip(names, arrays, strict=True)}
     x, dy, alpha = operands["x"], operands.get("dy"), operands.get("alpha", alpha)
     if alpha is not None:
         with np.errstate(all="ignore"):

@@ -352,6 +352,17 @@ def test_refused_before_the_graph_is_made(bad):
     assert type(caught.value) is error
 
 
+@pytest.mark.parametrize("operand", ["x", "dy", "alpha"])
+def test_chunks_with_a_mask_that_nobody_announced(operand):
+    """They are an error when they are computed: the mask would be lost."""
+    made = dask.delayed(lambda: np.ma.masked_greater(np.ones((3, 4), np.float32), 0))()
+    masked = da.from_delayed(made, (3, 4), meta=np.empty((0, 0), np.float32))
+    ops = dict.fromkeys(("dy", "x", "alpha"), X[:3].rechunk(-1)) | {operand: masked}
+    for result in prelu_backward(**ops):
+        with pytest.raises(TypeError, match=f"{operand} has a mask"):
+            result.compute(scheduler="synchronous")
+
+
 def test_a_dask_frame_is_refused():
     """NumPy would compute it."""
     frames = pytest.importorskip("dask.dataframe", reason="dask.dataframe does not import")
