@@ -189,17 +189,19 @@ def _block(
         with np.errstate(all="ignore"):
             alpha = alpha.astype(computing)
     if need_dalpha:
-        # Another worker receives a chunk without its strides, which the order of a sum would follow from.
-        x, dy = np.asarray(x, order="C"), _in_c_order(dy, x.dtype)
+        # Another process receives a chunk without its strides and byte order, which the order of a sum would follow from.
+        x = _in_c_order(x)
+        if dy.dtype != x.dtype or any(dy.strides):  # one number everywhere is added up like an array of x's dtype
+            dy = _in_c_order(dy)
         alpha = alpha.astype(np.float64, order="C")
     # alpha has x's number of axes, so channel_axis says something for one axis only.
     pair = run(operation, dy, x, alpha, 0, need, need_dalpha, (None, None), backend, n_threads)
     return pair if need_dalpha else pair[0]
 
 
-def _in_c_order(dy: np.ndarray, of_x: np.dtype) -> np.ndarray:
-    """dy in C order; one number everywhere, as sums give it, is added up like that if it need not be converted."""
-    return dy if dy.dtype == of_x and not any(dy.strides) else np.asarray(dy, order="C")
+def _in_c_order(array: np.ndarray) -> np.ndarray:
+    """In C order and the machine's own byte order."""
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _first(pair: tuple) -> np.ndarray:

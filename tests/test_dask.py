@@ -397,6 +397,7 @@ LAYOUTS = {
     "cropped in memory": lambda a: da.concatenate([a, a], axis=2)[:, :, : a.shape[2]],
     "channels last in memory": lambda a: a.transpose(0, 2, 1).map_blocks(np.ascontiguousarray).transpose(0, 2, 1),
     "Fortran": lambda a: a.map_blocks(np.asfortranarray),
+    "of the other byte order": lambda a: a.astype(">f8"),  # an array that was pickled comes back in the machine's own
     "every other one": lambda a: a.map_blocks(lambda b: np.repeat(b, 2, axis=2)[:, :, ::2], dtype=a.dtype),
 }
 
