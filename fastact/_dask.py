@@ -189,7 +189,7 @@ def _block(
         with np.errstate(all="ignore"):
             alpha = alpha.astype(computing)
     if need_dalpha:
-        # Another process receives a chunk without its strides and byte order, which the order of a sum would follow from.
+        # Another process gets a chunk without its strides and byte order, which the order of a sum would follow from.
         x = _in_c_order(x)
         if dy.dtype != x.dtype or any(dy.strides):  # one number everywhere is added up like an array of x's dtype
             dy = _in_c_order(dy)
