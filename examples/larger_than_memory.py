@@ -87,7 +87,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=float, default=40e9, help="bytes of the array (40e9)")
     parser.add_argument("--chunk", type=float, default=64e6, help="bytes of a chunk (64e6)")
     parser.add_argument("--workers", type=int, default=0, help="workers of a LocalCluster; 0: threads of this process")
-    parser.add_argument("--folder", type=Path, help="where the file is made (a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="where a temporary folder for the file is made")
     options = parser.parse_args(given)
     image = int(np.prod(IMAGE)) * 4
     options.total, options.images = int(options.size // image), int(options.chunk // image)
@@ -101,9 +101,7 @@ def main(given: list[str] | None = None) -> dict:
     options = arguments(given)
     slopes = np.linspace(0.05, 0.6, IMAGE[0], dtype=np.float32)
     with contextlib.ExitStack() as stack:
-        folder = options.folder or stack.enter_context(TemporaryDirectory())
-        path = Path(folder) / "array.f32"
-        stack.callback(path.unlink)
+        path = Path(stack.enter_context(TemporaryDirectory(dir=options.folder))) / "array.f32"
         with open(path, "wb") as file:
             file.truncate(options.total * int(np.prod(IMAGE)) * 4)
         size = os.stat(path).st_size

@@ -22,7 +22,7 @@ from ._buffered import write_sums
 from ._foreign import lazy
 from ._tables import Operation
 
-# How many partial sums one task adds.  dask's own number is a setting, and the order must not depend on it.
+# How many partial sums one task adds, at most.  dask's own number is a setting, and the order must not depend on it.
 SPLIT = 16
 
 
@@ -41,7 +41,7 @@ def graph(op: Operation, run: Callable, dy, x, alpha, channel_axis, need, need_d
     if op.alpha:
         aligned = _aligned(alpha, call)
         if lazy(aligned) is None and aligned.size == 1:
-            constants["alpha"] = aligned
+            constants["alpha"] = aligned.copy()  # the caller may write into it before this is computed
         else:
             of_alpha = (c if n != 1 else (1,) for n, c in zip(aligned.shape, chunks, strict=True))
             operands["alpha"] = _chunked(aligned, tuple(of_alpha))
@@ -78,7 +78,7 @@ def graph(op: Operation, run: Callable, dy, x, alpha, channel_axis, need, need_d
         aggregate=partial(_total, rounded_to=call.dalpha_dtype),
         axis=summed,
         dtype=call.dalpha_dtype,
-        split_every=SPLIT,
+        split_every=_split(blocks.numblocks, summed),
         concatenate=False,
         name=f"{op.name}-dalpha",
         meta=np.empty((0,) * (x.ndim - len(summed)), call.dalpha_dtype),
@@ -86,6 +86,12 @@ def graph(op: Operation, run: Callable, dy, x, alpha, channel_axis, need, need_d
     if 1 in call.alpha_shape:
         dalpha = dalpha[tuple(None if n == 1 else slice(None) for n in call.alpha_shape)]
     return (dx if need else None), dalpha
+
+
+def _split(numblocks: tuple, summed: tuple) -> dict[int, int]:
+    """How many chunks along each summed axis one task adds, so that all together are SPLIT where that can be."""
+    cut = [axis for axis in summed if numblocks[axis] > 1]  # dask itself would count the other axes as well
+    return dict.fromkeys(summed, max(2, int(SPLIT ** (1 / max(1, len(cut))))))
 
 
 # ---- what is checked before a graph is made --------------------------------------------------------------------------
@@ -176,23 +182,26 @@ def _block(
     *arrays, names, run, operation, computing, need, need_dalpha, backend, n_threads, alpha=None
 ):  # fmt: skip
     """y or dx of a chunk; with need_dalpha the pair of dx (or None) and the chunk's sums in float64."""
-    operands = dict(zip(names, arrays, strict=True))
+    # A chunk may have a mask although its array does not say so.
+    operands = {name: _arguments.as_array(a, name) for name, a in zip(names, arrays, strict=True)}
     x, dy, alpha = operands["x"], operands.get("dy"), operands.get("alpha", alpha)
     if alpha is not None:
         with np.errstate(all="ignore"):
             alpha = alpha.astype(computing)
     if need_dalpha:
-        # Another worker receives a chunk without its strides, which the order of a sum would follow from.
-        x, dy = np.asarray(x, order="C"), _in_c_order(dy)
+        # Another process gets a chunk without its strides and byte order, which the order of a sum would follow from.
+        x = _in_c_order(x)
+        if dy.dtype != x.dtype or any(dy.strides):  # one number everywhere is added up like an array of x's dtype
+            dy = _in_c_order(dy)
         alpha = alpha.astype(np.float64, order="C")
     # alpha has x's number of axes, so channel_axis says something for one axis only.
     pair = run(operation, dy, x, alpha, 0, need, need_dalpha, (None, None), backend, n_threads)
     return pair if need_dalpha else pair[0]
 
 
-def _in_c_order(dy: np.ndarray) -> np.ndarray:
-    """dy in C order; one number everywhere, as sums give it, counts as that."""
-    return dy if not any(dy.strides) else np.asarray(dy, order="C")
+def _in_c_order(array: np.ndarray) -> np.ndarray:
+    """In C order and the machine's own byte order."""
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _first(pair: tuple) -> np.ndarray:

@@ -13,6 +13,12 @@ _KINDS = {
     ("dask", "FrameBase"): "dask frame",
     ("dask", "_Frame"): "dask frame",  # before 2024.10, as dask_expr
     ("dask_expr", "FrameBase"): "dask frame",
+    ("dask", "Delayed"): "dask graph",
+    ("dask", "Bag"): "dask graph",
+    ("dask", "Item"): "dask graph",
+    ("distributed", "Future"): "dask graph",
+    ("scipy", "_spbase"): "sparse",
+    ("scipy", "spmatrix"): "sparse",  # before 1.11
     ("torch", "Tensor"): "torch",
     ("jax", "Tracer"): "tracer",
     ("jaxlib", "ArrayImpl"): "jax",
@@ -53,21 +59,29 @@ def is_lazy(*values: Any) -> bool:
 
 
 def read(value: Any) -> Any:
-    """`value`, which is no ndarray, ready for np.asarray; an ndarray of its memory where only its library knows how.
+    """`value`, ready for np.asarray; an ndarray of its memory where only its library knows how.
 
     Raises Refused.
     """
+    if isinstance(value, np.ndarray):
+        return value
     kind, name = kind_of(value), f"{type(value).__module__}.{type(value).__qualname__}"
     if kind == "tracer":
         raise Refused(f"is a JAX tracer ({name}): in functions that JAX traces use fastact.jax")
     if kind == "dask frame":
         raise Refused(f"is a {name}, which NumPy would compute: pass its .to_dask_array(lengths=True)")
+    if kind == "dask graph":
+        raise Refused(f"is a {name}, which is not computed unasked: make a dask array of it, or pass its result")
+    if kind == "sparse":
+        raise Refused(f"is a {name}, which NumPy cannot read: pass its .toarray()")
     if kind == "torch":
         try:
             return np.asarray(value)
         except TypeError as error:  # not on the CPU, sparse, bfloat16
             raise Refused(f"is a tensor that NumPy cannot read ({error}): use fastact.torch") from None
-    if kind in ("jax", "xarray"):
+    if kind == "xarray":
+        return read(value.data)  # which may be an array of yet another library
+    if kind == "jax":
         return np.asarray(value)
     cls = type(value)
     if hasattr(cls, "__array_function__") or hasattr(cls, "__array_namespace__"):

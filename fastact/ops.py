@@ -22,7 +22,29 @@ __all__ = ["leaky_relu", "leaky_relu_backward", "prelu", "prelu_backward", "relu
 
 # fmt: off
 if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar
 
+    from typing_extensions import Buffer
+
+    class Lazy(Protocol):
+        """A dask array, whose results are dask arrays, or an xarray object, which may hold one."""
+
+        def __array__(self) -> Any: ...
+        def __dask_graph__(self) -> Any: ...
+
+    class DLPack(Protocol):
+        """Memory on the CPU that its owner exports, such as torch's."""
+
+        def __dlpack__(self) -> Any: ...
+        def __dlpack_device__(self) -> tuple[Any, int]: ...
+
+    Memory = TypeVar("Memory", bound=Buffer | DLPack)
+    Memories = tuple[Buffer | DLPack | None, Buffer | DLPack | None]
+
+if TYPE_CHECKING:  # mypy wants nothing but overloads in such a block
+
+    @overload
+    def relu(x: Lazy, /, *, backend: str | None = ..., n_threads: int | None = ...) -> Any: ...
     @overload
     def relu(
         x: ArrayLike, /, *, return_mask: Literal[False] = ..., out: np.ndarray | None = ...,
@@ -30,9 +52,19 @@ if TYPE_CHECKING:
     ) -> np.ndarray: ...
     @overload
     def relu(
+        x: ArrayLike, /, *, return_mask: Literal[False] = ..., out: Memory,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Memory: ...
+    @overload
+    def relu(
         x: ArrayLike, /, *, return_mask: Literal[True], out: tuple[np.ndarray | None, np.ndarray | None] | None = ...,
         backend: str | None = ..., n_threads: int | None = ...,
     ) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def relu(
+        x: ArrayLike, /, *, return_mask: Literal[True], out: Memories,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[Any, Any]: ...
 # fmt: on
 
 
@@ -115,6 +147,32 @@ def relu(
     return elementwise("relu", None, x, None, 1, out, backend, n_threads)
 
 
+# fmt: off
+if TYPE_CHECKING:
+
+    @overload
+    def relu_backward(
+        dy: Lazy, x: ArrayLike, *,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def relu_backward(
+        dy: ArrayLike, x: Lazy, *,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def relu_backward(
+        dy: ArrayLike, x: ArrayLike | None = ..., *, mask: np.ndarray | None = ...,
+        out: np.ndarray | None = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def relu_backward(
+        dy: ArrayLike, x: ArrayLike | None = ..., *, mask: np.ndarray | None = ...,
+        out: Memory, backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Memory: ...
+# fmt: on
+
+
 def relu_backward(
     dy: ArrayLike,
     x: ArrayLike | None = None,
@@ -179,15 +237,29 @@ if TYPE_CHECKING:
 
     @overload
     def leaky_relu(
+        x: Lazy, /, alpha: float = ..., *, backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def leaky_relu(
         x: ArrayLike, /, alpha: float = ..., *, return_mask: Literal[False] = ..., out: np.ndarray | None = ...,
         backend: str | None = ..., n_threads: int | None = ...,
     ) -> np.ndarray: ...
+    @overload
+    def leaky_relu(
+        x: ArrayLike, /, alpha: float = ..., *, return_mask: Literal[False] = ..., out: Memory,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Memory: ...
     @overload
     def leaky_relu(
         x: ArrayLike, /, alpha: float = ..., *, return_mask: Literal[True],
         out: tuple[np.ndarray | None, np.ndarray | None] | None = ...,
         backend: str | None = ..., n_threads: int | None = ...,
     ) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def leaky_relu(
+        x: ArrayLike, /, alpha: float = ..., *, return_mask: Literal[True], out: Memories,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[Any, Any]: ...
 # fmt: on
 
 
@@ -253,6 +325,32 @@ def leaky_relu(
     return elementwise("leaky_relu", None, x, alpha, 1, out, backend, n_threads)
 
 
+# fmt: off
+if TYPE_CHECKING:
+
+    @overload
+    def leaky_relu_backward(
+        dy: Lazy, x: ArrayLike, alpha: float = ..., *,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def leaky_relu_backward(
+        dy: ArrayLike, x: Lazy, alpha: float = ..., *,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def leaky_relu_backward(
+        dy: ArrayLike, x: ArrayLike | None = ..., alpha: float = ..., *, mask: np.ndarray | None = ...,
+        out: np.ndarray | None = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def leaky_relu_backward(
+        dy: ArrayLike, x: ArrayLike | None = ..., alpha: float = ..., *, mask: np.ndarray | None = ...,
+        out: Memory, backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Memory: ...
+# fmt: on
+
+
 def leaky_relu_backward(
     dy: ArrayLike,
     x: ArrayLike | None = None,
@@ -307,6 +405,32 @@ def leaky_relu_backward(
         _check_one("leaky_relu_backward", x, mask)
         return _masks.backward("leaky_relu_backward", dy, mask, alpha, out, backend, n_threads)
     return elementwise("leaky_relu_backward", dy, x, alpha, 1, out, backend, n_threads)
+
+
+# fmt: off
+if TYPE_CHECKING:
+
+    @overload
+    def prelu(
+        x: Lazy, /, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def prelu(
+        x: ArrayLike, /, alpha: Lazy, *, channel_axis: int = ...,
+        backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Any: ...
+    @overload
+    def prelu(
+        x: ArrayLike, /, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        out: np.ndarray | None = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def prelu(
+        x: ArrayLike, /, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        out: Memory, backend: str | None = ..., n_threads: int | None = ...,
+    ) -> Memory: ...
+# fmt: on
 
 
 def prelu(
@@ -373,6 +497,21 @@ if TYPE_CHECKING:
 
     @overload
     def prelu_backward(
+        dy: Lazy, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ..., need_dx: bool = ...,
+        need_dalpha: bool = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[Any, Any]: ...
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: Lazy, alpha: ArrayLike = ..., *, channel_axis: int = ..., need_dx: bool = ...,
+        need_dalpha: bool = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[Any, Any]: ...
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: ArrayLike, alpha: Lazy, *, channel_axis: int = ..., need_dx: bool = ...,
+        need_dalpha: bool = ..., backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[Any, Any]: ...
+    @overload
+    def prelu_backward(
         dy: ArrayLike, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ...,
         need_dx: Literal[True] = ..., need_dalpha: Literal[True] = ...,
         out: tuple[np.ndarray | None, np.ndarray | None] = ..., backend: str | None = ..., n_threads: int | None = ...,
@@ -395,6 +534,12 @@ if TYPE_CHECKING:
         need_dx: bool = ..., need_dalpha: bool = ...,
         out: tuple[np.ndarray | None, np.ndarray | None] = ..., backend: str | None = ..., n_threads: int | None = ...,
     ) -> tuple[np.ndarray | None, np.ndarray | None]: ...
+    @overload
+    def prelu_backward(
+        dy: ArrayLike, x: ArrayLike, alpha: ArrayLike = ..., *, channel_axis: int = ...,
+        need_dx: bool = ..., need_dalpha: bool = ...,
+        out: Memories, backend: str | None = ..., n_threads: int | None = ...,
+    ) -> tuple[Any, Any]: ...
 # fmt: on
 
 

@@ -7,6 +7,7 @@ Skipped where dask is not installed; the tests of a cluster also need distribute
 import functools
 import importlib.util
 import os
+import pickle
 import re
 import signal
 import time
@@ -254,6 +255,15 @@ print(fastact.relu(x).name, fastact.leaky_relu(x, 0.1, n_threads=2).name, fastac
     assert fastact.prelu(x, backend="numpy").name != fastact.prelu(x, backend=fastact.available_backends()[0]).name
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 4), (6, 4)], ids=str)
+def test_slopes_are_those_of_the_call(shape):
+    """As in a loop that changes them in place before the result is computed."""
+    slopes = np.full(shape, 0.25, np.float32)
+    y, dx = prelu(-X, slopes), prelu_backward(X, -X, slopes)[0]
+    slopes[...] = 100
+    assert (y.compute() == -0.25).all() and (dx.compute() == 0.25).all()
+
+
 def test_an_import_brings_no_dask():
     """Nor does a call on anything but a dask array."""
     program = "import sys, fastact; fastact.relu([-1.0]); fastact.relu(memoryview(b'1')); print('dask' in sys.modules)"
@@ -343,6 +353,17 @@ def test_refused_before_the_graph_is_made(bad):
     assert type(caught.value) is error
 
 
+@pytest.mark.parametrize("operand", ["x", "dy", "alpha"])
+def test_chunks_with_a_mask_that_nobody_announced(operand):
+    """They are an error when they are computed: the mask would be lost."""
+    made = dask.delayed(lambda: np.ma.masked_greater(np.ones((3, 4), np.float32), 0))()
+    masked = da.from_delayed(made, (3, 4), meta=np.empty((0, 0), np.float32))
+    ops = dict.fromkeys(("dy", "x", "alpha"), X[:3].rechunk(-1)) | {operand: masked}
+    for result in prelu_backward(**ops):
+        with pytest.raises(TypeError, match=f"{operand} has a mask"):
+            result.compute(scheduler="synchronous")
+
+
 def test_a_dask_frame_is_refused():
     """NumPy would compute it."""
     frames = pytest.importorskip("dask.dataframe", reason="dask.dataframe does not import")
@@ -351,6 +372,14 @@ def test_a_dask_frame_is_refused():
         with pytest.raises(TypeError, match=r"x is a dask\..*pass its .to_dask_array\(lengths=True\)"):
             fastact.relu(value)
     assert fastact.relu(frame.to_dask_array(lengths=True)).compute().tolist() == [[1, 0], [0, 3]]
+
+
+def test_what_else_of_dask_is_refused():
+    """NumPy would make objects of it, or compute it."""
+    bag = pytest.importorskip("dask.bag", reason="dask.bag does not import").from_sequence([1.0, 2.0])
+    for value in (dask.delayed(unready)(np.ones(2)), bag, bag.sum(), [bag]):
+        with pytest.raises(TypeError, match=r"x is a dask\..*not computed unasked: make a dask array of it"):
+            fastact.relu(value)
 
 
 def test_objects_are_refused_at_once():
@@ -399,6 +428,37 @@ def test_the_same_bits_on_every_scheduler(layout):
 
 def lazy_operands(ops):
     return *(da.from_array(ops[name], chunks=(4, 4, 70)) for name in ("dy", "x")), ops["alpha"]
+
+
+def test_the_same_bits_of_the_other_byte_order():
+    """An array that was pickled, as for another process, comes back in the machine's own."""
+    for seed in range(4):
+        ops = operands("prelu_backward", (28, 17, 24), (17,), np.float64, seed)
+        swapped = {name: da.from_array(ops[name].astype(">f8"), chunks=-1) for name in ("dy", "x")}
+        pickled = {n: a.map_blocks(lambda b: pickle.loads(pickle.dumps(b))) for n, a in swapped.items()}
+        first, second = (
+            fastact.prelu_backward(**lazy, alpha=ops["alpha"])[1].compute(scheduler="synchronous")
+            for lazy in (swapped, pickled)
+        )
+        assert_same_bits(first, second)
+
+
+def one_number(shape):
+    """A dask array as sums give their gradient: one number, without memory for each element."""
+    return da.full(shape, 1.7, dtype=np.float32, chunks=shape)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_same_bits_of_one_number(dtype):
+    """Whether each element of dy has memory, as it has in another process, or not."""
+    for seed in range(6):
+        x = operands("relu", (29, 23, 29), dtype=dtype, seed=seed)["x"]
+        lazy, slopes = da.from_array(x, chunks=-1), np.full(23, 0.5)
+        first, second = (
+            fastact.prelu_backward(dy, lazy, slopes)[1].compute(scheduler="synchronous")
+            for dy in (one_number(x.shape), one_number(x.shape).map_blocks(np.array, meta=np.empty((0, 0, 0), "f4")))
+        )
+        assert_same_bits(first, second)
 
 
 @pytest.mark.parametrize("variant", [v for v in ("cython", "numba") if v in fastact.available_backends()])
@@ -494,6 +554,14 @@ def test_a_lazy_data_array_stays_lazy():
     assert results[2].compute().tolist() == [0.0] * 4
 
 
+def test_lazy_data_arrays_in_a_list_are_not_computed():
+    xr = pytest.importorskip("xarray", reason="xarray is not installed")
+    x = xr.DataArray(X, dims=("n", "c"))
+    for several in ([x, x], np.array([x, None], object)):
+        with pytest.raises(TypeError, match=r"x is a dask\.array\.core\.Array, an array of another library"):
+            fastact.relu(several)
+
+
 # ---- the pages and the example ---------------------------------------------------------------------------------------
 
 
@@ -514,8 +582,10 @@ def test_the_example(tmp_path):
     spec = importlib.util.spec_from_file_location("larger", ROOT / "examples" / "larger_than_memory.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    mine = tmp_path / "array.f32"
+    mine.touch()
     printed = output_of(spec.origin, "--size", "200e6", "--chunk", "8e6", "--folder", str(tmp_path))
-    assert not list(tmp_path.iterdir()), "the file stayed"
+    assert list(tmp_path.iterdir()) == [mine], "a file stayed, or another one went"
     assert "100% Completed" in printed
     assert float(re.search(r"peak memory (\S+) GB", printed)[1]) < 0.4, "x, y, dx and the rest take 0.7"
 
@@ -537,10 +607,11 @@ def test_the_example(tmp_path):
     np.testing.assert_allclose([first, last], sums[[0, -1]], rtol=1e-7)
 
 
-def test_the_costs_on_paper_are_those_of_the_graph():
-    """bench.scale counts the tasks and levels that a graph has."""
+@pytest.mark.parametrize("axes", range(1, 6))
+def test_the_costs_on_paper_are_those_of_the_graph(axes):
+    """bench.scale counts the tasks and levels that a graph has, however many axes a chunk has."""
     scale = pytest.importorskip("bench.scale")
-    x = da.ones(625, chunks=1, dtype=np.float32)
+    x = da.ones((625, 2, 3, 3, 3)[:axes], chunks=(1, *[-1] * (axes - 1)), dtype=np.float32)
     graph = dask.array.Array.__dask_graph__(fastact.prelu_backward(x, x)[1])
     constants = scale.Constants(1, 1, 1, 1, 1, 1)
     row = scale.follows(constants, 625 * scale.CHUNK, 1)

@@ -64,6 +64,15 @@ class WithFunctions(Duck):
         raise AssertionError("nobody asks")
 
 
+class Shaped(WithFunctions):
+    """What xarray takes as an array, as it takes pint's."""
+
+    shape, ndim, dtype = (2,), 1, np.dtype(np.float32)
+
+    def __array_ufunc__(self, *args, **options):
+        raise AssertionError("nobody asks")
+
+
 class WithNamespace(Duck):
     def __array_namespace__(self, api_version=None):
         raise AssertionError("nobody asks")
@@ -206,6 +215,21 @@ REFUSED = {
         "alpha is a .*WithNamespace.*np.asarray",
         lambda: fastact.prelu(x2, WithNamespace(x2), channel_axis=0),
     ),
+    "in a DataArray": (
+        TypeError,
+        "x is a .*Shaped.*np.asarray",
+        lambda: fastact.relu(library("xarray").DataArray(Shaped(x2), dims="n")),
+    ),
+    "SciPy's sparse": (
+        TypeError,
+        "x is a scipy.sparse.*csr_array.*toarray",
+        lambda: fastact.relu(scipy_sparse().csr_array(x2[None])),
+    ),
+    "SciPy's sparse matrix": (
+        TypeError,
+        "dy is a scipy.sparse.*csr_matrix.*toarray",
+        lambda: fastact.relu_backward(scipy_sparse().csr_matrix(x2), x2[None]),
+    ),
     "in a list": (TypeError, "dy is a .*WithFunctions", lambda: fastact.relu_backward([WithFunctions(x2)], x2)),
     "in an object array": (
         TypeError,
@@ -299,6 +323,10 @@ REFUSED = {
     ),
     "out: shares memory": (ValueError, "out of shape .* shares memory with x", lambda: overlapping()),
 }
+
+
+def scipy_sparse():
+    return pytest.importorskip("scipy.sparse", reason="scipy is not installed")
 
 
 def overlapping():
