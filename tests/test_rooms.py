@@ -13,7 +13,7 @@ ROOMS = [
     "_policy", "_plan",
     "_cython.policy", "_cython.plan", "_cython.driver", "_cython.entry", "_cython.buffers", "_cython.contexts",
     "_built", "_contexts", "_cython",
-    "_cython.generic", "_cython.v2", "_cython.v3", "_cython.v4", "_numba", "_numba.simd", "_numba.kernels",
+    "_cython.generic", "_cython.v2", "_cython.v3", "_cython.v4", "_cython.neon", "_numba", "_numba.simd", "_numba.kernels",
     "_backends", "_interface", "_settings", "_buffers", "_buffered", "_dask", "_driver", "_launch", "_dispatch",
     "_masks",
     "_cython.front", "_front", "ops", "_cython.ops", "_limit", "_config", "__init__", "__main__", "_njit", "_freeze",
