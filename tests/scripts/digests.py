@@ -55,10 +55,10 @@ variants = [variant for variant in COMPILED if variant.backend in backends]
 assert {variant.backend for variant in variants} == set(backends), variants
 found = {}
 for dtype, case in ((dtype, case) for dtype in FLOATS if np.dtype(dtype).name in kinds for case in CASES):
-    x, dy = numbers(case.shape, dtype, 1), numbers(case.shape, dtype, 2)
-    finite = [np.where(np.isfinite(a.astype(np.float64)), a, np.ones_like(a)) for a in (x, dy)]
+    pairs = {"any": (numbers(case.shape, dtype, 1), numbers(case.shape, dtype, 2))}
+    pairs["finite"] = tuple(np.where(np.isfinite(a.astype(np.float64)), a, np.ones_like(a)) for a in pairs["any"])
     alpha = np.ldexp(np.arange(np.prod(case.alpha, dtype=int)) % 37 - 9.0, -5).astype(dtype).reshape(case.alpha)
-    for values, (x, dy) in (("any", (x, dy)), ("finite", finite)):
+    for values, (x, dy) in pairs.items():
         for op in OPERATIONS.values():
             ops = {"x": x, "dy": dy, "alpha": 0.296875 if op.alpha == "number" else alpha}
             ops = {name: ops[name] for name in (*op.reads, *(["alpha"] if op.alpha else []))}

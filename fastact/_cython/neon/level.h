@@ -20,7 +20,7 @@ typedef struct { float32x4_t lo, hi; } r32;
 typedef struct { float64x2_t lo, hi; } r64;
 /* Without this GCC 12 computes an address for each half, and makes no `ldp` or `stp` of the two. */
 #define FA_ONE_ADDRESS(p) __asm__("" : "+r"(p))
-/* R's words: F and U are NEON's suffixes for its elements and masks, M is the type of a half's mask, and n its lanes. */
+/* R's words: F and U are NEON's suffixes for its elements and masks, M is a half's mask, and n its lanes. */
 #define FA_NEON(R, E, F, U, M, n)                                                                              \
     FA_INLINE R R##_load(const E *p)                                                                           \
     {                                                                                                          \
