@@ -144,14 +144,22 @@ class Arm:
             streams = any("\tstnp\t" in line for line in lines)
             assert streams == (module.parent.name == "neon" and kind in ("f32", "f64", "int")), (module, streams)
 
-    def numba_modules(self) -> Iterator[tuple[str, Path]]:
-        """The object files in Numba's cache, taken out of the pickles that they are in, and the functions' names."""
-        for file in sorted((self.folder / "numba").rglob("*.nbc")):
+    def check_numba(self) -> None:
+        """The same of what Numba compiled: the object files are in the pickles of its cache."""
+        found = 0
+        for file in (self.folder / "numba").rglob("*.nbc"):
             data = file.read_bytes()
-            if (start := data.find(b"\x7fELF")) >= 0:
-                elf = file.with_suffix(".o")
-                elf.write_bytes(data[start:])
-                yield file.name, elf
+            start = data.find(b"\x7fELF")
+            if start < 0 or "moving" in file.name:
+                continue
+            found += 1
+            elf = file.with_suffix(".o")
+            elf.write_bytes(data[start:])
+            text = "\n".join(line for function in self.functions(elf).values() for line in function)
+            assert not re.search(FUSED, text), file
+            assert re.search(r"\tv\d+\.(4s|2d|16b), v", text), f"{file}: no vectors"
+            assert "\tstnp\t" in text, f"{file}: nothing is streamed"
+        assert found, "Numba has cached nothing"
 
 
 def loops_of(lines: list[str]) -> Iterator[list[str]]:
@@ -170,17 +178,18 @@ def loops_of(lines: list[str]) -> Iterator[list[str]]:
 def count(lines: list[str], size: int, backward: bool) -> dict[str, tuple[int, int]]:
     """(instructions, elements) of the best loop with ordinary stores, and of the one with streaming stores.
 
-    In a sum 16 elements are eight additions of two doubles; else the elements are those that are stored.
+    A loop that computes has a comparison and stores its elements; that of a sum, 16 elements, has 16 additions too.
     """
     best: dict[str, tuple[int, int]] = {}
     for body in loops_of(lines):
-        stores = [re.match(r"(st\w+)\t(q\d+)(, q\d+)?", text) for text in body]
-        stored = sum(16 * (2 if store[3] else 1) for store in stores if store)
-        sums = sum(bool(re.match(r"fadd\tv\d+\.2d", text)) for text in body)
+        stores = [re.match(r"(stn?[pu]?r?)\t([qdswxh])\d+(, [qdswx]\d+)?", text) for text in body]
+        widths = {"q": 16, "d": 8, "x": 8, "s": 4, "w": 4, "h": 2}
+        stored = sum(widths[store[2]] * (2 if store[3] else 1) for store in stores if store)
+        sums = sum(2 if ".2d" in text else 1 for text in body if re.match(r"fadd\t[vd]", text))
         elements = stored // size
-        if not stored or not any(re.match(r"(fcm|cm|bsl|bi[cft]|smax)", text) for text in body):
+        if not elements or not any(re.match(r"fcm|fcs|cm(eq|g|h|l|tst)|[su]max|cmp\tw", text) for text in body):
             continue
-        if backward and not (sums >= 8 and elements == 2 * sums):
+        if backward and not sums == elements == 16:
             continue
         way = "streamed" if any(store and store[1] == "stnp" for store in stores) else "ordinary"
         if way not in best or len(body) * best[way][1] < best[way][0] * elements:
@@ -191,20 +200,22 @@ def count(lines: list[str], size: int, backward: bool) -> dict[str, tuple[int, i
 def print_counts(arm: Arm) -> None:
     """The table of docs/performance.md."""
     types = {"f32": ("float32", 4), "f64": ("float64", 8), "f16": ("float16", 2), "bf16": ("bfloat16", 2)}
-    found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
-    for module in (module for module in arm.modules() if module.parent.name == "neon"):
-        kind = module.name.partition(".")[0]
+    kernels = ("relu", "relu_backward", "prelu", "prelu_backward")
+    found: dict[tuple[str, str, str], dict[str, tuple[int, int]]] = {}
+    for module in arm.modules():
+        level, kind = module.parent.name, module.name.partition(".")[0]
         for name, lines in arm.functions(module).items():
-            kernel = re.search(r"_kernel_(relu|relu_backward|prelu|prelu_backward)(?:_(b?float16))?$", name)
+            kernel = re.search(rf"_kernel_({'|'.join(kernels)})(?:_(b?float16))?$", name)
             if kernel and (kind in types or kernel[2]):
                 dtype, size = types[kind] if kind in types else (kernel[2], 2)
-                found[kernel[1], dtype] = count(lines, size, kernel[1] == "prelu_backward")
+                found[level, kernel[1], dtype] = count(lines, size, kernel[1] == "prelu_backward")
     print("| kernel | " + " | ".join(dtype for dtype, _ in types.values()) + " |\n|---|" + "---|" * len(types))
-    for kernel in ("relu", "relu_backward", "prelu", "prelu_backward"):
-        for way in ("ordinary", "streamed"):
-            cells = [found[kernel, dtype].get(way) for dtype, _ in types.values()]
-            if any(cells):
-                print(f"| {kernel}, {way} | " + " | ".join("{} for {}".format(*c) if c else "" for c in cells) + " |")
+    for kernel in kernels:
+        for level, way in (("neon", "ordinary"), ("neon", "streamed"), ("generic", "ordinary")):
+            counts = [found[level, kernel, dtype].get(way) for dtype, _ in types.values()]
+            if any(counts):
+                cells = ["{} for {}: {:.2f}".format(*c, c[0] / c[1]) if c else "" for c in counts]
+                print(f"| {kernel}, {level}, {way} | {' | '.join(cells)} |")
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -247,6 +258,7 @@ def run(arm: Arm, full: bool) -> bool:
         if ended:
             print(text[-5000:])
         passed &= not ended
+    arm.check_numba()
     return passed
 
 
