@@ -42,7 +42,9 @@ EXCHANGE_HEADERS = ("../fastact.h", "../__init__.pxd", "../torch/dlpack.h")
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
-MACHINE = platform.machine().lower().replace("amd64", "x86_64")
+# The machine that is built for, which is another one than this where _PYTHON_HOST_PLATFORM names it (linux-aarch64).
+MACHINE = os.environ.get("_PYTHON_HOST_PLATFORM", "").rpartition("-")[2] or platform.machine().lower()
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(MACHINE, MACHINE)
 LEVELS = {name: level for name, level in TABLES.LEVELS.items() if level.machine in ("", MACHINE)}
 
 # -fno-trapping-math: without it GCC keeps a branch in `x > 0 ? x : a * x`, 12 times slower on random signs.

@@ -166,6 +166,7 @@ LEVELS = {
         ["-march=x86-64-v4", "-mprefer-vector-width=512"],
         "avx512f avx512bw avx512cd avx512dq avx512vl",
     ),
+    "neon": Level("aarch64", "NEON", []),  # a part of every such processor
 }
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

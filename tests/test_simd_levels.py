@@ -23,7 +23,8 @@ LEVELS = list(tables.LEVELS)
 
 pytestmark = [
     pytest.mark.skipif(
-        not built.built_levels() or built.built_levels() == ("generic",), reason="no SIMD levels were built here"
+        not any(tables.LEVELS[level].machine == "x86_64" for level in built.built_levels()),
+        reason="no SIMD levels of x86-64 were built here (tests/arm64.py looks at the machine code for ARM)",
     ),
     pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump"),
 ]

@@ -20,7 +20,7 @@
 /* Copies n cache lines past the caches; registers of floats move any bits. */
 FA_INLINE void fa_stream_lines(void *to, const void *from, ptrdiff_t n)
 {
-#ifdef FA_STREAM_INTEGER
+#if W32 > 1
     for (ptrdiff_t i = 0; i < n * (LINE / (ptrdiff_t)sizeof(float)); i += W32)
         r32_stream((float *)to + i, r32_load((const float *)from + i));
 #else

@@ -189,9 +189,10 @@ def _load_part(context, builder, pointer, index, mask, kind: Vector):
 # What halves.h does in C.
 
 
-def _has_f16c(context) -> bool:
+def _converts_halves(context) -> bool:
     """Whether the code is for a machine that converts float16; without, LLVM would call a library."""
-    return "+f16c" in context.codegen().magic_tuple()[2]
+    triple, _, features = context.codegen().magic_tuple()
+    return "+f16c" in features or triple.startswith(("aarch64", "arm64"))
 
 
 def _like(vector, element: ir.Type) -> ir.Type:
@@ -208,7 +209,7 @@ def _computed(context, builder, vector, dtype: types.Type):
     """A vector of stored elements as one of the computing type."""
     if not isinstance(dtype, Half):
         return vector
-    if dtype is FLOAT16 and _has_f16c(context):
+    if dtype is FLOAT16 and _converts_halves(context):
         return builder.fpext(builder.bitcast(vector, _like(vector, ir.HalfType())), _like(vector, ir.FloatType()))
     bits = builder.zext(vector, _like(vector, ir.IntType(32)))
     if dtype is BFLOAT16:
@@ -230,7 +231,7 @@ def _stored(context, builder, vector, dtype: types.Type):
     """A vector of the computing type as stored elements, rounded to nearest even."""
     if not isinstance(dtype, Half):
         return vector
-    if dtype is FLOAT16 and _has_f16c(context):
+    if dtype is FLOAT16 and _converts_halves(context):
         return builder.bitcast(builder.fptrunc(vector, _like(vector, ir.HalfType())), _like(vector, ir.IntType(16)))
     bits = builder.bitcast(vector, _like(vector, ir.IntType(32)))
 
