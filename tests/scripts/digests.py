@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 from cases import Case, per_channel
-from helpers import COMPILED, FLOATS, OPERATIONS, assert_right, bits, call, tables, thresholds, using
+from helpers import COMPILED, FLOATS, OPERATIONS, assert_right, bits, call, finfo, tables, thresholds, using
 
 import fastact
 
@@ -36,10 +36,15 @@ STREAMED = {
 
 
 def numbers(shape, dtype, seed):
-    """Floats of both signs and of many sizes, with zeros, infinities, NaN and subnormals among them."""
+    """Floats of both signs and of many sizes, with zeros, infinities, NaN and subnormals among them.
+
+    They have all digits of the dtype, and sizes so far apart that each sum of products in float64 rounds.
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
-    whole = rng.integers(-255, 256, shape).astype(np.float64)  # 8 digits, which bfloat16 has
-    a = np.ldexp(whole, rng.integers(-9, 2, shape)).astype(dtype)
+    digits = finfo(dtype).nmant + 1
+    spread = 12 if dtype == np.float16 else 40
+    whole = rng.integers(1 - 2**digits, 2**digits, shape).astype(np.float64)
+    a = np.ldexp(whole, rng.integers(-spread, spread, shape) - digits).astype(dtype)
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, *(np.ldexp([3.0, -5.0], {2: -24}.get(a.itemsize, -140)))])
     pick = rng.integers(0, 40 * len(special), shape)
     with np.errstate(all="ignore"):
@@ -57,10 +62,12 @@ found = {}
 for dtype, case in ((dtype, case) for dtype in FLOATS if np.dtype(dtype).name in kinds for case in CASES):
     pairs = {"any": (numbers(case.shape, dtype, 1), numbers(case.shape, dtype, 2))}
     pairs["finite"] = tuple(np.where(np.isfinite(a.astype(np.float64)), a, np.ones_like(a)) for a in pairs["any"])
-    alpha = np.ldexp(np.arange(np.prod(case.alpha, dtype=int)) % 37 - 9.0, -5).astype(dtype).reshape(case.alpha)
+    alpha = np.ldexp(np.arange(np.prod(case.alpha, dtype=int)) % 37 - 9.0, -5).reshape(case.alpha)
     for values, (x, dy) in pairs.items():
+        # Finite terms have slopes in float64, and so a dalpha: a rounded one would hide in which order it was added.
+        slopes = alpha.astype(np.float64 if values == "finite" else dtype)
         for op in OPERATIONS.values():
-            ops = {"x": x, "dy": dy, "alpha": 0.296875 if op.alpha == "number" else alpha}
+            ops = {"x": x, "dy": dy, "alpha": 0.296875 if op.alpha == "number" else slopes}
             ops = {name: ops[name] for name in (*op.reads, *(["alpha"] if op.alpha else []))}
             options = {"channel_axis": case.channel_axis} if op.alpha == "array" else {}
             for variant in variants:
