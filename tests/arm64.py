@@ -39,15 +39,18 @@ LEVELS = ("generic", "neon")
 FLOATS = "float16,bfloat16,float32,float64"
 # What pytest runs there, for each variant: files and words of -k.  Numba compiles 20 times slower than on this machine,
 # so that it has few types.
+CYTHON = (
+    "(nothing_outside and ordinary and end) or (every_compiled_variant and prelu) or spelled_out and period"
+    " or streamed_or_not or (every_length and not misalignment)"
+)
 TESTS = {
-    ("cython", False): (
-        "test_guard_pages.py test_dalpha.py test_parity.py",
-        "(nothing_outside and ordinary and end) or (every_compiled_variant and prelu) or spelled_out and period"
-        " or streamed_or_not or (every_length and not misalignment)",
-    ),
+    ("cython", False): ("test_guard_pages.py test_dalpha.py test_parity.py", CYTHON),
     ("numba", False): ("test_guard_pages.py", "nothing_outside and float32 and streamed and end"),
-    ("cython", True): ("test_guard_pages.py test_dalpha.py test_parity.py", ""),
-    ("numba", True): ("test_guard_pages.py test_dalpha.py", "nothing_outside or same_bits"),
+    ("cython", True): (
+        "test_guard_pages.py test_dalpha.py test_parity.py",
+        f"{CYTHON} or every_shape or outside_of_out",
+    ),
+    ("numba", True): ("test_guard_pages.py", "test_nothing_outside and streamed and end"),
 }
 FUSED = r"\tf(n)?m(l)?(add|sub|a|s)\t|\tbfm"  # multiply-adds, whose product is not rounded
 
