@@ -19,12 +19,12 @@ import fastact
 def pytest_collection_modifyitems(config, items):
     """Every case runs for float32, and the other dtypes take turns over the cases: all types compile one text.
 
-    FASTACT_FULL_TESTS=1 runs every case for every dtype, which takes a quarter more time.
+    FASTACT_FULL_TESTS=1 runs every case for every dtype, and what is marked `full` because it takes long.
     """
     others = [dtype for dtype in FLOATS if dtype is not np.float32]
     if os.environ.get("FASTACT_FULL_TESTS"):
         return
-    turns, left_out = {}, []
+    turns, left_out = {}, [item for item in items if item.get_closest_marker("full")]
     for item in items:
         dtype = getattr(item, "callspec", None) and item.callspec.params.get("dtype")
         if dtype in others:

@@ -137,11 +137,12 @@ PARTS = {
     "the CPU's level": (f"-march=x86-64-{BEST}", "numba"),
     "all kernels": ("f32 f64", "numba"),
 }
+OFTEN = ("nothing", "driver", "public text", "the CPU's level")
 
 
 @needs_cython
 @pytest.mark.skipif(BEST == "generic", reason="this CPU has no levels")
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [p if p in OFTEN else pytest.param(p, marks=pytest.mark.full) for p in PARTS])
 def test_a_part_that_fails(clone, part):
     """The others are built; Cython serves only if it is whole and its level is this CPU's."""
     refused, backend = PARTS[part]
@@ -269,6 +270,7 @@ def sources(folder):
     return {file for file in files if file.parts[0] != "build" and file.suffix != ".so"}
 
 
+@pytest.mark.full
 @needs_cython
 def test_a_source_distribution_has_what_a_build_needs(unpacked):
     """It builds, and what the build writes lies in its build folder, beside the modules themselves."""
@@ -277,6 +279,7 @@ def test_a_source_distribution_has_what_a_build_needs(unpacked):
     assert config_of(Path(sys.executable), folder, PYTHONPATH=str(folder))["simd"]["built"] == ["generic"]
 
 
+@pytest.mark.full
 @needs_cython
 def test_flags_from_outside_change_nothing(unpacked, tmp_path):
     """Neither a bit of a result nor the process's floating-point mode, at compiling or at linking."""

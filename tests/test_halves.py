@@ -70,6 +70,7 @@ def test_a_sum_is_rounded_once(name, kind):
                 assert_same_bits(dalpha, np.full(alpha.shape, want, kind), f"{variant} {terms}")
 
 
+@pytest.mark.full
 @pytest.mark.skipif(OTHER_PROCESSOR or platform.machine() != "x86_64", reason="for x86-64, once")
 @pytest.mark.skipif("numba" not in {v.backend for v in COMPILED}, reason="no Numba")
 def test_numba_without_f16c(tmp_path):
