@@ -50,7 +50,8 @@ def address(folder: Path, words: list[str]) -> int:
     preloaded = " ".join(map(library, ("libasan.so", "libubsan.so", "libstdc++.so.6")))
     apart = [f"--ignore=tests/{name}" for name in APART]
     chosen = words or ["tests", *apart]
-    return test_in(folder, "-x", *chosen, capture=False, LD_PRELOAD=preloaded, **ADDRESS).returncode
+    # Pytest would keep the standard error stream's text, and a fault that ends the process would end it without a word.
+    return test_in(folder, "-x", "--capture=sys", *chosen, capture=False, LD_PRELOAD=preloaded, **ADDRESS).returncode
 
 
 def thread(folder: Path, words: list[str]) -> int:

@@ -216,8 +216,8 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
             # A kernel without alpha takes the rows of the innermost loop at once: relu of rows of 56 with gaps takes
             # 1.4 of the time of rows without gaps so, 2.0 one by one.
             loop.more = min(following, stop - row)
-            loop.y_step, loop.dy_step = around.y // plan.itemsize, around.dy // plan.itemsize
-            loop.x_step = around.x // plan.itemsize
+            loop.y_step, loop.x_step = around.y // plan.itemsize, around.x // plan.itemsize
+            loop.dy_step = around.dy // plan.itemsize if loop.dy != NULL else 0  # NULL must stay NULL
             row += loop.more
             following = 0
         if same != NULL:

@@ -39,7 +39,7 @@ FA_128(r64, double, pd)
 /* A lane's bit goes to the lane's sign, by which blendv chooses. */
 FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b)
 {
-    __m128i bits = _mm_mullo_epi32(_mm_set1_epi32((int)k), _mm_setr_epi32(1 << 31, 1 << 30, 1 << 29, 1 << 28));
+    __m128i bits = _mm_mullo_epi32(_mm_set1_epi32((int)k), _mm_setr_epi32(INT32_MIN, 1 << 30, 1 << 29, 1 << 28));
     return _mm_blendv_ps(b, a, _mm_castsi128_ps(bits));
 }
 FA_INLINE r64 r64_where_bits(ptrdiff_t k, r64 a, r64 b)
