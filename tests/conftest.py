@@ -21,9 +21,9 @@ def pytest_collection_modifyitems(config, items):
 
     FASTACT_FULL_TESTS=1 runs every case for every dtype, and what is marked `full` because it takes long.
     """
-    others = [dtype for dtype in FLOATS if dtype is not np.float32]
     if os.environ.get("FASTACT_FULL_TESTS"):
         return
+    others = [dtype for dtype in FLOATS if dtype is not np.float32]
     turns, left_out = {}, [item for item in items if item.get_closest_marker("full")]
     for item in items:
         dtype = getattr(item, "callspec", None) and item.callspec.params.get("dtype")
