@@ -37,6 +37,8 @@ def _kernels() -> Iterator[tuple[str, str, object]]:
     backward = _host.kernel_in_force(_host.BACKWARD, "CPU", _gradients)
 
     def prelu(keys, x, weight):
+        if (y := _compute._fast_forward(_compute.PRELU, x, weight)) is not None:
+            return y
         if _takes(x, weight):
             return _compute.forward("prelu", x, weight)
         return forward(keys, x, weight)
