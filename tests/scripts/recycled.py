@@ -111,7 +111,7 @@ def peak(who, pattern):
 
 
 def larger_block_serves_a_smaller_request():
-    """96 MB idle: 48 MB more would be beyond recent use (32 MB more are allowed), so the block is shared; then its rest has to go."""
+    """96 MB idle: 48 MB more are too many (32 MB would not be), so the block is shared; then its rest has to go."""
     alone = Alone()
     alone.relu(96 * MB)
     small = alone.relu(48 * MB)
@@ -176,7 +176,7 @@ def what_lived_for_long_is_kept():
 
 
 def what_is_kept_follows_recent_use():
-    """A peak of 256 MB allows 320 MB; after two epochs one result at a time, of any size, allows 32 MB more than that."""
+    """A peak of 256 MB allows 320 MB; after two epochs, one result at a time allows 32 MB more than the largest."""
     alone = Alone()
     buffers.set_epoch(50)
     live = [alone.relu(64 * MB) for _ in range(4)]
