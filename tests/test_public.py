@@ -175,7 +175,7 @@ def test_the_readmes_lines_run(tmp_path, monkeypatch):
     names: dict = {}
     exec(first, names)
     assert names["dalpha"].shape == names["alpha"].shape
-    assert (names["mapped"] >= 0).all()
+    assert (names["x"] >= 0).all()
 
 
 def test_the_pages_examples_give_what_they_say():

@@ -71,12 +71,16 @@ FA_INLINE void h16_stream(uint16_t *p, h16 h) { _mm256_stream_si256((__m256i *)p
 FA_INLINE r32 r32_of_half(h16 h) { return _mm512_cvtph_ps(h); }
 FA_INLINE h16 r32_to_half(r32 v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 FA_INLINE r32 r32_of_brain(h16 h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
-/* Rounded to nearest even, as integers; a NaN becomes quiet instead. */
+/* The odd ones of 32 halves, which are the upper halves of 16 floats. */
+#define FA_UPPER_HALVES _mm512_castsi256_si512(_mm256_setr_epi32(0x30001, 0x70005, 0xb0009, 0xf000d, \
+                                                                 0x130011, 0x170015, 0x1b0019, 0x1f001d))
+/* Rounded to nearest even, as integers: with 0x7fff more, or 0x8000 if the result would be odd, the upper half is right.
+   A NaN becomes the default one first, or the addition could carry into its sign. */
 FA_INLINE h16 r32_to_brain(r32 v)
 {
-    __m512i bits = _mm512_castps_si512(v), upper = _mm512_srli_epi32(bits, 16);
-    __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
-    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
+    __m512i bits = _mm512_castps_si512(_mm512_fixupimm_ps(v, v, _mm512_set1_epi32(0x11111133), 0));
+    __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+    __m512i sum = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+    __m512i rounded = _mm512_mask_add_epi32(sum, odd, bits, _mm512_set1_epi32(0x8000));
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi16(FA_UPPER_HALVES, rounded));
 }
