@@ -249,6 +249,7 @@ def test_in_place_is_in_place(in_place):
         assert (layer.backward(dy) is dy) == dx_too
 
 
+@pytest.mark.full
 def test_in_place_takes_less_memory_for_the_same_losses(in_place, capsys):
     """In new processes, as a user runs it."""
     found = in_place.main(["--steps", "1", "--hidden", "512,512"])

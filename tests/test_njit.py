@@ -128,14 +128,24 @@ def test_arrays_of_every_number_of_axes(name, dtype):
             assert_same(name, ops | {"alpha": 0.3})
 
 
+FORMS = [
+    ((6, 7), (7,), 1), ((6, 7), (6,), 0), ((60, 70), (70,), -1), ((6, 7), (6, 7), 1), ((0, 3), (3,), 1),
+    ((7,), (1, 1, 1), 1),
+]  # fmt: skip
+FURTHER_FORMS = [
+    ((3, 4, 5), (4,), 1), ((30, 40, 50), (40,), -2), ((60, 70), (60, 70), 1), ((6, 7), (1, 7), 1), ((3, 0), (3,), 0),
+    ((3, 4, 5), (4, 1), 1), ((61,), (61,), 0), ((3, 4, 5), (3, 1, 5), 1), ((30, 40, 50), (40, 50), 1), ((), (1,), 5),
+    ((6, 7), (1,), 1), ((0,), (0,), 0),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", WITH_SLOPES)
-def test_every_form_of_alpha(name, dtype):
-    for shape, alpha, axis in (
-        ((6, 7), (7,), 1), ((6, 7), (6,), 0), ((60, 70), (70,), -1), ((3, 4, 5), (4,), 1), ((30, 40, 50), (40,), -2),
-        ((6, 7), (6, 7), 1), ((60, 70), (60, 70), 1), ((6, 7), (1, 7), 1), ((3, 4, 5), (4, 1), 1), ((61,), (61,), 0),
-        ((3, 4, 5), (3, 1, 5), 1), ((30, 40, 50), (40, 50), 1), ((6, 7), (1,), 1), ((7,), (1, 1, 1), 1), ((), (1,), 5),
-        ((0, 3), (3,), 1), ((3, 0), (3,), 0), ((0,), (0,), 0),
-    ):  # fmt: skip
+@pytest.mark.parametrize(
+    "forms", [FORMS, pytest.param(FURTHER_FORMS, marks=pytest.mark.full)], ids=["common", "further"]
+)
+def test_every_form_of_alpha(name, dtype, forms):
+    """Numba compiles a function anew for each."""
+    for shape, alpha, axis in forms:
         assert_same(name, operands(name, shape, alpha, dtype), channel_axis=axis)
 
 
@@ -416,6 +426,7 @@ def test_nogil_functions_in_threads():
                 assert_same_bits(result, other)
 
 
+@pytest.mark.full
 def test_parallel_true():
     """Outside and inside prange, and where Numba makes its own parallel loops of array expressions."""
 
@@ -475,6 +486,7 @@ def test_the_cache_of_another_process(installed, tmp_path):
     assert first[1:] == second[1:]
 
 
+@pytest.mark.full
 @needs_core
 def test_a_cache_from_before_the_core_was_gone(installed, tmp_path):
     """An error instead of an abort."""
