@@ -62,8 +62,8 @@ def _fit_to_the_site(app, docname, source):
     if host and find_spec(host) is None:
         before = source[0].partition("```{eval-rst}")[0]
         source[0] = (
-            f"{before}The docstrings are read from `fastact.{host}`, which needs {host}, and this site was built without "
-            f"it. Where {host} is installed, `help(fastact.{host})` shows them.\n"
+            f"{before}The docstrings are read from `fastact.{host}`, which needs {host}, and this site was built "
+            f"without it. Where {host} is installed, `help(fastact.{host})` shows them.\n"
         )
     source[0] = source[0].replace("](../CONTRIBUTING.md", "](contributing.md")
     source[0] = re.sub(r"\[([^]]+)\]\(\.\./examples/[^)]+\)", r"\1", source[0])
