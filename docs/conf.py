@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fastact
 
-sys.path.insert(0, str(Path(__file__).parent))  # for written_plots
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery_settings
 
 project = "fastact"
 author = "The fastact authors"
@@ -40,9 +40,9 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"train_digits\.py",
-    "reset_argv": "written_plots.arguments",
-    "image_scrapers": "written_plots.scraper",
-    "within_subsection_order": "written_plots.order",
+    "reset_argv": "gallery_settings.arguments",
+    "image_scrapers": "gallery_settings.scraper",
+    "within_subsection_order": "gallery_settings.order",
     "show_signature": False,
     "min_reported_time": 1e9,
     "download_all_examples": False,

@@ -1,4 +1,4 @@
-"""What sphinx-gallery calls for the examples: their order, their arguments, and a scraper for plots in files."""
+"""What sphinx-gallery calls for the examples: their order, their arguments, and how a plot in a file is found."""
 
 from pathlib import Path
 
@@ -25,9 +25,8 @@ def arguments(gallery_conf, script_vars):
 
 
 def scraper(block, block_vars, gallery_conf):
-    """Move the PNG files that the example wrote into the folder it runs in."""
-    names = block_vars["image_path_iterator"]
-    moved = []
-    for written in sorted(Path(block_vars["src_file"]).parent.glob("*.png")):
-        moved.append(str(written.rename(next(names))))
+    """Move the plot that the example wrote beside itself, under its own name, if it did."""
+    written, moved = Path(block_vars["src_file"]).with_suffix(".png"), []
+    if written.exists():
+        moved.append(str(written.rename(next(block_vars["image_path_iterator"]))))
     return figure_rst(moved, gallery_conf["src_dir"])
