@@ -1,4 +1,7 @@
-"""Two networks with PReLU, written from their papers in plain torch, trained with and without fastact.
+"""PyTorch models made faster
+==========================
+
+Two networks with PReLU, written from their papers in plain torch, trained with and without fastact.
 
     python examples/faster_torch_models.py [--batch 8] [--steps 30] [--threads 1] [--network mobilefacenet] [--float64]
 

@@ -1,4 +1,7 @@
-"""Train a small convolutional network in JAX, with PReLU by fastact and by the usual formula.
+"""A network in JAX
+================
+
+Train a small convolutional network in JAX, with PReLU by fastact and by the usual formula.
 
 The images are noise with a square in one of four corners, and the network says in which.  Both networks begin alike and
 take turns.  Run ``python examples/jax_network.py --help``; ``main`` returns what it prints, so that the tests can check

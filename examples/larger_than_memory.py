@@ -1,4 +1,7 @@
-"""PReLU forward and backward over an array that is larger than memory, by dask, in less than 2 GB.
+"""An array of 40 GB in less than 2 GB
+===================================
+
+PReLU forward and backward over an array that is larger than memory, by dask, in less than 2 GB.
 
 The array lies in a file with holes, which takes no room on the disk; what is read from it is zeros, and each chunk gets
 made-up values on top.  With data of your own, `read` goes: dask.array.from_zarr, or a numpy.memmap in from_array.  The

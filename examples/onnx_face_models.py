@@ -1,4 +1,7 @@
-"""Write a face recognition model as ONNX, and time it in ONNX Runtime with and without fastact's library.
+"""An ONNX model made faster
+=========================
+
+Write a face recognition model as ONNX, and time it in ONNX Runtime with and without fastact's library.
 
 The models have random weights.  A batch normalisation that follows a convolution is a part of it, as exporters make it.
 

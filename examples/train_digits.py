@@ -1,4 +1,7 @@
-"""Train a small network on scikit-learn's digits with ReLU and with PReLU, side by side on the same seeds.
+"""A network on scikit-learn's digits, with ReLU and with PReLU
+============================================================
+
+Train a small network on scikit-learn's digits with ReLU and with PReLU, side by side on the same seeds.
 
 Plain NumPy does the matrix products; every activation, forward and backward, goes through fastact.
 In fastact's names, x is what enters an activation and y what leaves it; dx and dy are the loss's gradients there.
@@ -247,7 +250,7 @@ def save_plot(runs, path):
 
 def parse_arguments(argv):
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds; both activations use the same ones")
     parser.add_argument("--hidden", default="64,64,64,64", help="hidden units of each layer (default %(default)s)")

@@ -1,4 +1,7 @@
-"""Train one network on scikit-learn's digits four times, in the usual ways and in place, and print the peak memory.
+"""Training in place, and its peak memory
+======================================
+
+Train one network on scikit-learn's digits four times, in the usual ways and in place, and print the peak memory.
 
 The network and the loss are those of `train_digits.py`, next to this file.  Leaky ReLU is trained with x kept for the
 backward, then in place with one bit kept for each element.  PReLU needs x for its slopes' gradient, so only its
@@ -171,7 +174,7 @@ def main(argv=None):
     dict
         For each way the loss of the last step, and the peak in bytes or None.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--hidden", type=sizes, default="256,256", help="hidden units of each layer (default %(default)s)"
     )

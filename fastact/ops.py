@@ -119,7 +119,7 @@ def relu(
 
     References
     ----------
-    V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
+    Vinod Nair, Geoffrey E. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
 
     Examples
     --------
@@ -305,7 +305,7 @@ def leaky_relu(
 
     References
     ----------
-    A. L. Maas, A. Y. Hannun, A. Y. Ng, "Rectifier nonlinearities improve neural network acoustic models",
+    Andrew L. Maas, Awni Y. Hannun, Andrew Y. Ng, "Rectifier nonlinearities improve neural network acoustic models",
     ICML 2013.
 
     Examples
@@ -475,7 +475,7 @@ def prelu(
 
     References
     ----------
-    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
+    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
 
     Examples
     --------
@@ -591,12 +591,12 @@ def prelu_backward(
     -----
     x = 0 and x = NaN take the alpha branch.  Terms at x > 0 are left out as products, so an inf there leaks
     nothing.  dalpha is added up in float64 in an order fixed by shape, memory order and form of alpha, and rounded
-    once: |error| <= half an ulp + 2**-45 * sum(abs(x * dy)), with the same bits for every number of threads,
-    SIMD level, alignment and run, and in both compiled variants.
+    once.  The error is at most half an ulp + 2**-45 * sum(abs(x * dy)), and the bits are the same for every number of
+    threads, SIMD level, alignment and run, and in both compiled variants.
 
     References
     ----------
-    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
+    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
 
     Examples
     --------
