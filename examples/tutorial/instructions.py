@@ -12,6 +12,7 @@ LOOPS_OF = {8: 7, 9: 7}  # these steps run the loops of another one
 SYMBOLS = re.compile(r"__pyx_(?:p[fw]|f)_\w*?\d?(prelu_part|backward_part|prelu_backward|prelu)$")
 FUNCTIONS = "prelu", "prelu_backward"
 ARITHMETIC = re.compile(r"v?(?:mul|add|fn?madd\d*)[sp][sd]$")
+STORE = re.compile(r"v?mov(?:[ua]|(nt))?(?:ss|ps)$|v?mov(?:(nt)dq|dq[ua]\d*)$")
 MEMORY = re.compile(r"(?:0x)?[-\w.]*\((%\w+)?(?:,\s*(%\w+)(?:,\s*(\d))?)?\)")
 
 
@@ -46,8 +47,8 @@ def of_cython(module):
             yield found[1], lines
 
 
-def innermost(lines):
-    """Yield the lines of every loop that has no loop inside: of blocks that can be reached from one another."""
+def loops_of(lines):
+    """Yield the lines of every loop, without those of loops inside it.  A loop is blocks that reach one another."""
     lines = [line for line in lines if re.match(r"[.\w]+:$|[a-z]", line)]
     labels = {line[:-1]: number for number, line in enumerate(lines) if line.endswith(":")}
     jumps = {number: line.split()[-1] for number, line in enumerate(lines) if re.match(r"j\w+\s+[.\w]+$", line)}
@@ -73,7 +74,8 @@ def innermost(lines):
             among = among - loop - {first}
             if loop:
                 entries = {to for block in set(blocks) - loop for to in following[block]} & loop or {first}
-                yield from list(loops(loop - {min(entries)})) or [sorted(loop)]
+                inside = list(loops(loop - {min(entries)}))
+                yield from [*inside, sorted(loop.difference(*inside))]
 
     for loop in loops(set(blocks)):
         inside = [line for begin in loop for line in lines[begin : blocks[begin]]]
@@ -110,14 +112,24 @@ def examine(lines):
     steps, elements, does = advances(lines), [0], set()
     for name, line in zip(names, lines, strict=True):
         for base, index, scale in MEMORY.findall(line):
-            size = 4 if re.search(r"ss$|ps$|(?:ps2pd|ss2sd)[xyz]?$", name) else 8 if re.search("sd$|pd$", name) else 0
+            size = (
+                4
+                if re.search(r"ss$|ps$|dq[ua]?\d*$|(?:ps2pd|ss2sd)[xyz]?$", name)
+                else 8
+                if re.search("sd$|pd$", name)
+                else 0
+            )
             if size:
                 elements.append(abs(steps.get(base, 0) + steps.get(index, 0) * int(scale or 1)) // size)
-                if line.endswith(")") and (store := re.match(r"v?mov([ua]|nt)?(?:ss|ps)$", name)):
-                    does.add("streams" if store[1] == "nt" else "writes")
+                if line.endswith(")") and (store := STORE.match(name)):
+                    does.add("streams" if store[1] or store[2] else "writes")
     if any(re.match(r"v?(?:add|fn?madd\d*)[sp]d", name) for name in names):
         does.add("sums")
-    return Loop(lines, max(elements) or None, " and ".join(sorted(does, reverse=True))) if does else None
+    elif any(re.match(r"v?mov[ua]pd\b.*\)$", line) for line in lines):
+        does.add("writes terms")
+    # Where every address is made in the loop, the counter of the loop counts elements.
+    elements = max(elements) or max(map(abs, steps.values()), default=0)
+    return Loop(lines, elements or None, " and ".join(sorted(does, reverse=True))) if does else None
 
 
 def hot_loops(language, module):
@@ -127,7 +139,7 @@ def hot_loops(language, module):
     """
     found = {}
     for function, lines in (of_numba if language == "numba" else of_cython)(module):
-        for loop in filter(None, map(examine, innermost(lines))):
+        for loop in filter(None, map(examine, loops_of(lines))):
             key = function, loop.does
             if key not in found or (loop.elements or 0) > (found[key].elements or 0):
                 found[key] = loop

@@ -33,7 +33,8 @@ cdef void prelu_part(const float *x, float alpha, float *y, Py_ssize_t n, bint s
 
 cdef double backward_part(
         const float *dy, const float *x, float alpha, float *dx, Py_ssize_t n, bint stream) noexcept nogil:
-    # The sums' groups begin at element 0 whatever dx's address is, so dalpha does not depend on it; dx's begin at a line.
+    # The sums' groups begin at element 0 whatever dx's address is, so dalpha does not depend on it.
+    # The vectors of dx that are stored meanwhile begin at its first line.
     cdef Py_ssize_t i, j, whole = n - n % 32, first = before_a_line(dx, n) if stream else 0
     cdef Py_ssize_t both = (n - first) // 32 * 32
     cdef int k

@@ -1,7 +1,8 @@
-"""Step 4, vectors: LLVM makes them where no turn of the loop waits for the one before.  So the sum's terms get a loop."""
+"""Step 4, vectors: LLVM makes them where no turn of a loop waits for the one before; so the terms get a loop."""
 
 import numpy as np
 from numba import njit
+
 from .step3_flags import flags, prelu  # noqa: F401 (LLVM has made vectors of this one already)
 
 BLOCK = 1024  # terms: 8 KB, which the first-level cache holds

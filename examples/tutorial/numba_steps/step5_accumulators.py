@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import njit
+
 from .step3_flags import flags, prelu  # noqa: F401 (nothing is summed there)
 
 LANES = 128  # 1 KB of sums, which stay in the first-level cache

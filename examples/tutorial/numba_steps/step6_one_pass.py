@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import njit
+
 from .step3_flags import flags, prelu  # noqa: F401 (it has one pass already)
 from .step5_accumulators import LANES, add_terms, total
 

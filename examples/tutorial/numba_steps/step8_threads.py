@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import njit, prange
+
 from .step3_flags import flags
 from .step7_streaming import STREAM_FROM, backward_part, prelu_part
 

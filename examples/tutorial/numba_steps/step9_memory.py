@@ -4,11 +4,12 @@ import sys
 from threading import Lock
 
 import numpy as np
+
 from . import step8_threads
 
 KEPT = 8  # pieces of memory at most
-pool, lock = [], Lock()
-UNUSED = sys.getrefcount([np.empty(0)][0])  # what the count is where only a list holds an array
+pool, lock = [np.empty(0, np.float32)], Lock()
+UNUSED = sys.getrefcount(pool[0])  # the count of an array that only the pool holds
 
 
 def empty_like(x):
