@@ -23,9 +23,11 @@ cdef inline void put8(float *out, floats v, bint stream) noexcept nogil:
 
 cdef void prelu_part(const float *x, float alpha, float *y, Py_ssize_t n, bint stream) noexcept nogil:
     cdef Py_ssize_t i, first = before_a_line(y, n) if stream else n, last = n - (n - first) % 16
+    cdef floats v
     select(y, x, x, alpha, first)
     for i in range(first, last, 8):
-        stream8(y + i, choose8(load8(x + i), load8(x + i), alpha))
+        v = load8(x + i)
+        stream8(y + i, choose8(v, v, alpha))
     select(y + last, x + last, x + last, alpha, n - last)
     if stream:
         fence()
