@@ -18,6 +18,7 @@ import sys
 import time
 from functools import cache, partial
 from pathlib import Path
+from random import Random
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP's idle threads would spin into the next one's turn
 
@@ -151,14 +152,14 @@ def contestants(operation, x, dy, out, steps):
 
 
 def medians(calls, refresh, rounds):
-    """Return the median time of each call; all take turns, and the first one is another one in each round."""
+    """Return the median time of each call; all take turns, in another order in each round."""
     times = {who: [] for who in calls}
-    order = list(calls)
+    order, random = list(calls), Random(0)
     for call in calls.values():  # compiled, and the memory touched
         call()
-    for number in range(rounds):
-        first = number % len(order)
-        for who in order[first:] + order[:first]:
+    for _ in range(rounds):
+        random.shuffle(order)
+        for who in order:
             refresh()
             start = time.perf_counter()
             calls[who]()
@@ -173,11 +174,12 @@ def measure(size, steps, rounds):
     x, dy, out = many[:size].copy(), random.standard_normal(size, np.float32), np.empty(size, np.float32)
     turn = 0
 
-    def refresh():  # other signs in each turn, or the processor would learn which way the branches go
+    def refresh():
         nonlocal turn
         turn = (turn + size) % (many.size - size + 1)
         if many.size > size:
-            x[:] = many[turn : turn + size]
+            x[:] = many[turn : turn + size]  # other signs, or the processor would learn which way the branches go
+            out[:] = 0  # in the caches, although the one before may have streamed
 
     return {op: medians(contestants(op, x, dy, out, steps), refresh, rounds) for op in OPERATIONS}
 

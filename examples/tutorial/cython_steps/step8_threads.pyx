@@ -15,16 +15,22 @@ cdef Py_ssize_t CHUNK = 1 << 17  # elements; no other thread is woken for less
 def prelu(const float[::1] x, float alpha, float[::1] y):
     cdef Py_ssize_t c, n = x.shape[0], chunks = (n + CHUNK - 1) // CHUNK
     cdef bint stream = 4 * n >= STREAM_FROM
-    for c in prange(chunks, nogil=True, schedule="static", use_threads_if=chunks > 1):
+    if chunks <= 1:
+        prelu_part(&x[0], alpha, &y[0], n, False)
+        return
+    for c in prange(chunks, nogil=True, schedule="static"):
         prelu_part(&x[c * CHUNK], alpha, &y[c * CHUNK], min(CHUNK, n - c * CHUNK), stream)
 
 
 def prelu_backward(const float[::1] dy, const float[::1] x, float alpha, float[::1] dx):
     cdef Py_ssize_t c, n = x.shape[0], chunks = (n + CHUNK - 1) // CHUNK, k
     cdef bint stream = 4 * n >= STREAM_FROM
-    cdef double[::1] sums = np.empty(chunks)
+    cdef double[::1] sums
     cdef double dalpha = 0
-    for c in prange(chunks, nogil=True, schedule="static", use_threads_if=chunks > 1):
+    if chunks <= 1:
+        return <float>backward_part(&dy[0], &x[0], alpha, &dx[0], n, False)
+    sums = np.empty(chunks)
+    for c in prange(chunks, nogil=True, schedule="static"):
         k = c * CHUNK
         sums[c] = backward_part(&dy[k], &x[k], alpha, &dx[k], min(CHUNK, n - k), stream)
     for c in range(chunks):  # in the order of the chunks, whoever computed them
