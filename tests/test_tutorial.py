@@ -48,11 +48,17 @@ def language(request):
     return request.param
 
 
+def loaded(tutorial, language, number):
+    if language == "cython" and number > 7 and sys.platform == "darwin":
+        pytest.skip("Apple's compiler has no OpenMP")
+    module = tutorial.load(language, number)
+    assert module, f"{language}, step {number} was not built"
+    return module
+
+
 @pytest.fixture(params=range(1, 10))
 def step(request, language, tutorial):
-    module = tutorial.load(language, request.param)
-    assert module, f"{language}, step {request.param} was not built"
-    return module
+    return loaded(tutorial, language, request.param)
 
 
 def test_results(tutorial, step):
@@ -88,14 +94,25 @@ def test_checks_notice(tutorial):
 
 @pytest.mark.parametrize("number", [7, 8, 9])
 def test_streamed_results(tutorial, language, number):
-    tutorial.check(tutorial.load(language, number), STREAMED)
+    tutorial.check(loaded(tutorial, language, number), STREAMED)
+
+
+def cancelling(size):
+    """Operands whose terms cancel: dalpha is what rounding leaves, something else for each order of the sum."""
+    random = np.random.default_rng(1)
+    x, dy = -np.abs(random.standard_normal((2, size), np.float32))
+    half = size // 2
+    order = random.permutation(half)
+    x[half : 2 * half], dy[half : 2 * half], dy[2 * half :] = x[order], -dy[order], 0
+    return x, dy
 
 
 @pytest.mark.parametrize("number", [7, 8])
 def test_dalpha_does_not_depend_on_the_address(tutorial, language, number):
     """Nor does anything else; where results are streamed, most addresses are not a line's."""
-    module = tutorial.load(language, number)
-    x, dy, y, dx, *_ = tutorial.expected(STREAMED)
+    module = loaded(tutorial, language, number)
+    x, dy = cancelling(STREAMED)
+    y, dx = reference.prelu(x, tutorial.ALPHA), reference.prelu_backward_dx(dy, x, tutorial.ALPHA)
     memory = np.empty(STREAMED + 16, np.float32)
     found = set()
     for offset in (0, 1, 5):
@@ -104,13 +121,13 @@ def test_dalpha_does_not_depend_on_the_address(tutorial, language, number):
         assert tutorial.same_bits(out, y)
         found.add(module.prelu_backward(dy, x, tutorial.ALPHA, out))
         assert tutorial.same_bits(out, dx)
-    assert len(found) == 1
+    assert len(found) == 1 and found != {0}
 
 
 def test_dalpha_does_not_depend_on_the_number_of_threads(tutorial, language):
-    module = tutorial.load(language, 8)
-    size = 3_000_001  # 23 chunks: the sums of two halves, added, would have other bits in float64
-    (x, dy), dx = tutorial.expected(size)[:2], np.empty(size, np.float32)
+    module = loaded(tutorial, language, 8)
+    x, dy = cancelling(3_000_001)  # 23 chunks
+    dx = np.empty_like(x)
     found = [module.prelu_backward(dy, x, tutorial.ALPHA, dx)]
     if language == "numba":
         numba = pytest.importorskip("numba")
@@ -123,11 +140,11 @@ def test_dalpha_does_not_depend_on_the_number_of_threads(tutorial, language):
     else:
         with pytest.importorskip("threadpoolctl").threadpool_limits(1, user_api="openmp"):
             found.append(module.prelu_backward(dy, x, tutorial.ALPHA, dx))
-    assert found[0] == found[1]
+    assert found[0] == found[1] != 0
 
 
 def test_memory_is_used_again_when_nobody_holds_it(tutorial, language):
-    module = tutorial.load(language, 9)
+    module = loaded(tutorial, language, 9)
     x = np.ones(50_000, np.float32)
     first = module.prelu(x, tutorial.ALPHA)
     part = first[10:].reshape(5, -1)[1:]
@@ -147,7 +164,7 @@ def test_prints_a_row_for_each_step(tutorial, capsys):
     printed = capsys.readouterr().out
     rows = re.findall(r"^\| (\d) ([\w ]+) \|(.*)\|$", printed, re.MULTILINE)
     assert [f"step{number}_{title.replace(' ', '_')}" for number, title, _ in rows] == list(tutorial.STEPS.values())
-    if not fastact._backends.missing("cython"):
+    if not fastact._backends.missing("cython") and sys.platform != "darwin":
         assert all(re.fullmatch(r"( [\d.e+]+ us \([\d.]+\) \|?){4}", cells) for *_, cells in rows)
     assert len(re.findall(r"^\| (8, new results|fastact, )", printed, re.MULTILINE)) == 3
 
@@ -160,7 +177,7 @@ def test_shows_what_the_page_says_of_the_instructions(tutorial, language, capsys
     loops = {
         number: {
             (function, does): (len(loop.lines), loop.elements, "\n".join(loop.lines))
-            for (function, does), loop in hot_loops(language, tutorial.load(language, number)).items()
+            for (function, does), loop in hot_loops(language, loaded(tutorial, language, number)).items()
         }
         for number in range(1, 8)
     }
