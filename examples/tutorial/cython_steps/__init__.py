@@ -1,0 +1,1 @@
+"""The steps of docs/tutorial.md in Cython; run.py builds and runs them."""

@@ -1,0 +1,1 @@
+"""The steps of docs/tutorial.md in Numba; run.py runs them."""
