@@ -1,8 +1,8 @@
 """What a wheel holds, before anybody installs it: `python tests/audit_wheel.py WHEEL...`.
 
 Every module that setup.py builds for the wheel's machine has to be there, no other one, and no report of a module that
-failed.  No OpenMP runtime may be bundled or linked (openmp.h says why), and no library be bundled at all.  No module may
-have an instruction above its SIMD level; on 64-bit ARM, none may have a multiply-add.  It needs what the build needs
+failed.  No OpenMP runtime may be bundled or linked (openmp.h says why), nor any library be bundled.  No module may
+have an instruction above its SIMD level, and on 64-bit ARM none may have a multiply-add.  It needs what the build needs
 (setuptools, Cython, NumPy) and objdump.
 """
 

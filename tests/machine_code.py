@@ -10,11 +10,13 @@ from pathlib import Path
 
 # Multiply-adds of 64-bit ARM, whose product is not rounded.
 FUSED = r"(^|\t)(f(n)?m(l)?(add|sub|a|s)\t|bfm)"
-BMI = {"andn", "bextr", "blsi", "blsr", "bzhi", "mulx", "pdep", "pext", "rorx", "sarx", "shlx", "shrx", "tzcnt", "lzcnt"}
+BMI = frozenset(
+    ["andn", "bextr", "blsi", "blsr", "bzhi", "mulx", "pdep", "pext", "rorx", "sarx", "shlx", "shrx", "tzcnt", "lzcnt"]
+)
 
 
 def functions(module: Path, objdump: str = "objdump") -> Iterator[tuple[str, list[str]]]:
-    """Each function's name with its instructions ("mov\t..."); a stripped module has one function for each section.
+    """Each function's name with its instructions; a stripped module has one function for each section.
 
     What GNU's objdump prints is understood, and LLVM's, which macOS has.
     """
