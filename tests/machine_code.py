@@ -10,9 +10,7 @@ from pathlib import Path
 
 # Multiply-adds of 64-bit ARM, whose product is not rounded.
 FUSED = r"(^|\t)(f(n)?m(l)?(add|sub|a|s)\t|bfm)"
-BMI = frozenset(
-    ["andn", "bextr", "blsi", "blsr", "bzhi", "mulx", "pdep", "pext", "rorx", "sarx", "shlx", "shrx", "tzcnt", "lzcnt"]
-)
+BMI = r"(andn|bextr|blsi|blsr|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx|tzcnt|lzcnt)[lq]?"
 
 
 def functions(module: Path, objdump: str = "objdump") -> Iterator[tuple[str, list[str]]]:
@@ -49,4 +47,4 @@ def level_of(instruction: str) -> str:
         return "v4"
     if "%ymm" in instruction or (name.startswith("v") and "%xmm" in instruction):
         return "v3"
-    return "v3" if name.rstrip("lq") in BMI else "generic"
+    return "v3" if re.fullmatch(BMI, name) else "generic"

@@ -1,2 +1,1 @@
-from .._plan import memory_order as memory_order
-from .._plan import set_sizes as set_sizes
+from .._plan import memory_order as memory_order, set_sizes as set_sizes
