@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from copies import ROOT, build, copy_to
+from machine_code import FUSED
 
 # The program, and Debian's package of it.
 TOOLS = {
@@ -52,7 +53,6 @@ TESTS = {
     ),
     ("numba", True): ("test_guard_pages.py", "test_nothing_outside and streamed and end"),
 }
-FUSED = r"\tf(n)?m(l)?(add|sub|a|s)\t|\tbfm"  # multiply-adds, whose product is not rounded
 
 
 def get_tools(install: bool) -> None:

@@ -2,20 +2,20 @@
 
 A module that every CPU imports (the core, the "generic" kernels) must run on the baseline, and each level's kernels on
 that level: one stray AVX instruction in them is an illegal instruction on somebody's machine, which no test on this one
-would see.  Registers tell the level: xmm only up to v2, ymm in v3, zmm and masks in v4; VEX forms begin with "v".
+would see (audit_wheel.py looks at a wheel's modules in the same way).
 Fences cannot be missed by results on x86 (the team's own barrier orders stores), so they are looked for here as well.
 """
 
 import ctypes
 import re
 import shutil
-import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import built, launch, python_driver, tables
+from machine_code import functions, instructions, level_of
 
 import fastact
 
@@ -31,54 +31,15 @@ pytestmark = [
 CORE = [f"_cython.{name}" for name in (*tables.CORE, "ops")]
 
 
-def disassembly(module: str) -> list[str]:
-    """The lines of a compiled module's disassembly, without addresses."""
+def file_of(module: str) -> Path:
+    """A compiled module's file."""
     *folders, name = module.split(".")  # without importing their package, which refuses a level above the CPU's
-    path = PathFinder.find_spec(name, [str(Path(fastact.__file__).parent.joinpath(*folders))]).origin
-    command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", path]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-def instructions(module: str) -> list[str]:
-    """The instructions of a compiled module."""
-    return [line.strip() for line in disassembly(module) if line.startswith("\t")]
-
-
-def level_of(instruction: str) -> str:
-    """The least level that an instruction needs, as far as its registers and form tell."""
-    name = instruction.split()[0]
-    if (
-        "%zmm" in instruction
-        or re.search(r"%k[0-7]\b", instruction)
-        or re.search(r"%[xy]mm(1[6-9]|2\d|3[01])", instruction)
-    ):
-        return "v4"
-    if "%ymm" in instruction or (name.startswith("v") and "%xmm" in instruction):
-        return "v3"
-    bmi = (
-        "andn",
-        "bextr",
-        "blsi",
-        "blsr",
-        "bzhi",
-        "mulx",
-        "pdep",
-        "pext",
-        "rorx",
-        "sarx",
-        "shlx",
-        "shrx",
-        "tzcnt",
-        "lzcnt",
-    )
-    if name.rstrip("lq") in bmi:
-        return "v3"
-    return "generic"
+    return Path(PathFinder.find_spec(name, [str(Path(fastact.__file__).parent.joinpath(*folders))]).origin)
 
 
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_runs_on_every_cpu(module):
-    above = [line for line in instructions(module) if level_of(line) != "generic"]
+    above = [line for line in instructions(file_of(module)) if level_of(line) != "generic"]
     assert not above, above[:3]
 
 
@@ -86,25 +47,24 @@ def test_the_core_runs_on_every_cpu(module):
 @pytest.mark.parametrize("level", built.built_levels())
 def test_no_instruction_above_the_level(kind, level):
     highest = LEVELS.index(level)
-    above = [line for line in instructions(f"_cython.{level}.{kind}") if LEVELS.index(level_of(line)) > highest]
+    code = instructions(file_of(f"_cython.{level}.{kind}"))
+    above = [line for line in code if LEVELS.index(level_of(line)) > highest]
     assert not above, above[:3]
     if level not in ("generic", "v2"):
-        assert any(level_of(line) == level for line in instructions(f"_cython.{level}.{kind}")), "nothing of its own"
+        assert any(level_of(line) == level for line in code), "nothing of its own"
 
 
 @pytest.mark.parametrize("kind", built.KINDS)
 @pytest.mark.parametrize("level", [level for level in built.built_levels() if level != "generic"])
 def test_streamed_results_are_fenced(kind, level):
     """Every kernel has a fence of its own: the functions that were inlined into them have some as well."""
-    fences, function = {}, ""
-    for line in disassembly(f"_cython.{level}.{kind}"):
-        if start := re.match(r"<(.*)>:", line):
-            name = re.search(r"__pyx_f_.*_kernel_(\w+)", start[1])
-            function = name[1] if name else ""
-        elif line.startswith("\t"):
-            # Of two functions with one text GCC makes one, to which the other jumps.
-            fence = line.strip().startswith("sfence") or re.match(r"jmp.*_kernel_\w+>$", line.strip())
-            fences[function] = fences.get(function, 0) + bool(fence)
+    fences = {}
+    for function, lines in functions(file_of(f"_cython.{level}.{kind}")):
+        name = re.search(r"__pyx_f_.*_kernel_(\w+)", function)
+        # Of two functions with one text GCC makes one, to which the other jumps.
+        there = sum(bool(re.match(r"sfence|jmp.*_kernel_\w+>$", line)) for line in lines)
+        kernel = name[1] if name else ""
+        fences[kernel] = fences.get(kernel, 0) + there
     for other in ("", *tables.MOVERS):
         fences.pop(other, None)
     if not fences:

@@ -13,7 +13,9 @@
 #ifndef FA_INLINE
 #if defined(__GNUC__) || defined(__clang__)
 #define FA_INLINE static inline __attribute__((always_inline))
+#define FA_CALLED static __attribute__((noinline, unused))
 #else
 #define FA_INLINE static inline
+#define FA_CALLED static
 #endif
 #endif

@@ -1,0 +1,19 @@
+from types import TracebackType
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Setting:
+    @property
+    def _value(self) -> object: ...
+    def _require(self) -> bool: ...
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+class Number(Setting):
+    def __init__(self, n: object) -> None: ...
+
+class Name(Setting):
+    def __init__(self, name: object) -> None: ...

@@ -1,0 +1,1 @@
+capsules: dict[str, object]  # a PyCapsule for each handler

@@ -1,0 +1,1 @@
+# Nothing for Python: ONNX Runtime loads the file and looks for RegisterCustomOps.
