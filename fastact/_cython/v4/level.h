@@ -72,8 +72,9 @@ FA_INLINE r32 r32_of_half(h16 h) { return _mm512_cvtph_ps(h); }
 FA_INLINE h16 r32_to_half(r32 v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 FA_INLINE r32 r32_of_brain(h16 h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 /* The odd ones of 32 halves, which are the upper halves of 16 floats. */
-#define FA_UPPER_HALVES _mm512_castsi256_si512(_mm256_setr_epi32(0x30001, 0x70005, 0xb0009, 0xf000d, \
-                                                                 0x130011, 0x170015, 0x1b0019, 0x1f001d))
+#define FA_UPPER_HALVES \
+    _mm512_castsi256_si512( \
+        _mm256_setr_epi32(0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015, 0x1b0019, 0x1f001d))
 /* Rounded to nearest even, as integers: with 0x7fff more, or 0x8000 if the result would be odd, the upper half is right.
    A NaN becomes the default one first, or the addition could carry into its sign. */
 FA_INLINE h16 r32_to_brain(r32 v)
