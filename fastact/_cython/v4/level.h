@@ -75,8 +75,8 @@ FA_INLINE r32 r32_of_brain(h16 h) { return _mm512_castsi512_ps(_mm512_slli_epi32
 #define FA_UPPER_HALVES \
     _mm512_castsi256_si512( \
         _mm256_setr_epi32(0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015, 0x1b0019, 0x1f001d))
-/* Rounded to nearest even, as integers: with 0x7fff more, or 0x8000 if the result would be odd, the upper half is right.
-   A NaN becomes the default one first, or the addition could carry into its sign. */
+/* Rounded to nearest even, as integers: with 0x7fff more, or 0x8000 if the result would be odd, the upper half is
+   right.  A NaN becomes the default one first, or the addition could carry into its sign. */
 FA_INLINE h16 r32_to_brain(r32 v)
 {
     __m512i bits = _mm512_castps_si512(_mm512_fixupimm_ps(v, v, _mm512_set1_epi32(0x11111133), 0));
