@@ -311,6 +311,7 @@ def test_doctests_run_uncompiled(without_compiler, tmp_path):
     assert int(done.stdout.split()[-1]) > 15
 
 
+@pytest.mark.full
 @needs_cython
 def test_the_example_for_cython(clone, tmp_path):
     """examples/cython_user is built against an installed wheel, which has the header and the declarations."""

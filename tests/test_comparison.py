@@ -55,7 +55,8 @@ def test_bad_input_is_refused_before_the_run(number, refusals):
     assert all(word in said for word in BAD_INPUT[number][1]), said
 
 
-@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bit_floats(dtype):
     """Checked, timed, and with the error of each one's dalpha; who cannot do it has no row."""
     pytest.importorskip("ml_dtypes")

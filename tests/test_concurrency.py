@@ -161,6 +161,7 @@ def test_torchs_data_loader():
     assert [float(v) for batch in loader for v in batch] == [want] * 8
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not hasattr(os, "fork") or backends.missing("numba") != "", reason="needs fork and Numba")
 @pytest.mark.parametrize("who", ["package", "user"])
 def test_fork_while_numba_is_imported_or_compiles(who, tmp_path):

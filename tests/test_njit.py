@@ -478,6 +478,7 @@ def test_the_example_of_the_page(installed, tmp_path):
     assert (printed[:2], printed[-1]) == (["[[-0.75", "-1.5"], "0.5")
 
 
+@pytest.mark.full
 def test_the_cache_of_another_process(installed, tmp_path):
     """The second process compiles nothing, and calls the same functions."""
     first, second = (script(installed, "cached", NUMBA_CACHE_DIR=str(tmp_path)).splitlines() for _ in range(2))

@@ -31,6 +31,7 @@ def test_no_folder_can_be_written():
     assert "in every process" in done.stderr
 
 
+@pytest.mark.full
 @needs_numba
 def test_damaged_cache(tmp_path):
     """The damaged file is not believed, the process after that writes a good one, and the third one finds it."""
@@ -56,6 +57,7 @@ def test_first_processes_at_once(tmp_path):
     assert output_of(FIRST_CALL, "right", NUMBA_CACHE_DIR=str(tmp_path)) == "right"
 
 
+@pytest.mark.full
 @needs_numba
 def test_kernels_need_nothing_that_a_c_compiler_made(tmp_path):
     """The results are the reference's, none of Cython's kernels is loaded, and only Numba's own functions are declared.
@@ -77,6 +79,7 @@ def test_kernels_need_nothing_that_a_c_compiler_made(tmp_path):
         assert found[kernel] > 0 or not x86, kernel
 
 
+@pytest.mark.full
 @needs_numba
 def test_the_cache_follows_every_text(tmp_path):
     """After a change of one word in any file that machine code depends on, code from before it is not used.

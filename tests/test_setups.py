@@ -94,6 +94,7 @@ font.size: 40
 """
 
 
+@pytest.mark.full
 def test_a_page_is_drawn_with_matplotlibs_own_defaults(tmp_path):
     (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
     for folder, variables in (("plain", {}), ("odd", {"MATPLOTLIBRC": str(tmp_path)})):
