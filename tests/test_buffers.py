@@ -236,6 +236,11 @@ def test_what_is_kept_follows_recent_use():
     run_alone("what_is_kept_follows_recent_use")
 
 
+@needs_linux
+def test_results_of_other_sizes_in_turn_are_kept():
+    run_alone("sizes_in_turn_are_kept")
+
+
 @pytest.mark.parametrize("factor", [1, 2, 5, 0.9, 0.5, 0.001])
 def test_resize(factor):
     x = np.arange(1, LARGE // 4 + 1, dtype=np.float32)

@@ -497,7 +497,7 @@ def test_a_cache_from_before_the_core_was_gone(installed, tmp_path):
     assert "RuntimeError: fastact: its compiled core is gone" in done.stderr
 
 
-@pytest.mark.skipif(not FULL, reason="part of the full form: FASTACT_FULL_TESTS=1")
+@pytest.mark.full
 def test_without_the_compiled_core(installed):
     """Everything in pure Numba: right, dalpha within the contract's bound, and the same errors."""
     assert script(installed, "--no-core", "without_core").splitlines()[-1] == "right"

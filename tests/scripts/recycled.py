@@ -193,6 +193,17 @@ def what_is_kept_follows_recent_use():
     assert counter("idle_bytes") <= counter("recent_peak_bytes") + 32 * MB <= (60 + 32) * MB
 
 
+def sizes_in_turn_are_kept():
+    """A network in inference: each result is dropped before one of another size; 28 MB in all stay."""
+    alone = Alone()
+    misses = []
+    for _ in range(3):
+        for megabytes in (1, 2, 4, 5, 7, 3, 6):
+            alone.relu(megabytes * MB)
+        misses.append(counter("misses"))
+    assert misses[0] == misses[1] == misses[2], misses
+
+
 def child_of_a_fork():
     x = np.ones(1 << 20, np.float32)
     live = [relu(x) for _ in range(3)]
