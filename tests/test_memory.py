@@ -77,6 +77,12 @@ def test_limited_address_space():
     assert output_of("memory.py", "limited_address_space") == "right"
 
 
+@needs_core
+def test_single_terms_need_no_sums():
+    """A full alpha of 2 million elements, with 24 MB of address space; 64 sums for each would take 1 GB."""
+    assert output_of("memory.py", "single_terms_need_no_sums") == "right"
+
+
 def test_calls_do_not_grow(backend):
     """10**6 small calls and 10**3 large ones of many sizes."""
     small = 10**6 if built.driver else 10**4

@@ -623,7 +623,8 @@ cdef int run_buffered(Operands* o) noexcept nogil:
     if t.summed and not t.single:
         t.bytes += SUM_LEVELS * o.alphas * sizeof(double)
     t.bytes = (t.bytes + 2 * LINE - 1) // LINE * LINE
-    memory = <char*>malloc(threads * t.bytes + (t.groups * o.alphas * sizeof(double) if t.summed else 0) + LINE)
+    memory = <char*>malloc(
+        threads * t.bytes + (t.groups * o.alphas * sizeof(double) if t.summed and not t.single else 0) + LINE)
     if memory == NULL:
         return FASTACT_NO_MEMORY
     t.memory = memory + (LINE - <intptr_t>memory % LINE)

@@ -185,6 +185,19 @@ def limited_address_space():
     print("right")
 
 
+def single_terms_need_no_sums():
+    """Where each slope has one term, a call takes no memory that grows with their number."""
+    x = np.ones((1 << 15, 64), "f4")
+    forms = {"float32": x, "float16": x.astype("f2"), "last axis reversed": x[:, ::-1], "columns": np.asfortranarray(x)}
+    for operand in forms.values():  # the first time starts threads and imports
+        fastact.prelu_backward(operand[:64], operand[:64], operand[:64])
+    results = {name: [np.empty_like(operand) for _ in range(2)] for name, operand in forms.items()}
+    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + (24 << 20),) * 2)
+    for name, operand in forms.items():
+        fastact.prelu_backward(operand, operand, operand, out=tuple(results[name]))
+    print("right")
+
+
 def first_team_fails():
     """Every allocation of a first call with a team, each in a forked child whose pool of threads is empty."""
     warnings.simplefilter("ignore")
