@@ -17,38 +17,62 @@ DIGITS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "f
 # Of the sum of magnitudes, for sums that are not exact: what adding in the dtype itself may cost ...
 LOOSE_UNITS = 1e3  # ... in its units of rounding
 LOOSEST = 0.25  # ... and at most, because a thousand units of 16 bits are no bound
+# Of an element, for results that are not exact; two units in the last place of 16 bits.
+LOOSE = {"float16": 2.0**-9, "bfloat16": 2.0**-6, None: 1e-6}
 
 
 class WrongResult(Exception):
     """What differs from the reference."""
 
 
-def check_result(results: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...], exact: bool) -> None:
-    """Hold (y,), (dx,) or (dx, dalpha) against what workloads.expected_of says."""
+def check_result(results: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...], exact: bool) -> tuple[float, float]:
+    """Hold (y,), (dx,) or (dx, dalpha) against what workloads.expected_of says; the largest error of each in ulp."""
     got, *got_sums = results
     want, *want_sums = wanted
     _same_kind("the result", got, want)
-    if exact:
-        bits = f"u{got.itemsize}"
-        wrong = np.ascontiguousarray(got).view(bits) != np.ascontiguousarray(want).view(bits)
-    else:
-        # isclose takes four times as long.  16-bit floats may differ by two units: alpha may be rounded to 16 bits.
-        tolerance = 2.0 ** (2 - DIGITS[got.dtype.name][0]) if got.dtype.itemsize == 2 else 1e-6
-        got, want = computing(got), computing(want)
-        wrong = ~(np.abs(got - want) <= tolerance * np.abs(want))
-    if wrong.any():
-        raise WrongResult(f"{np.count_nonzero(wrong)} of {wrong.size} elements differ from the reference")
-    if got_sums:
-        (total,), (want_total, magnitude) = got_sums, want_sums
-        if total.shape != want_total.shape:
-            raise WrongResult(f"dalpha has shape {total.shape}, not {want_total.shape}")
-        dtype, total = total.dtype.name, total.astype(np.float64)
-        ulp = unit(np.maximum(np.abs(total), np.abs(want_total)), dtype)
-        loose = min(LOOSE_UNITS * 2.0 ** (1 - DIGITS[dtype][0]), LOOSEST)
-        bound = ulp / 2 + 2.0**-44 * magnitude if exact else loose * magnitude
-        off = np.abs(total - want_total)
-        if not np.all(off <= bound):
-            raise WrongResult(f"dalpha is {np.max(off / ulp):.3g} ulp off")
+    # 16-bit floats may differ by two units where alpha may be rounded to 16 bits.
+    tolerance = 0.0 if exact else LOOSE.get(got.dtype.name, LOOSE[None])
+    worst = _elementwise(got, want, tolerance)
+    return worst, _sums(*got_sums, *want_sums, exact) if got_sums else 0.0
+
+
+def _elementwise(got: np.ndarray, want: np.ndarray, tolerance: float) -> float:
+    """The largest error in ulp; with a tolerance of 0 the bits must be the same."""
+    bits = f"u{got.itemsize}"
+    wrong = np.ascontiguousarray(got).view(bits) != np.ascontiguousarray(want).view(bits)
+    if not wrong.any():
+        return 0.0
+    kind, wide = got.dtype.name, "float64" if got.dtype.kind in "iub" else computing(got).dtype
+    one, other = got[wrong].astype(wide), want[wrong].astype(wide)
+    off = np.abs(one - other)
+    digits, least = DIGITS.get(kind, (0, -1074))
+    normal = 2.0 ** (least + digits - 1)  # below it a unit in the last place is no smaller
+    far = ~(off <= tolerance * np.maximum(np.abs(other), normal))
+    if far.any():
+        where = tuple(int(axis[far.argmax()]) for axis in np.nonzero(wrong))
+        raise WrongResult(
+            f"{np.count_nonzero(far)} of {wrong.size} elements differ from the reference, first at {where}: "
+            f"{got[where]} instead of {want[where]}"
+        )
+    return float(np.max(off / unit(other.astype(np.float64), kind))) if kind in DIGITS else 0.0
+
+
+def _sums(total: np.ndarray, want: np.ndarray, magnitude: np.ndarray, exact: bool) -> float:
+    """dalpha's largest error in ulp."""
+    if total.shape != want.shape:
+        raise WrongResult(f"dalpha has shape {total.shape}, not {want.shape}")
+    dtype, got = total.dtype.name, total.astype(np.float64)
+    ulp = unit(np.maximum(np.abs(got), np.abs(want)), dtype)
+    loose = min(LOOSE_UNITS * 2.0 ** (1 - DIGITS[dtype][0]), LOOSEST)
+    bound = ulp / 2 + 2.0**-44 * magnitude if exact else loose * magnitude
+    off = np.abs(got - want)
+    if not np.all(off <= bound):
+        where = np.unravel_index(np.argmax(~(off <= bound)), off.shape)
+        place = tuple(map(int, where))
+        raise WrongResult(
+            f"dalpha is {np.max(off / ulp):.3g} ulp off, first at {place}: {got[where]:.9g}, not {want[where]:.9g}"
+        )
+    return float(np.max(off / ulp))
 
 
 def _same_kind(what: str, got: np.ndarray, want: np.ndarray) -> None:

@@ -1,34 +1,36 @@
-"""Calls between the operations of other libraries, whose idle threads spin: the row `company` of the figures.
+"""Calls between other libraries' operations, whose idle threads spin.
 
 A library that has just computed leaves its threads spinning for milliseconds, because its next operation may come soon.
-A call that comes in between finds the processors taken.  Here every timed call follows an operation of the host, and
-the contestants take turns call by call, so all of them stand in the same place.  A run counts if the medians of the
-host's own times in both halves agree within `STEADY`; else it is made again.
+A call in between finds the processors taken and the caches full of something else.  Here each timed call follows an
+operation of the host, and the same call alone and warm takes turns with it.
 """
 
-import importlib.util
-import random
-import statistics
+import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 
 import fastact
 
-from .contestants import Call
-from .races import Line
-from .workloads import WORKLOADS, Task, Workload, make_task
+from .comparison import PRELU, contest, outputs
+from .contestants import CONTESTANTS, Call
+from .groups import Group, Target, Work
+from .timing import rest
+from .workloads import WORKLOADS, Workload, make_task
 
-STEADY = 1.3
-ATTEMPTS = 4
-ROUNDS = 60
-DELAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # seconds from the host's operation to a call
-MAIN = ("prelu", "prelu_backward")
-# The least work here, in bytes of x, that several threads are expected to make faster in company.
-WORTH = 4e6
-# Traffic-like operations of the host that a call is held against: one input, two inputs.
-PEERS = {"prelu": "copy", "prelu_backward": "add"}
+DELAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # seconds from a session's operation to a call
+WORTH = 4e6  # bytes of x from which several threads are expected to be faster in company, too
+ALONE = " alone"
+# Which of our contestants and which of the host's take part; and the host's operation of the same traffic.
+OURS = {
+    "torch": ("fastact openmp", "fastact own", "fastact one thread", "torch", "torch_enabled", "torch copy / add"),
+    "onnxruntime": ("fastact own", "fastact one thread", "onnxruntime", "ort_fastact"),
+    "openvino": ("fastact own", "fastact one thread", "openvino"),
+}
+SHOWN = ("arcface_r50_stage3", "convtasnet_h512")  # what a plain run has
 MEASURED = {
     "torch": ("mobilefacenet_128x28", "arcface_r50_stage3", "mtcnn_pnet_conv1", "convtasnet_h512", "arcface_r50_stem"),
     "onnxruntime": ("arcface_r50_stage3", "mtcnn_pnet_conv1", "convtasnet_h512", "realesr_general_256"),
@@ -36,75 +38,127 @@ MEASURED = {
 }
 
 
-def company(quick: bool = False) -> Iterator[Line]:
+def company(quick: bool = False, names: tuple[str, ...] | None = None) -> Iterator[Group]:
     """Every host that is installed."""
-    for host, names in MEASURED.items():
-        if fastact.get_num_threads() > 1 and importlib.util.find_spec(host) is not None:
-            for name in names[: 1 if quick else None]:
-                yield from after(host, name, 5 if quick else ROUNDS)
+    for host, workloads in MEASURED.items():
+        if fastact.get_num_threads() > 1 and not CONTESTANTS[host].missing():
+            for workload in (w for w in WORKLOADS if w.name in (names or workloads[: 1 if quick else None])):
+                yield from (_between(host, op, workload) for op in PRELU)
 
 
-def after(host: str, workload: str, rounds: int) -> Iterator[Line]:
-    """Calls on a workload after the operations of one host."""
-    found = next(w for w in WORKLOADS if w.name == workload)
-    for op in MAIN:
-        yield from HOSTS[host](host, op, found, rounds)
+def _between(host: str, op: str, workload: Workload) -> Group:
+    threads = fastact.get_num_threads()
+    known = contest(op, workload, "float32", "new", "all", [n for n in OURS[host] if n in CONTESTANTS]).members
+    there = [n for n in OURS[host] if n in known or (n not in CONTESTANTS)]
+    members = [name + where for name in there for where in ("", ALONE)]
+
+    def session(name: str) -> AbstractContextManager:
+        peer = CONTESTANTS.get(name.removesuffix(ALONE))
+        return peer.session(threads, "float32") if peer else _source("openmp" if "openmp" in name else None)
+
+    def make() -> Work:
+        task = make_task(op, workload, "float32")
+        out, run = outputs(task), HOSTS[host]()
+        prepare: dict[str, Callable[[], Call]] = {}
+        for name in there:
+            if name in CONTESTANTS:
+                prepare[name] = partial(CONTESTANTS[name].prepare, task, None)
+            elif name.startswith("fastact"):
+                prepare[name] = partial(_ours, task, out, 1 if "one" in name else None)
+            else:
+                prepare[name] = partial(_torchs, task, out)
+        made: dict[str, Call] = {}
+
+        def shared(name: str) -> Call:
+            made.setdefault(name, prepare[name]())
+            return made[name]
+
+        before = dict.fromkeys(there, run) | {name + ALONE: partial(_warm, made, name) for name in there}
+        calls = {name: partial(shared, name.removesuffix(ALONE)) for name in members}
+        return Work(
+            calls,
+            task,
+            results=lambda name, found: _results(task, name, found),
+            exact=lambda name: name.startswith("fastact"),
+            before=before,
+            free=[name for name in members if "copy" in name],
+        )
+
+    targets = []
+    if host == "torch":
+        most = (1.1, 1.3) if workload_bytes(workload) >= 1e6 else (1.2, 1.5)
+        targets.append(Target("fastact openmp", ("torch copy / add",), most[op != "prelu"]))
+        limit = 1 / 1.3 if workload_bytes(workload) >= WORTH else 1.1
+        targets.append(Target("fastact own", ("fastact one thread",), limit))
+    else:
+        limit = 1.25 if workload_bytes(workload) >= WORTH else 2.0
+        targets.append(Target("fastact own", (f"fastact own{ALONE}",), limit))
+        targets.append(Target("fastact own", ("fastact one thread",)))
+    facts = {"operation": op, **workload.facts(), "dtype": "float32", "threads": threads, "host": host}
+    return Group("company", f"{op} {workload.name} after {host}", tuple(members), make, facts=facts,
+                 targets=tuple(targets), session=session, threads=threads)  # fmt: skip
 
 
-def _task(op: str, workload: Workload) -> tuple[Task, tuple[np.ndarray, ...]]:
-    """Arrays, and results whose pages are touched."""
-    task = make_task(op, workload, "float32")
-    return task, tuple(np.zeros_like(a) for a in ((task.x,) if op == "prelu" else (task.x, task.alpha)))
+def workload_bytes(workload: Workload) -> float:
+    """Of x in float32."""
+    return 4.0 * np.prod(workload.shape)
 
 
-def _ours(task: Task, out: tuple[np.ndarray, ...], n_threads: int | None) -> Call:
+def _source(name: str | None) -> AbstractContextManager:
+    return fastact.thread_source(name) if name else nullcontext()
+
+
+def _ours(task, out, n_threads: int | None) -> Call:
     """The public function, into `out`."""
     axis = task.workload.channel_axis
-    if len(out) == 1:
-        return lambda: fastact.prelu(task.x, task.alpha, channel_axis=axis, out=out[0], n_threads=n_threads)
-    return lambda: fastact.prelu_backward(task.dy, task.x, task.alpha, channel_axis=axis, out=out, n_threads=n_threads)
+    operands = [getattr(task, name) for name in task.op.reads] + [task.alpha]
+    into = out if task.op.summed else out[0]
+    function = getattr(fastact, task.op.name)
+    return lambda: function(*operands, channel_axis=axis, out=into, n_threads=n_threads)
 
 
-def _once(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-# ---- between PyTorch's operations ------------------------------------------------------------------------------------
-
-
-def _after_torch(host: str, op: str, workload: Workload, rounds: int) -> Iterator[Line]:
-    """Sources "openmp" and "own" against one thread, and against PyTorch's copy or add of the same arrays."""
+def _torchs(task, out) -> Call:
+    """PyTorch's operation of the same traffic: a copy, or an addition."""
     import torch
 
-    task, out = _task(op, workload)
-    convolution = torch.nn.Conv2d(64, 64, 3, padding=1, groups=64)
-    image = torch.randn(1, 64, 56, 56)
-    x, dy, y = (torch.from_numpy(a) for a in (task.x, task.x if task.dy is None else task.dy, out[0]))
-    automatic, one = _ours(task, out, None), _ours(task, out, 1)
-    peer = (lambda: y.copy_(x)) if op == "prelu" else (lambda: torch.add(x, dy, out=y))
-    calls = {"openmp": automatic, "own": automatic, "one thread": one, PEERS[op]: peer}
+    x, y = torch.from_numpy(task.x), torch.from_numpy(out[0])
+    if not task.op.backward:
+        return lambda: y.copy_(x)
+    dy = torch.from_numpy(task.dy)
+    return lambda: torch.add(x, dy, out=y)
 
-    def prepared(name: str) -> None:
-        fastact.set_thread_source("openmp" if name == "openmp" else None)
 
-    try:
+def _results(task, name: str, found) -> tuple[np.ndarray, ...]:
+    peer = CONTESTANTS.get(name.removesuffix(ALONE))
+    return peer.arrays(task, found) if peer else found if isinstance(found, tuple) else (found,)
+
+
+def _warm(made: dict[str, Call], name: str) -> None:
+    """Nobody's threads spin, and the call's arrays are where its last call left them."""
+    rest()
+    for _ in range(3):
+        made[name]()
+
+
+# ---- hosts -----------------------------------------------------------------------------------------------------------
+
+
+def _convolutions() -> Callable[[], None]:
+    """Two convolutions of PyTorch."""
+    import torch
+
+    convolution, image = torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), torch.randn(1, 64, 56, 56)
+
+    def run() -> None:
         with torch.no_grad():
-            seconds = _steady(lambda: convolution(image), calls, rounds, prepared)
-    finally:
-        fastact.set_thread_source(None)
-    nbytes, case = task.x.nbytes, f"{op} {workload.name} between torch's"
-    targets = (1.1, 1.3) if nbytes >= 1e6 else (1.2, 1.5)
-    yield _line(case, f"openmp / torch's {PEERS[op]}", "openmp", PEERS[op], seconds, targets[op != "prelu"])
-    yield _line(case, "own / one thread", "own", "one thread", seconds, 1 / 1.3 if nbytes >= WORTH else 1.1)
+            convolution(image)
+            convolution(image)
+
+    return run
 
 
-# ---- after an inference session --------------------------------------------------------------------------------------
-
-
-def _session(host: str) -> Call:
-    """One operation of ONNX Runtime or OpenVINO on all processors."""
+def _session(host: str) -> Callable[[], None]:
+    """An operation of ONNX Runtime or OpenVINO on all processors, and 0.1 to 100 ms in which the program is busy."""
     import onnx
     from onnx import helper
 
@@ -112,92 +166,31 @@ def _session(host: str) -> Call:
     value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Sigmoid", ["x"], ["y"])], "host", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    x, delays = np.random.default_rng(0).standard_normal(shape, dtype=np.float32), itertools.cycle(DELAYS)
     if host == "onnxruntime":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = fastact.get_num_threads()
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, {"x": x})
-    import openvino
+        operation = partial(session.run, None, {"x": x})
+    else:
+        import openvino
 
-    compiled = openvino.Core().compile_model(openvino.Core().read_model(model), "CPU")
-    return lambda: compiled([x])
+        compiled = openvino.Core().compile_model(openvino.Core().read_model(model), "CPU")
+        operation = partial(compiled, [x])
 
+    def run() -> None:
+        operation()
+        start, delay = time.perf_counter(), next(delays)
+        while time.perf_counter() - start < delay:
+            pass
 
-def _after_session(host: str, op: str, workload: Workload, rounds: int) -> Iterator[Line]:
-    """Source "own": calls 0.1 to 100 ms after the host's operation against the same call alone and warm."""
-    task, out = _task(op, workload)
-    call, one, run = _ours(task, out, None), _ours(task, out, 1), _session(host)
-    seconds: dict[str, list[float]] = {"first": [], "after": [], "one thread": [], "alone": []}
-    for _ in range(ATTEMPTS):
-        hosts = []
-        for times in seconds.values():
-            times.clear()
-        for _ in range(max(3, rounds // len(DELAYS))):
-            time.sleep(0.2)  # the host's threads sleep
-            for _ in range(10):
-                call()
-            seconds["alone"] += [_once(call) for _ in DELAYS]
-            hosts.append(_once(run))
-            run()
-            seconds["first"].append(_once(call))
-            for delay in DELAYS:
-                for name, contestant in (("after", call), ("one thread", one)):
-                    run()
-                    start = time.perf_counter()
-                    while time.perf_counter() - start < delay:
-                        pass  # a program between two operations is busy
-                    seconds[name].append(_once(contestant))
-        if _agree(hosts):
-            break
-    case, nbytes = f"{op} {workload.name} after {host}'s", task.x.nbytes
-    yield _line(case, "own / alone", "after", "alone", seconds, 1.25 if nbytes >= WORTH else 2.0)
-    yield _line(case, "own / one thread there", "after", "one thread", seconds, None)
-    yield _line(case, "the very first call / alone", "first", "alone", seconds, None)
+    return run
 
 
-# ---- turns -----------------------------------------------------------------------------------------------------------
-
-
-def _steady(
-    host: Callable[[], object], calls: dict[str, Call], rounds: int, prepared: Callable[[str], None]
-) -> dict[str, list[float]]:
-    """Each call's seconds, every one after an operation of the host."""
-    seconds: dict[str, list[float]] = {}
-    order = random.Random(0)
-    for _ in range(ATTEMPTS):
-        seconds, hosts = {name: [] for name in calls}, []
-        for k in range(rounds + 3):
-            # In another order each time: a call finds its arrays where the one before left them.
-            for name in order.sample(list(calls), len(calls)):
-                call = calls[name]
-                prepared(name)
-                for _ in range(2):
-                    took = _once(host)
-                if k < 3:
-                    call()  # compiles, starts threads
-                    continue
-                seconds[name].append(_once(call))
-                hosts.append(took)
-        if _agree(hosts):
-            break
-    return seconds
-
-
-def _agree(seconds: list[float]) -> bool:
-    """Whether both halves have about one median."""
-    halves = [statistics.median(seconds[k::2] or seconds) for k in (0, 1)]
-    halves += [statistics.median(half) for half in (seconds[: len(seconds) // 2], seconds[len(seconds) // 2 :])]
-    return max(halves) / min(halves) <= STEADY
-
-
-def _line(
-    case: str, kind: str, name: str, baseline: str, seconds: dict[str, list[float]], target: float | None
-) -> Line:
-    medians = [statistics.median(seconds[key]) for key in (name, baseline)]
-    return Line(case, kind, name, baseline, *medians, "s", medians[0] / medians[1], target)
-
-
-HOSTS = {"torch": _after_torch, "onnxruntime": _after_session, "openvino": _after_session}
+HOSTS = {
+    "torch": _convolutions,
+    "onnxruntime": partial(_session, "onnxruntime"),
+    "openvino": partial(_session, "openvino"),
+}

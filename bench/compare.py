@@ -1,6 +1,6 @@
-"""What changed between saved runs, beyond the noise: `python -m bench.compare BEFORE AFTER [AGAIN ...]`.
+"""What changed between saved runs, beyond the noise: `python -m bench compare BEFORE AFTER [AGAIN ...]`.
 
-Runs are files of pytest-benchmark's (`--benchmark-json`, `--benchmark-save`).  The rule:
+The rule:
 
 - The time of a case is a low quantile, a fifth, of its rounds: where a second thread is late now and then, rounds are
   of two kinds, and a median falls into either.
@@ -15,21 +15,18 @@ The exit status is 0 if nobody got slower, 1 if somebody did, 2 if a file is mis
 """
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import pandas as pd
 
-from .contestants import LIMIT
+from .contestants import COPY
+from .results import Run
+from .tables import duration, times
 from .timing import low
-from .views import duration, ratio
 
 FLOOR = 10.0  # percent: what two runs of the same code differ by in most cases
 SURE = 3.0  # standard errors
@@ -76,33 +73,19 @@ class Change(NamedTuple):
         return math.isfinite(self.error) and math.isfinite(self.relative)
 
 
-class Unreadable(Exception):
-    """Which file is no saved run, and why."""
+def cases(run: Run) -> dict[str, Saved]:
+    """The cases of a run by name."""
+    return {str(row.name).removeprefix("test_group"): _saved(row) for row in run.rows.itertuples(index=False)}
 
 
-def read(path: Path) -> tuple[dict, dict[str, Saved]]:
-    """A run's facts about its machine, and its cases by name."""
-    try:
-        run = json.loads(path.read_text())
-        return run["machine_info"], {b["name"].removeprefix("test_operation"): _saved(b) for b in run["benchmarks"]}
-    except Exception as error:  # whatever is in it, status 1 is for those who got slower
-        raise Unreadable(f"{path} is no saved run of pytest-benchmark: {type(error).__name__}: {error}") from None
-
-
-def _saved(benchmark: dict) -> Saved:
-    stats = benchmark["stats"]
-    rounds = np.array(stats.get("data") or [])
-    if rounds.size:
-        time = low(rounds.tolist())
-        drawn = np.random.default_rng(0).choice(rounds, (DRAWS, rounds.size))
-        # Not their standard deviation: one draw of slow rounds only would be most of it.
-        first, last = np.quantile(np.log([low(sample) for sample in drawn.tolist()]), (0.05, 0.95))
-        error = (last - first) / NINETY
-    else:  # saved by others: the quartiles stand for the rounds
-        time, error = stats["q1"], stats["iqr"] / stats["median"] / math.sqrt(stats["rounds"])
-    if not time > 0:
-        raise ValueError(f"{benchmark['name']} took {time} s")
-    return Saved(benchmark["group"], time, float(error) if stats["rounds"] >= FEWEST else math.inf)
+def _saved(row: Any) -> Saved:
+    rounds = np.array(row.times)
+    time = low(rounds.tolist())
+    drawn = np.random.default_rng(0).choice(rounds, (DRAWS, rounds.size))
+    # Not their standard deviation: one draw of slow rounds only would be most of it.
+    first, last = np.quantile(np.log([low(sample) for sample in drawn.tolist()]), (0.05, 0.95))
+    error = (last - first) / NINETY
+    return Saved(row.group, time, float(error) if row.rounds >= FEWEST else math.inf)
 
 
 def changes(before: dict[str, Saved], after: dict[str, Saved]) -> Iterator[Change]:
@@ -133,7 +116,7 @@ def confirmed(before: dict[str, Saved], runs: list[dict[str, Saved]]) -> list[Ch
     return sorted(weakest, key=lambda change: change.ratio)
 
 
-def _differences(before: dict, after: dict) -> Iterator[str]:
+def differences(before: dict, after: dict) -> Iterator[str]:
     """What else is not the same."""
     for key in ("fastact", "peers", "cpu", "python_version"):
         b, a = before.get(key), after.get(key)
@@ -143,60 +126,38 @@ def _differences(before: dict, after: dict) -> Iterator[str]:
             yield f"{key}: {b} -> {a}"
 
 
-def _percent(text: str) -> float:
+def percentage(text: str) -> float:
+    """For argparse."""
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no percentage")
     return value
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("before", type=Path, metavar="BEFORE")
-    parser.add_argument("after", type=Path, metavar="AFTER")
-    parser.add_argument("again", type=Path, metavar="AGAIN", nargs="*", help="more runs of AFTER's code, to confirm")
-    parser.add_argument("--all", action="store_true", help="show what did not change too")
-    parser.add_argument(
-        "--floor",
-        type=_percent,
-        default=FLOOR,
-        metavar="PERCENT",
-        help=f"least change to count (default: {FLOOR:g})",
-    )
-    options = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    try:
-        (machine, before), *others = map(read, (options.before, options.after, *options.again))
-    except Unreadable as error:
-        parser.error(str(error))
-    for text in dict.fromkeys(text for other, _ in others for text in _differences(machine, other)):
-        console.print(text, markup=False)
-    found = confirmed(before, [cases for _, cases in others])
+def compared(before: Run, others: list[Run], floor: float = FLOOR, everything: bool = False) -> tuple[list[str], int]:
+    """What there is to say about runs, and how many cases got slower; ValueError where they have no case in common."""
+    first, *rest = (cases(run) for run in (before, *others))
+    said = list(dict.fromkeys(t for run in others for t in differences(before.about["machine"], run.about["machine"])))
+    found = confirmed(first, rest)
     if not found:
-        parser.error("the runs have no case in common")
-    # The limit is no contestant.
-    beyond = [c for c in found if LIMIT not in c.name.split("-") and c.beyond(options.floor)]
-    table = Table("case", box=None, pad_edge=False)
-    for name in ("before", "after", "time", "to the others", ""):
-        table.add_column(name, justify="right", no_wrap=True)
+        raise ValueError("the runs have no case in common")
+    beyond = [c for c in found if COPY not in c.name and c.beyond(floor)]  # the bound is no contestant
+    cells = {}
     for change in found:
-        if change in beyond or options.all:
-            verdict = "" if change not in beyond else "faster" if change.ratio < 1 else "SLOWER"
-            times = duration(change.before.time), duration(change.after.time), f"x {ratio(change.ratio)}"
-            relative = f"x {ratio(change.relative)}" if change.judged else "not judged"
-            table.add_row(change.name, *times, relative, verdict)
-    if table.row_count:
-        console.print(table)
+        if change in beyond or everything:
+            cells[change.name] = {
+                "before": duration(change.before.time),
+                "after": duration(change.after.time),
+                "time": f"x {times(change.ratio)}",
+                "to the others": f"x {times(change.relative)}" if change.judged else "not judged",
+                "": "" if change not in beyond else "faster" if change.ratio < 1 else "SLOWER",
+            }
+    if cells:
+        said.append(pd.DataFrame.from_dict(cells, orient="index").to_string())
     slower = sum(change.ratio > 1 for change in beyond)
-    alone = max(len(before.keys() ^ cases.keys()) for _, cases in others)
-    console.print(f"{len(found)} cases in all runs: {slower} slower, {len(beyond) - slower} faster beyond the noise"
-                  f" (at least {options.floor:g} %); {alone} not in all.")  # fmt: skip
+    alone = max(len(first.keys() ^ other.keys()) for other in rest)
+    said.append(f"{len(found)} cases in all runs: {slower} slower, {len(beyond) - slower} faster beyond the noise"
+                f" (at least {floor:g} %); {alone} not in all.")  # fmt: skip
     if few := sum(not change.judged for change in found):
-        console.print(f"{few} were not judged: timed alone, or in fewer than {FEWEST} rounds (as with --quick).")
-    raise SystemExit(int(slower > 0))
-
-
-if __name__ == "__main__":
-    main()
+        said.append(f"{few} were not judged: timed alone, or in fewer than {FEWEST} rounds.")
+    return said, slower

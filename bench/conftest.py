@@ -1,119 +1,69 @@
-"""How pytest runs the benchmarks: the cases and races of a run, the report and what is saved.
+"""How pytest runs the benchmarks: the groups of a run, and what is saved with it.
 
-`pytest --benchmark-only` times the default set, `--full` everything, `--quick` a little, `--shape` the user's own
-shape (options.py).  Our tables take the place of pytest-benchmark's wide one, which stays for comparisons and
-whenever one of its own display options is given; saving and comparing work as ever.  Saved runs also hold
-fastact's configuration and the peers' versions.
+`pytest --benchmark-only` times the default set; options.py has the options.  Our tables take the place of
+pytest-benchmark's wide one, which stays for comparisons and whenever one of its own display options is given; saving
+and comparing work as ever.  A saved run is all that tables, plots and pages are made from (`python -m bench show`).
 """
 
 import json
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pytest
 
 import fastact
 
-from .cases import Case, choose
-from .checks import check_result
 from .contestants import CONTESTANTS
-from .heats import Heats
-from .options import effort, everything, selection_of, timed
-from .races import Race, variants
-from .timing import SHORT, plan, take_turns
-from .workloads import expected_of
-
-if TYPE_CHECKING:
-    from .report import Report
+from .groups import Group, Groups
+from .options import effort, figures_of, others, selection_of
+from .selection import groups as groups_of
 
 DISPLAY_OPTIONS = ("compare", "columns", "histogram", "cprofile", "verbose")  # --benchmark-...
 STABLE_FACTS = ("version", "numpy", "backends", "simd", "threads", "caches")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per case, in timing order; one per race of a module, which says which ones a run has."""
-    if "case" in metafunc.fixturenames:
-        cases = choose(selection_of(metafunc.config.option))
-        metafunc.parametrize("case", cases, ids=lambda case: case.id)
-    if "race" in metafunc.fixturenames:
-        races = metafunc.module.races(timed(metafunc.config.option))
-        metafunc.parametrize("race", list(races) if variants() else [], ids=lambda race: race.name)
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Somebody's own choice is about the operations only."""
-    benchmark = collection_path.name.startswith("bench_") and collection_path.name != "bench_operations.py"
-    return True if benchmark and not everything(config.option) else None
+    """One test for each contestant of each group, in timing order."""
+    if "group" in metafunc.fixturenames:
+        option = metafunc.config.option
+        found = list(groups_of(selection_of(option), figures_of(option), others(option)))
+        pairs = [(group, member) for group in found for member in group.members]
+        ids = [group.id(member) for group, member in pairs]
+        metafunc.parametrize(("group", "member"), pairs, ids=ids)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cases in timing order again, where a plugin has shuffled them."""
-    places = [place for place, item in enumerate(items) if _case(item)]
-    ordered = sorted((items[place] for place in places), key=lambda item: item.callspec.indices["case"])
+    """Groups in timing order again, where a plugin has shuffled them."""
+    places = [place for place, item in enumerate(items) if _group(item)]
+    ordered = sorted((items[place] for place in places), key=lambda item: item.callspec.indices["group"])
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A timed run gets its report once the cases are known."""
-    if not timed(session.config.option):
+    """A run gets its groups and its report once the tests are known."""
+    if session.config.pluginmanager.has_plugin("fastact-report"):
         return
-    from .report import Report  # rich comes with [bench] only, and this file is read before bench/ can be left out
+    items = {item.nodeid: group for item in session.items if (group := _group(item))}
+    chosen = [(group, item.callspec.params["member"]) for item in session.items if (group := _group(item))]
+    if items:
+        from .report import Report  # pandas comes with [bench] only, and this file is read before bench/ is left out
 
-    cases = {item.nodeid: case for item in session.items if (case := _case(item))}
-    session.config.pluginmanager.register(Report(session.config, cases), "fastact-report")
-    session.config.fastact_heats = Heats(cases.values(), effort(session.config.option))
-
-
-def _case(item: pytest.Item) -> Case | None:
-    """The case that an item times."""
-    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
-    return case if isinstance(case, Case) else None
+        session.config.pluginmanager.register(Report(session.config, items), "fastact-report")
+        session.config.fastact_groups = Groups(chosen, effort(session.config.option))
 
 
-@pytest.fixture(scope="session")
-def heats(pytestconfig: pytest.Config) -> Heats | None:
-    """The heats of the run."""
-    return getattr(pytestconfig, "fastact_heats", None)
+def _group(item: pytest.Item) -> Group | None:
+    """The group that an item belongs to."""
+    group = item.callspec.params.get("group") if hasattr(item, "callspec") else None
+    return group if isinstance(group, Group) else None
 
 
 @pytest.fixture(scope="session")
-def report(pytestconfig: pytest.Config) -> "Report | None":
-    """Where the figures go."""
-    return pytestconfig.pluginmanager.get_plugin("fastact-report")
-
-
-@pytest.fixture
-def compete(benchmark: Any, report: "Report | None") -> Callable[[Race], None]:
-    """Check every contestant's result; then time the first one for the record, and all of them in turns."""
-
-    def run(race: Race) -> None:
-        task, calls = race.make()
-        wanted = expected_of(task)
-        for name, call in calls.items():
-            with race.session(name):
-                result = call()
-            results = result if isinstance(result, tuple) else (result,)
-            check_result(results, wanted, exact=name.split()[0] in ("fastact", *variants()))
-            for array in results:
-                array.fill(np.nan)  # the next one that writes into it has to write all of it
-        first = next(iter(calls))
-        benchmark.group = f"{race.name} {first}"
-        with race.session(first):
-            if not benchmark.enabled:
-                benchmark.pedantic(calls[first])
-                return
-            rounds, iterations = plan(calls[first], SHORT.budget)
-            benchmark.pedantic(calls[first], rounds=rounds, iterations=iterations)
-        lines = list(race.lines(take_turns(calls, SHORT, race.session, race.threads > 1)))
-        benchmark.extra_info.update({f"{line.name} / {line.baseline}": line.ratio for line in lines})
-        report.lines += lines
-
-    return run
+def groups(pytestconfig: pytest.Config) -> Groups:
+    """The groups of the run."""
+    return pytestconfig.fastact_groups
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -134,14 +84,11 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """A case is an object of ours, and so is a race: save a case's parts and a race's name."""
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """A group is an object of ours: its parts are in extra_info.  And what a run has to say as a whole."""
     for benchmark in output_json["benchmarks"]:
-        parameters = benchmark["params"] or {}
-        if isinstance(case := parameters.get("case"), Case):
-            benchmark["params"] = case.parts()
-        if isinstance(race := parameters.get("race"), Race):
-            benchmark["params"] = {"race": race.name}
+        benchmark["params"] = {"member": benchmark["extra_info"].get("contestant")}
+    output_json["fastact"] = config.pluginmanager.get_plugin("fastact-report").about()
 
 
 def _version(name: str) -> str:

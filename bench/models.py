@@ -7,9 +7,11 @@ InsightFace's ArcFace (25); torchaudio's ConvTasNet, 3 x 8 blocks of two and one
 `realesr-general-x4v3`, on a tile of 256 x 256 (33).
 """
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
-from .workloads import Workload
+from .workloads import ALPHA_FORMS, Workload
 
 
 class Model(NamedTuple):
@@ -57,3 +59,17 @@ MODELS = (
     _model("Real-ESRGAN_general", "tile", "channel", (33, 64, _square(256))),
 )  # fmt: skip
 LAYERS = tuple(dict.fromkeys(layer for model in MODELS for _, layer in model.layers))
+
+
+def from_file(path: Path) -> tuple[Workload, ...]:
+    """A user's layers: {"name": ..., "layers": [{"shape": [...], "channel_axis": 1, "alpha": "channel"}, ...]}."""
+    model = json.loads(path.read_text())
+    found = []
+    for layer in model["layers"]:
+        shape, alpha = tuple(map(int, layer["shape"])), layer.get("alpha", "channel")
+        axis = layer.get("channel_axis", 1 if len(shape) > 1 else -1)
+        if not shape or min(shape) < 1 or alpha not in ALPHA_FORMS or not -len(shape) <= axis < len(shape):
+            raise ValueError(f"no layer: {layer}; alpha is one of {', '.join(ALPHA_FORMS)}")
+        name = f"{model['name']}.{'x'.join(map(str, shape))}"
+        found.append(Workload(name, shape, axis, alpha, model["name"], "own"))
+    return tuple(dict.fromkeys(found))

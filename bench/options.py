@@ -21,9 +21,10 @@ import pytest
 import fastact
 from fastact import _cpu
 
-from .cases import KNOWN, QUICK, Selection
-from .contestants import CONTESTANTS, LIMIT
-from .models import MODELS
+from .comparison import FORMS, KNOWN, QUICK, Selection
+from .contestants import CONTESTANTS, COPY, load
+from .models import MODELS, from_file
+from .selection import FIGURES
 from .timing import FULL, SHORT, Effort
 from .timing import QUICK as QUICK_EFFORT
 from .workloads import ALPHA_FORMS, PARTS, Workload
@@ -56,17 +57,28 @@ def _shape(text: str) -> tuple[int, ...]:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--quick": {"action": "store_true", "help": "four workloads, new results, few rounds: under a minute"},
-    "--full": {"action": "store_true", "help": "every operation and dtype, one thread too, more rounds"},
+    "--full": {"action": "store_true", "help": "everything: every part, operation, form and dtype, one thread too"},
+    "--check": {"action": "store_true", "help": "run every contestant once, untimed: the worst error of each"},
+    "--figures": {"metavar": "ROW,...", "help": "the figures with targets instead: " + ", ".join(FIGURES)},
     "--contestant": {"metavar": "NAME,...", "help": "only these: " + ", ".join(CONTESTANTS)},
+    "--contestants-from": {"metavar": "FILE.py", "help": "add the contestants that this file lists (with =)"},
     "--workload": {"metavar": "NAME,...", "help": "only these workloads, models or parts of the comparison"},
+    "--model": {"type": Path, "metavar": "FILE.json", "help": "a model's layers instead of the workloads (with =)"},
     "--baseline": {"metavar": "NAME", "help": "whom to give ratios to (default: numpy, or the first chosen)"},
+    "--form": {"metavar": "FORM,...", "help": f"of results: {', '.join(FORMS)} (default: new; --full: all)"},
     "--report": {
         "type": _folder,
         "metavar": "DIR",
         "help": "write a page with tables and plots there (with =: pytest takes another word for a path)",
     },
+    "--csv": {"type": Path, "metavar": "FILE", "help": "write the table of all results there (with =)"},
     "--threads": {"type": int, "metavar": "N", "help": "time everybody with N threads (default: fastact's bound)"},
-    "--shape": {"type": _shape, "metavar": "N,C,H,W", "help": "time this shape of x instead of the workloads"},
+    "--shape": {
+        "type": _shape,
+        "action": "append",
+        "metavar": "N,C,H,W",
+        "help": "time this shape of x instead of the workloads; may be given several times",
+    },
     "--dtype": {
         "choices": DTYPES,
         "help": "time this dtype only (default: float32; with --full: all); bfloat16 needs ml_dtypes",
@@ -100,18 +112,37 @@ def settle_options(config: pytest.Config) -> None:
         return
     if option.quick and option.full:
         raise pytest.UsageError("--quick and --full exclude each other")
-    asked = option.shape is not None or option.threads is not None or option.report or option.quick
-    if asked and not option.benchmark_disable:
+    asked = (
+        option.shape,
+        option.threads,
+        option.report,
+        option.quick or None,
+        option.figures,
+        option.model,
+        option.csv,
+    )
+    if any(value is not None for value in asked) and not option.benchmark_disable and not option.check:
         option.benchmark_only = True
     _set_threads(option.threads)
+    if option.contestants_from:
+        try:
+            load(option.contestants_from)
+        except (Exception, SystemExit) as error:  # whatever is in it
+            what = f"{type(error).__name__}: {error}"
+            raise pytest.UsageError(f"--contestants-from {option.contestants_from}: {what}") from None
+    figures_of(option)
     chosen = selection_of(option).contestants
     option.baseline = _baseline(option.baseline, chosen)
     if timed(option):
         if config.getoption("dist", "no") != "no":
             raise pytest.UsageError("times are wrong where tests run beside each other: leave out -n and --dist")
+        if option.benchmark_cprofile:
+            raise pytest.UsageError("--benchmark-cprofile: contestants take turns before pytest-benchmark sees a call")
         if option.report:
             _check_folder(option.report)
-        option.benchmark_save_data = True  # bench.compare needs every round
+        option.benchmark_save_data = True  # what is shown is made from the rounds
+        if not option.benchmark_json:
+            option.benchmark_json = _file_of_the_run(config)
     else:
         option.benchmark_disable = True
         option.report = None
@@ -137,15 +168,33 @@ def timed(option: Any) -> bool:
     return option.benchmark_only or getattr(option, "benchmark_enable", False)  # not there without the plugin
 
 
-def effort(option: Any) -> Effort:
-    """How long a heat takes turns."""
-    return QUICK_EFFORT if option.quick else FULL if option.full else SHORT
+def _file_of_the_run(config: pytest.Config) -> str | None:
+    """Where a run's file goes unless --benchmark-json says it; nowhere where nothing can be written."""
+    path = config.rootpath / "build" / "bench" / "run.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError:
+        return None
+    return str(path)
 
 
-def everything(option: Any) -> bool:
+def effort(option: Any) -> Effort | None:
+    """How long a group takes turns; None: a run that only checks."""
+    return None if not timed(option) else QUICK_EFFORT if option.quick else FULL if option.full else SHORT
+
+
+def others(option: Any) -> bool:
     """Whether the run is about all that is timed, and not about somebody's choice."""
-    chosen = (option.shape, option.dtype, option.workload, option.contestant)
-    return not option.quick and not any(chosen)
+    chosen = (option.shape, option.model, option.dtype, option.workload, option.contestant)
+    return not option.quick and not any(chosen) and not option.check
+
+
+def figures_of(option: Any) -> tuple[str, ...]:
+    """The rows of figures that are asked for."""
+    names = _names(option.figures) if option.figures else []
+    _check_names("row of figures", names, FIGURES, FIGURES)
+    return tuple(names)
 
 
 def selection_of(option: Any) -> Selection:
@@ -154,31 +203,48 @@ def selection_of(option: Any) -> Selection:
     if option.dtype in absent:
         raise pytest.UsageError(f"--dtype {option.dtype} needs ml_dtypes (pip install ml_dtypes)")
     every = tuple(dtype for dtype in DTYPES if dtype not in absent)
+    forms = tuple(_names(option.form)) if option.form else FORMS if option.full else FORMS[:1]
+    _check_names("form", list(forms), FORMS, FORMS)
     return Selection(
         workloads=chosen_workloads(option),
         contestants=_contestants(option.contestant),
         dtypes=(option.dtype,) if option.dtype else every if option.full else every[:1],
-        timed=timed(option),
+        forms=forms if timed(option) or option.check else FORMS[:2],
+        timed=timed(option) or option.check,
         full=option.full,
         quick=option.quick,
+        chosen=bool(option.shape or option.model or option.workload),
     )
 
 
 def chosen_workloads(option: Any) -> tuple[Workload, ...]:
-    """All of them, those of --quick or --workload, or the one that --shape, --channel-axis and --alpha describe."""
-    if option.shape is None:
-        if option.channel_axis is not None or option.alpha is not None:
-            raise pytest.UsageError("--channel-axis and --alpha describe the shape given by --shape")
+    """The user's own shapes or model, those named, or the default."""
+    own = option.shape or option.model
+    if option.shape is None and (option.channel_axis is not None or option.alpha is not None):
+        raise pytest.UsageError("--channel-axis and --alpha describe the shape given by --shape")
+    if not own:
         if option.workload is not None:
             return _named_workloads(_names(option.workload))
-        return tuple(w for w in KNOWN if w.name in QUICK) if option.quick else KNOWN
+        few = option.quick or (option.check and not option.full)
+        return tuple(w for w in KNOWN if w.name in QUICK) if few else KNOWN
     if option.workload:
-        raise pytest.UsageError("--shape takes the place of the workloads, so --workload has nothing to choose from")
-    rank = len(option.shape)
+        raise pytest.UsageError("--shape and --model take the place of the workloads: --workload has nothing to choose")
+    if option.model:
+        try:
+            return from_file(option.model)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise pytest.UsageError(f"--model {option.model}: {type(error).__name__}: {error}") from None
+    return tuple(_own_workload(option, shape) for shape in option.shape)
+
+
+def _own_workload(option: Any, shape: tuple[int, ...]) -> Workload:
+    rank = len(shape)
     axis = option.channel_axis if option.channel_axis is not None else 1 if rank > 1 else -1
+    text = ",".join(map(str, shape))
     if not -rank <= axis < rank:
-        raise pytest.UsageError(f"--channel-axis {axis} is not an axis of --shape {','.join(map(str, option.shape))}")
-    return (Workload("own_shape", option.shape, axis, option.alpha or "channel", "given by --shape"),)
+        raise pytest.UsageError(f"--channel-axis {axis} is not an axis of --shape {text}")
+    alpha = option.alpha or "channel"
+    return Workload("x".join(map(str, shape)), shape, axis, alpha, "given by --shape", "own")
 
 
 def _named_workloads(names: list[str]) -> tuple[Workload, ...]:
@@ -206,7 +272,7 @@ def _contestants(text: str | None) -> tuple[str, ...]:
 def _baseline(name: str | None, chosen: tuple[str, ...]) -> str:
     """The one asked for, NumPy, or the first of the chosen ones."""
     if name is None:
-        return "numpy" if "numpy" in chosen else next((other for other in chosen if other != LIMIT), LIMIT)
+        return "numpy" if "numpy" in chosen else next((other for other in chosen if other != COPY), COPY)
     _check_names("baseline", [name], CONTESTANTS, CONTESTANTS)
     if why := CONTESTANTS[name].missing():
         raise pytest.UsageError(f"baseline {name!r} cannot take part: {why}")

@@ -1,34 +1,34 @@
-"""The plots of a run: each a figure made of its rows, for the page and as files.
+"""The plots of a run, made of its table (results.py), for the page and as files.
 
-Time per element over n, the share of the memory limit on every workload, sign mixes, threads, dalpha's error, the cost
-of a small call and whole models.  A contestant has one colour in all of them; fastact's lines are thick.
+A contestant has one colour in all of them; fastact's lines are thick.  Points stand for medians, the bars through them
+reach from the first to the third quartile of the rounds.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
+import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fastact import _cpu
 
-from .cases import MAIN, PRELU, threads_of
-from .checks import DIGITS
-from .contestants import CONTESTANTS, LIMIT
-from .models import MODELS
-from .rows import Row
-from .views import FEW, PASSES, array_text, figures, model_totals, threads_text
-from .workloads import ACCURACY, SCALING
+from .comparison import FORMS
+from .contestants import CONTESTANTS, COPY, label_of
+from .results import NOISE, lines
+from .tables import FEW, figures, model_totals, threads_text
 
-COLOURS = {  # the first are thick
+WIDE = 10.0  # inches, at most: beside text a figure is shown about 1,000 pixels wide, and has to be read there
+COLOURS = {
     "fastact_cython": "#d62728",
     "fastact_numba": "#ff7f0e",
-    LIMIT: "black",
+    COPY: "black",
     "fastact_numpy": "#c7c7c7",
     "numpy": "#7f7f7f",
     "numpy_best": "#4d4d4d",
@@ -37,215 +37,231 @@ COLOURS = {  # the first are thick
     "textbook_cython": "#e377c2",
     "torch": "#1f77b4",
     "torch_enabled": "#aec7e8",
+    "torch_compile": "#0b3c5d",
     "onednn": "#17becf",
     "jax": "#2ca02c",
     "jax_fastact": "#98df8a",
     "onnxruntime": "#9467bd",
     "ort_fastact": "#c5b0d5",
+    "openvino": "#637939",
 }
-THICK = tuple(COLOURS)[:3]
-WIDE = 10.0  # inches, at most: beside text a figure is shown about 1,000 pixels wide, and has to be read there
+THICK = ("fastact_cython", "fastact_numba", COPY)
+DASHED = {"fastact_numba": (0, (4, 2))}  # often lies on the other variant's line, which would hide it
+Plot = tuple[str, str, Figure]  # name, caption, figure
 
 
-def plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Name, caption and figure of every plot that these rows allow."""
-    rows = [row for row in rows if row.times]
-    yield from share_plots([r for r in rows if r.case.workload.part == "workloads" and r.case.form == "fresh"])
-    yield from model_plots([r for r in rows if r.case.workload.part == "models"])
-    for operation in MAIN:
-        yield from size_plots([r for r in rows if (r.case.workload.part, r.case.operation) == ("sizes", operation)])
-    yield from sign_plots([r for r in rows if r.case.workload.part == "signs"])
-    yield from scaling_plots([r for r in rows if r.case.workload.part == "threads"])
-    yield from accuracy_plots([r for r in rows if r.error is not None])
-    yield from small_plots([r for r in rows if r.case.workload.name == f"n_{FEW}"])
+@style.context("default")  # whatever the user's matplotlibrc says
+def plots(frame: pd.DataFrame, targets: bool = True) -> Iterator[Plot]:
+    """Every plot that a run allows."""
+    of = dict(tuple(frame.groupby("part", sort=False))) if len(frame) else {}
+    for part in ("workloads", "own"):
+        if part in of:
+            yield from share_plots(of[part][of[part].form == FORMS[0]])
+    if "models" in of:
+        yield from model_plots(of["models"])
+    if "sizes" in of:
+        for _, same in of["sizes"].groupby("operation", sort=False):
+            yield from size_plots(same)
+    if "signs" in of:
+        yield from sign_plots(of["signs"])
+    if "threads" in of:
+        yield from thread_plots(of["threads"])
+    if "accuracy" in of:
+        yield from accuracy_plots(of["accuracy"])
+    few = frame[(frame.workload == f"n_{FEW}") & (frame.form == FORMS[0])] if len(frame) else frame
+    if len(few):
+        panels = [(name, same, 1e6) for name, same in few.groupby("operation", sort=False)]
+        yield from dot_plot("small", panels, f"The cost of a call: {FEW} elements, 16 channels", "us per call",
+                            "Where the work is nothing, what remains is the way to it.")  # fmt: skip
+    if "company" in of:
+        yield from company_plots(of["company"])
+    if "networks" in of:
+        rows = of["networks"]
+        panels = [
+            (f"{n} {w}, {h}", same, 1e3) for (n, w, h), same in rows.groupby(["network", "what", "host"], sort=False)
+        ]
+        yield from dot_plot("networks", panels, "Whole networks", "ms", "A training step, or an inference.", log=False)
+    if "streaming" in of:
+        yield from streaming_plots(lines(of["streaming"]))
 
 
-def _named(rows: list[Row]) -> list[str]:
-    """The contestants that these rows have, in the order of the colours."""
-    present = {row.case.competitor for row in rows}
-    return [name for name in COLOURS if name in present]
+# ---- parts of plots --------------------------------------------------------------------------------------------------
 
 
-def _label(name: str) -> str:
-    return CONTESTANTS[name].label
+def colour_of(name: str) -> str:
+    """The colour of a contestant; the user's own ones share the rest."""
+    plain = name.removesuffix(" alone")
+    if plain in COLOURS:
+        return COLOURS[plain]
+    if plain.startswith("fastact"):
+        return COLOURS["fastact_cython"]
+    return f"C{sum(map(ord, plain)) % 10}"
 
 
-def _style(name: str) -> dict:
-    return {"color": COLOURS[name], "lw": 2.2 if name in THICK else 1.2, "label": _label(name)}
+def line_style(name: str) -> dict[str, Any]:
+    """How a contestant's line is drawn."""
+    width = 2.2 if name in THICK else 1.2
+    return {"color": colour_of(name), "lw": width, "label": label_of(name), "ls": DASHED.get(name, "-"),
+            "zorder": 3 if name in THICK else 2}  # fmt: skip
 
 
-def _bars(panel: Axes, values: dict[str, float], unit: str = "") -> None:
-    """A bar for each contestant, its figure beside it, the first on top."""
-    names = list(values)[::-1]
-    found = panel.barh([_label(n) for n in names], [values[n] for n in names], color=[COLOURS[n] for n in names])
-    panel.bar_label(found, [f"{figures(values[name])}{unit}" for name in names], fontsize=7.5, padding=2)
-    panel.tick_params(axis="y", length=0, labelsize=8)
-    panel.tick_params(axis="x", labelsize=8)
-    panel.margins(x=0.18)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-def _grid(number: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, two in a line."""
-    lines, columns = math.ceil(number / 2), min(number, 2)
+def grid(number: int, height: float, columns: int = 2, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels."""
+    columns = min(number, columns)
+    rows = math.ceil(number / columns)
+    width = max(WIDE / 2 if columns < 3 else WIDE / 3, 5.6 if number == 1 else 0) * columns
     figure, panels = plt.subplots(
-        lines,
-        columns,
-        figsize=(WIDE / 2 * columns, height * lines + 0.5),
-        squeeze=False,
-        layout="constrained",
-        **options,
+        rows, columns, figsize=(width, height * rows + 0.7), squeeze=False, layout="constrained", **options
     )
     for panel in panels.flat[number:]:
         panel.set_visible(False)
     return figure, list(panels.flat[:number])
 
 
-def _legend(figure: Figure) -> None:
-    """Everybody whom any of the panels has, in the order of the colours."""
-    found = {
-        label: line for panel in figure.axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    labels = [label for name in COLOURS if (label := _label(name)) in found]
-    figure.legend([found[x] for x in labels], labels, loc="outside right upper", fontsize=9, frameon=False)
+def dots(panel: Axes, rows: pd.DataFrame, scale: float, unit: str = "", log: bool = True) -> None:
+    """A point for each contestant, its spread, and its figure beside it."""
+    rows = rows.sort_values("rank", kind="stable", ascending=False).reset_index(drop=True)
+    if log:
+        panel.set_xscale("log")
+    for place, row in rows.iterrows():
+        panel.plot([scale * row.low, scale * row.high], [place] * 2, color=colour_of(row.contestant), lw=2.5, alpha=0.4)
+        panel.plot(scale * row.seconds, place, "o", ms=5, color=colour_of(row.contestant))
+        panel.annotate(f"{figures(scale * row.seconds)}{unit}", (scale * max(row.seconds, row.high), place), (5, -3),
+                       textcoords="offset points", fontsize=7.5)  # fmt: skip
+    panel.set_yticks(range(len(rows)), rows.label, fontsize=8)
+    panel.tick_params(axis="y", length=0)
+    panel.tick_params(axis="x", labelsize=8)
+    panel.margins(x=0.25, y=0.06)
+    if not log:
+        panel.set_xlim(left=0)
+    panel.grid(alpha=0.25, axis="x")
+    panel.spines[["top", "right"]].set_visible(False)
 
 
-def share_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Bars: the share of the limit, a panel for each workload."""
-    for kind in dict.fromkeys(row.case.kind for row in rows):
-        same = [row for row in rows if row.case.kind == kind and row.share]
-        workloads = list(dict.fromkeys(row.case.workload for row in same))
-        if not workloads:
-            continue
-        columns = min(3, len(workloads))
-        lines = math.ceil(len(workloads) / columns)
-        figure, panels = plt.subplots(
-            lines,
-            columns,
-            figsize=(WIDE / 3 * columns, 2.6 * lines + 0.5),
-            squeeze=False,
-            layout="constrained",
-            sharey=True,
-        )
-        everybody = [name for name in _named(same) if name != LIMIT]
-        for panel, workload in zip(panels.flat, workloads, strict=False):
-            found = {row.case.competitor: 100 * row.share for row in same if row.case.workload == workload}
-            _bars(panel, {name: round(found.get(name, 0.0)) for name in everybody}, " %")
-            panel.axvline(100, color="black", lw=0.8, ls=":")
-            panel.set_xlim(0, max(118, 1.18 * max(found.values())))
-            panel.set_title(f"{workload.name}\n{','.join(map(str, workload.shape))}", fontsize=8.5)
-        for panel in list(panels.flat)[len(workloads) :]:
-            panel.set_visible(False)
-        operation, dtype, threads = kind
-        figure.suptitle(
-            f"{operation}: share of the memory limit, {dtype}, {threads_text(threads_of(threads))}, fresh results"
-        )
-        suffix = "" if (dtype, threads) == ("float32", "all") else f"_{dtype}_{threads}"
-        yield f"share_{operation}{suffix}", f"{operation}: 100 % is a copy or an add of the same traffic.", figure
+def dot_plot(
+    name: str, panels: Sequence[tuple[str, pd.DataFrame, float]], title: str, unit: str, caption: str, log: bool = True
+) -> Iterator[Plot]:
+    """A panel of points for each of the given rows."""
+    figure, axes = grid(len(panels), 0.2 * max(len(rows) for _, rows, _ in panels) + 0.6)
+    for axis, (what, rows, scale) in zip(axes, panels, strict=True):
+        dots(axis, rows, scale, log=log)
+        axis.set_title(what, fontsize=9)
+        axis.set_xlabel(unit + (", logarithmic" if log else ""), fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    yield name, caption, figure
 
 
-def model_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Bars: milliseconds of PReLU in whole models."""
-    found = model_totals(rows)
-    models = [model for model in MODELS if any(name == model.name for _, name, _ in found)]
-    if not models:
+def legend(figure: Figure) -> None:
+    """Everybody whom any of the panels has, in the order of the tables."""
+    found = {label: line for axis in figure.axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    order = [one.label for one in CONTESTANTS.values() if one.label in found]
+    order += [label for label in found if label not in order]
+    figure.legend([found[label] for label in order], order, loc="outside right upper", fontsize=9, frameon=False)
+
+
+def over(panel: Axes, rows: pd.DataFrame, x: str, scale: float = 1.0, marker: str = ".") -> None:
+    """A line for each contestant, its spread as a band."""
+    for name, same in rows.sort_values("rank", kind="stable").groupby("contestant", sort=False):
+        same = same.sort_values(x)
+        panel.plot(same[x], scale * same.value, marker=marker, ms=4, **line_style(name))
+        panel.fill_between(same[x], scale * same.value_low, scale * same.value_high, color=colour_of(name), alpha=0.12)
+
+
+# ---- plots -----------------------------------------------------------------------------------------------------------
+
+
+def share_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """The share of the bandwidth bound, a panel for each workload."""
+    rows = rows[rows.share.notna() & (rows.contestant != COPY)]
+    for (operation, dtype, threads), same in rows.groupby(["operation", "dtype", "threads"], sort=False):
+        shares = same.assign(low=same.share * same.seconds / same.high, high=same.share * same.seconds / same.low,
+                             seconds=same.share)  # fmt: skip
+        panels = [(f"{w}\n{','.join(map(str, one.iloc[0]['shape']))}", one)
+                  for w, one in shares.groupby("workload", sort=False)]  # fmt: skip
+        figure, axes = grid(len(panels), 0.2 * max(len(one) for _, one in panels) + 0.7, 3)
+        for axis, (what, one) in zip(axes, panels, strict=True):
+            dots(axis, one, 100, " %", log=False)
+            axis.axvline(100, color="black", lw=0.8, ls=":")
+            axis.set_xlim(0, max(130, 125 * one.high.max()))
+            axis.set_title(what, fontsize=8.5)
+        figure.suptitle(f"{operation}: % of copy / add, {dtype}, {threads_text(threads)}, new results", fontsize=11)
+        suffix = "" if dtype == "float32" and threads == rows.threads.max() else f"_{dtype}_{threads:.0f}"
+        caption = f"{operation}: 100 % is a copy or an addition of the same traffic. More than {NOISE:.0%} is noise."
+        yield f"share_{operation}{suffix}", caption, figure
+
+
+def model_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """Milliseconds of PReLU in whole models."""
+    totals = model_totals(rows)
+    if len(totals):
+        panels = [(f"{m}, {n} layers, {p}", same, 1e3)
+                  for (m, n, p), same in totals.groupby(["model", "count", "pass"], sort=False)]  # fmt: skip
+        caption = "Sums over the models' real layers, each timed by itself, batch 1."
+        yield from dot_plot("models", panels, "What whole models spend in PReLU", "ms", caption)
+
+
+def _valued(rows: pd.DataFrame, by: pd.Series | float) -> pd.DataFrame:
+    return rows.assign(value=rows.seconds / by, value_low=rows.low / by, value_high=rows.high / by)
+
+
+def size_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """Nanoseconds per element over n."""
+    if rows.workload.nunique() < 2:
         return
-    figure, panels = plt.subplots(
-        len(models), len(PASSES), figsize=(WIDE, 2.75 * len(models) + 0.3), squeeze=False, layout="constrained"
-    )
-    for line, title in zip(panels.T, PASSES, strict=True):
-        for panel, model in zip(line, models, strict=True):
-            values = {
-                name: 1e3 * found[title, model.name, name].seconds
-                for name in COLOURS
-                if (title, model.name, name) in found
-            }
-            _bars(panel, values)
-            panel.set_xscale("log")
-            panel.margins(x=0.3)
-            panel.set_title(f"{model.name}, {model.count} layers, {title}: ms per {model.unit}", fontsize=8.5)
-    figure.suptitle(f"What whole models spend in PReLU, batch 1, {rows[0].case.dtype}")
-    yield "models", "Sums over the models' real layers, each timed by itself; the axes are logarithmic.", figure
-
-
-def size_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Lines: nanoseconds per element over n."""
-    if len({row.case.workload for row in rows}) < 2:
-        return
-    operation = rows[0].case.operation
+    one = rows.iloc[0]
+    rows = rows.assign(n=[math.prod(shape) for shape in rows["shape"]])
     figure, panel = plt.subplots(figsize=(8.6, 4.8), layout="constrained")
-    for name in _named(rows):
-        line = [(math.prod(r.case.workload.shape), r.seconds) for r in rows if r.case.competitor == name]
-        panel.plot([n for n, _ in line], [1e9 * seconds / n for n, seconds in line], marker=".", **_style(name))
-    sizes = [math.prod(row.case.workload.shape) for row in rows]
+    over(panel, _valued(rows, rows.n), "n", 1e9)
+    panel.set(xscale="log", yscale="log", xlabel="elements, logarithmic", ylabel="ns per element, logarithmic")
     for level, nbytes in _cpu.caches().items():
-        filled = nbytes * sizes[0] / rows[0].heat.nbytes  # so many elements of inputs and result together
-        if min(sizes) < filled < max(sizes):
+        filled = nbytes * rows.n.iloc[0] / one.bytes if one.bytes else 0  # so many elements of all arrays together
+        if rows.n.min() < filled < rows.n.max():
             panel.axvline(filled, color="0.75", lw=0.8, zorder=0)
-            panel.text(filled, 0.99, f" {level}", color="0.5", va="top", transform=panel.get_xaxis_transform())
-    panel.set(xscale="log", yscale="log", xlabel="elements", ylabel="ns per element")
+            panel.text(filled, 1.0, f" {level}", color="0.5", va="bottom", transform=panel.get_xaxis_transform())
     panel.grid(alpha=0.25)
-    panel.set_title(f"{operation}: {rows[0].case.dtype}, 16 channels, {threads_text(threads_of(rows[0].case.threads))}")
-    _legend(figure)
-    yield f"sizes_{operation}", f"{operation}: time per element; grey lines are where all arrays fill a cache.", figure
+    panel.set_title(f"{one.operation}: {one.dtype}, 16 channels, {threads_text(one.threads)}", pad=16)
+    legend(figure)
+    caption = f"{one.operation}: time per element; grey lines are where all arrays fill a cache."
+    yield f"sizes_{one.operation}", caption, figure
 
 
-def sign_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Lines: the time by offset, against the contestant's own at offset 0."""
-    operations = [name for name in MAIN if any(row.case.operation == name for row in rows)]
-    if not operations:
+def sign_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """The time by offset, against the contestant's own at offset 0."""
+    rows = rows.assign(offset=rows.offset.fillna(0.0) if "offset" in rows else 0.0)
+    own = rows[rows.offset == 0].set_index(["operation", "contestant"]).seconds
+    if own.empty or rows.offset.nunique() < 2:
         return
-    figure, panels = _grid(len(operations), 3.2, sharey=True)
-    for panel, operation in zip(panels, operations, strict=True):
-        for name in _named(rows):
-            times = {
-                row.case.workload.offset: row.seconds
-                for row in rows
-                if (row.case.operation, row.case.competitor) == (operation, name)
-            }
-            if len(times) > 1 and 0.0 in times:
-                panel.plot(list(times), [t / times[0.0] for t in times.values()], marker="o", ms=4, **_style(name))
-        panel.set(title=operation, xticks=(-1, 0, 1), xlabel="offset of x", yscale="log")
-        panel.grid(alpha=0.25)
-    low, high = panels[0].get_ylim()
-    ticks = [tick for tick in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 100) if low <= tick <= high]
-    panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    panels[0].minorticks_off()
-    for panel in panels[::2]:
-        panel.set_ylabel("time / time at offset 0")
-    _legend(figure)
+    base = own.reindex(pd.MultiIndex.from_frame(rows[["operation", "contestant"]])).to_numpy()
+    rows = _valued(rows, base)
+    figure, axes = grid(rows.operation.nunique(), 3.2, sharey=True)
+    for axis, (operation, same) in zip(axes, rows.groupby("operation", sort=False), strict=True):
+        over(axis, same, "offset", marker="o")
+        axis.set(title=operation, xticks=(-1, 0, 1), xlabel="offset of x", ylabel="time / time at offset 0")
+        axis.grid(alpha=0.25)
+    legend(figure)
     figure.suptitle("Sign mixes: what a branch costs")
-    yield (
-        "signs",
-        "16 %, 50 % and 84 % of x positive, in random order: without a branch on the sign the line is flat.",
-        figure,
-    )
+    caption = "16 %, 50 % and 84 % of x positive, in random order: without a branch on the sign the line is flat."
+    yield "signs", caption, figure
 
 
-def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Lines: the speed-up by threads."""
-    numbers = sorted({threads_of(row.case.threads) for row in rows})
-    if len(numbers) < 2:
+def thread_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """The speed-up by threads."""
+    own = rows[rows.threads == 1].set_index(["operation", "workload", "contestant"]).seconds
+    if own.empty or rows.threads.nunique() < 2:
         return
-    panels_of = [(operation, workload) for operation in PRELU for workload in SCALING]
-    figure, panels = _grid(len(panels_of), 3.2, sharey=True)
-    for panel, (operation, workload) in zip(panels, panels_of, strict=True):
-        for name in _named(rows):
-            times = {
-                threads_of(row.case.threads): row.seconds
-                for row in rows
-                if (row.case.operation, row.case.workload, row.case.competitor) == (operation, workload, name)
-            }
-            if 1 in times and len(times) > 1:
-                line = sorted(times.items())
-                panel.plot([n for n, _ in line], [times[1] / t for _, t in line], marker="o", ms=4, **_style(name))
-        panel.plot(numbers, numbers, color="0.8", lw=0.8, ls=":", zorder=0)
-        size = next((array_text(row) for row in rows if row.case.workload == workload), workload.name)
-        panel.set(title=f"{operation}, {size}", xlabel="threads", xticks=numbers)
-        panel.grid(alpha=0.25)
-    for panel in panels[::2]:
-        panel.set_ylabel("speed-up over one thread")
-    _legend(figure)
+    base = own.reindex(pd.MultiIndex.from_frame(rows[["operation", "workload", "contestant"]])).to_numpy()
+    rows = rows.assign(value=base / rows.seconds, value_low=base / rows.high, value_high=base / rows.low).dropna(
+        subset="value"
+    )
+    groups = list(rows.groupby(["operation", "workload"], sort=False))
+    figure, axes = grid(len(groups), 3.2, sharey=True)
+    for axis, ((operation, workload), same) in zip(axes, groups, strict=True):
+        over(axis, same, "threads", marker="o")
+        numbers = sorted(same.threads.unique())
+        axis.plot(numbers, numbers, color="0.8", lw=0.8, ls=":", zorder=0)
+        axis.set(title=f"{operation}, {workload}", xlabel="threads", xticks=numbers, ylabel="speed-up over 1 thread")
+        axis.grid(alpha=0.25)
+    legend(figure)
     figure.suptitle("Threads")
     yield (
         "threads",
@@ -254,46 +270,81 @@ def scaling_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
     )
 
 
-def accuracy_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Points: dalpha's error."""
-    keys = [(w, d) for w in ACCURACY for d in DIGITS if any((r.case.workload, r.case.dtype) == (w, d) for r in rows)]
-    if not keys:
-        return
-    names = _named(rows)[::-1]
-    figure, panels = _grid(len(keys), 0.27 * len(names) + 0.6, sharey=True)
-    for panel, (workload, dtype) in zip(panels, keys, strict=True):
-        errors = {r.case.competitor: r.error for r in rows if (r.case.workload, r.case.dtype) == (workload, dtype)}
-        panel.set_xscale("log")
+def accuracy_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """dalpha's error."""
+    error = rows.dalpha_error_ulp.fillna(0.0).clip(lower=1e-2)
+    rows = rows.assign(seconds=error, low=error, high=error)
+    panels = [(f"{w}, {d}", same, 1.0) for (w, d), same in rows.groupby(["workload", "dtype"], sort=False)]
+    for name, caption, figure in dot_plot("accuracy", panels, "Largest error of dalpha", "ulp",
+                                          "Against the exact sum; dotted: rounded once."):  # fmt: skip
+        for axis in figure.axes:
+            axis.axvline(0.5, color="0.6", lw=0.8, ls=":")
+        yield name, caption, figure
+
+
+def company_plots(rows: pd.DataFrame) -> Iterator[Plot]:
+    """What a call takes after the host's operation (full) and alone (hollow)."""
+    groups = list(rows.groupby(["host", "operation", "workload"], sort=False))
+    figure, axes = grid(len(groups), 0.26 * max(same.contestant.nunique() // 2 for _, same in groups) + 0.8)
+    for axis, ((host, operation, workload), same) in zip(axes, groups, strict=True):
+        alone = same.contestant.str.endswith(" alone")
+        names = list(same[~alone].sort_values("rank", kind="stable", ascending=False).contestant)
+        by = same.set_index("contestant").seconds * 1e6
+        axis.set_xscale("log")
         for place, name in enumerate(names):
-            if name in errors:
-                panel.plot(max(errors[name], 1e-2), place, "o", color=COLOURS[name])
-                panel.annotate(
-                    f"{errors[name]:.3g}",
-                    (max(errors[name], 1e-2), place),
-                    (6, -3),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
-        panel.axvline(0.5, color="0.6", lw=0.8, ls=":")
-        panel.set_yticks(range(len(names)), [_label(name) for name in names])
-        panel.set_title(f"{workload.name}, {dtype}", fontsize=10)
-        panel.margins(x=0.25, y=0.1)
-        panel.grid(alpha=0.25, axis="x")
-    figure.suptitle("Largest error of dalpha in ulp (dotted: one rounding of the exact sum)")
-    yield "accuracy", "dalpha against the exact sum; 0.01 and less stand at 0.01.", figure
+            there, before = by[name], by.get(f"{name} alone", math.nan)
+            axis.plot([before, there], [place] * 2, color=colour_of(name), lw=1.2)
+            axis.plot(before, place, "o", ms=5.5, mfc="white", mec=colour_of(name))
+            axis.plot(there, place, "o", ms=5.5, color=colour_of(name))
+            axis.annotate(f"{figures(there)}", (max(there, before), place), (6, -3), textcoords="offset points",
+                          fontsize=7.5)  # fmt: skip
+        axis.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=8)
+        axis.margins(x=0.2, y=0.08)
+        axis.grid(alpha=0.25, axis="x")
+        axis.set_title(f"{operation} {workload}, after {host}'s operation", fontsize=8.5)
+        axis.set_xlabel("us, logarithmic", fontsize=8)
+    figure.suptitle("In company (full) and alone (hollow)", fontsize=11)
+    yield "company", "Every call right after an operation of another library, whose idle threads spin.", figure
 
 
-def small_plots(rows: list[Row]) -> Iterator[tuple[str, str, Figure]]:
-    """Bars: a call on a few elements."""
-    operations = [name for name in MAIN if any(row.case.operation == name for row in rows)]
-    if not operations:
+def streaming_plots(found: pd.DataFrame) -> Iterator[Plot]:
+    """The time of streaming stores over that of ordinary ones, which the threshold rests on."""
+    found = found[found.who.str.contains("streaming /")]
+    units = {"KB": 2**10, "MB": 2**20}
+    parts = found.case.str.extract(r"(?P<operation>\S+) (?P<size>\S+) (?P<unit>KB|MB) x(?P<threads>\d+)")
+    found = found.assign(**parts, backend=found.who.str.split().str[0])
+    found["nbytes"] = found["size"].astype(float) * found.unit.map(units)
+    groups = list(found.groupby("threads", sort=False))
+    if not groups:
         return
-    figure, panels = _grid(len(operations), 2.9)
-    for panel, operation in zip(panels, operations, strict=True):
-        found = {row.case.competitor: 1e6 * row.seconds for row in rows if row.case.operation == operation}
-        _bars(panel, {name: found[name] for name in COLOURS if name in found})
-        panel.set_xscale("log")
-        panel.margins(x=0.3)
-        panel.set(title=operation, xlabel="us per call")
-    figure.suptitle(f"The cost of a call: {FEW} elements, 16 channels")
-    yield "small", "Where the work is nothing, what remains is the way to it.", figure
+    figure, axes = grid(len(groups), 3.4, sharey=True)
+    for axis, (threads, same) in zip(axes, groups, strict=True):
+        for (operation, backend), curve in same.groupby(["operation", "backend"], sort=False):
+            axis.plot(curve.nbytes, curve.ratio, marker=".", lw=1.2, label=f"{operation}, {backend}")
+        axis.axhline(1, color="0.6", lw=0.8)
+        axis.set(xscale="log", xlabel="bytes of x, logarithmic", title=threads_text(int(threads)))
+        axis.set_ylabel("time with streaming stores / ordinary")
+        axis.grid(alpha=0.25)
+    legend(figure)
+    yield "streaming", "Below 1 streaming stores are faster.", figure
+
+
+@style.context("default")
+def history_plot(runs: list[tuple[str, pd.DataFrame]]) -> Figure:
+    """The share of the bandwidth bound over runs: a panel for each operation, a line for each of ours and workload."""
+    rows = pd.concat([frame.assign(run=name, place=place) for place, (name, frame) in enumerate(runs)])
+    rows = rows[(rows.kind == "ours") & rows.share.notna() & (rows.contestant != "fastact_numpy")]
+    groups = list(rows.groupby("operation", sort=False))
+    if not groups:
+        raise ValueError("no run has a share of the bandwidth bound")
+    figure, axes = grid(len(groups), 3.4)
+    for axis, (operation, same) in zip(axes, groups, strict=True):
+        mean = same.groupby(["contestant", "place"], sort=False).share.agg(
+            value="median", value_low=lambda s: s.quantile(0.25), value_high=lambda s: s.quantile(0.75)
+        )
+        over(axis, mean.reset_index().assign(rank=0), "place", 100, "o")
+        axis.set_xticks(range(len(runs)), [name for name, _ in runs], rotation=30, fontsize=7, ha="right")
+        axis.set(title=operation, ylabel="% of copy / add, median and middle half")
+        axis.grid(alpha=0.25)
+    legend(figure)
+    return figure

@@ -3,10 +3,10 @@
 The first call compiles, allocates and starts thread pools, so it is never timed; what follows it estimates one call
 and fixes how often a round repeats it.  The contestants alternate, and a ratio is the median of the rounds' ratios,
 so that a machine that drifts slows down both sides of it.  Where the rounds disagree among themselves, more of them
-follow, within a bound.  `plan` is for a test of pytest-benchmark's own that times a
-single call.
+follow, within a bound.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from timeit import Timer
 from typing import Any
 
-BUDGET = 0.1  # seconds of timing per case
 ROUND = 0.5e-3  # a round repeats a shorter call until it lasts about this long
 ROUNDS = (3, 150)  # the least and the most; the median needs no more
 LEAST = 4.0  # a loop that takes less than this many empty calls says nothing about memory
@@ -58,7 +57,7 @@ class Effort:
 
 FULL = Effort(0.4, 9, 8.0, 4.0)
 SHORT = Effort(0.05, 5, 10.0, 2.0)
-QUICK = Effort(0.02, 3, 1.0)
+QUICK = Effort(0.02, 5, 1.0)  # fewer rounds are not compared with another run
 
 
 class TurnFailed(Exception):
@@ -94,11 +93,15 @@ def take_turns(
     effort: Effort = FULL,
     session: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
     resting: bool = False,
+    before: Mapping[str, Callable[[], object]] | None = None,
 ) -> Turns:
     """Time the contestants in turns, each within its session; with `resting` nobody's threads spin meanwhile.
 
     A turn repeats its call until it lasts about `ROUND`, after a few that are not timed (`WARMING`): they fetch its
-    arrays into the caches and wake its threads.
+    arrays into the caches and wake its threads.  A contestant of `before` has its
+    timed calls one by one, each right after an untimed call of what stands there.
+    The order changes from round to round: whoever always follows the same heavy contestant pays 10 to 20 % for caches
+    that this one has emptied.
     """
     timers = {name: call.timer() if isinstance(call, Statement) else Timer(call) for name, call in calls.items()}
     once = {}
@@ -107,25 +110,39 @@ def take_turns(
         with _turn_of(name), session(name):
             once[name] = estimate(timer)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    start, order = time.perf_counter(), list(calls)
+    start, order, shuffled = time.perf_counter(), list(calls), random.Random(0)
     for done in range(ROUNDS[1]):
         spent = time.perf_counter() - start
         enough = done >= (effort.rounds if spent < effort.longest else ROUNDS[0]) and spent > effort.budget
         if enough and (spent > effort.patience or not any(map(disagree, times.values()))):
             break
+        shuffled.shuffle(order)
         for name in order:
-            if resting:
-                rest()
             with _turn_of(name), session(name):
-                untimed = next((least for seconds, least in WARMING if once[name] < seconds), 0)
-                if resting and untimed:
-                    once[name] = _awaken(timers[name], untimed)
+                if before and name in before:
+                    times[name].append(_one_after(timers[name], before[name]))
                 else:
-                    timers[name].timeit(untimed)
-                iterations = max(1, round(ROUND / once[name]))
-                times[name].append(timers[name].timeit(iterations) / iterations)
-        order.reverse()  # nobody always comes after the same one
+                    times[name].append(_turn(timers[name], once, name, resting))
     return Turns(times)
+
+
+def _turn(timer: Timer, once: dict[str, float], name: str, resting: bool) -> float:
+    """Seconds of a call in one turn."""
+    if resting:
+        rest()
+    untimed = next((least for seconds, least in WARMING if once[name] < seconds), 0)
+    if resting and untimed:
+        once[name] = _awaken(timer, untimed)
+    else:
+        timer.timeit(untimed)
+    iterations = max(1, round(ROUND / once[name]))
+    return timer.timeit(iterations) / iterations
+
+
+def _one_after(timer: Timer, before: Callable[[], object]) -> float:
+    """Seconds of one call after `before`."""
+    before()
+    return timer.timeit(1)
 
 
 def low(times: Sequence[float]) -> float:
@@ -189,14 +206,6 @@ def _awaken(call: Callable[[], object] | Timer, least: int = 1) -> float:
     while (spent := spent + (total := _elapsed(call, repeats))) < AWAKE:
         repeats *= 2
     return total / repeats
-
-
-def plan(call: Callable[[], object], budget: float = BUDGET) -> tuple[int, int]:
-    """Warm up, then choose (rounds, iterations per round) for the budget."""
-    once = estimate(call)
-    iterations = max(1, round(ROUND / once))
-    least, most = ROUNDS
-    return min(max(int(budget / (iterations * once)), least), most), iterations
 
 
 def _elapsed(call: Callable[[], object] | Timer, times: int) -> float:

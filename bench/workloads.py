@@ -3,12 +3,13 @@
 A workload is a shape, a channel axis and a form of alpha, named after the model that it comes from; a
 user's own shape is one more of them.  `Task` holds one operation's arrays for one workload.  Signs are
 random, because sorted or all-positive data flatters branchy code.  Expected results come from the
-reference; only the last workload's arrays are kept, so the cases of one workload must run side by side.
+reference; only the last workload's arrays are kept, so the groups of one workload should run side by side.
 """
 
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from . import layouts
 from .layouts import Layout
 
 ALPHA_FORMS = ("shared", "channel", "full")
-PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy", "layouts")
+PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy", "layouts")  # those of operations
 SMALL = 2**16  # elements of a workload in an untimed run
 
 
@@ -63,10 +64,16 @@ class Workload:
             shape[axis] = (shape[axis] + 1) // 2
         return replace(self, shape=tuple(shape))
 
-    def __str__(self) -> str:
-        shape = ",".join(map(str, self.shape))
+    def facts(self) -> dict[str, Any]:
+        """What is saved with each time."""
         alpha = f"{math.prod(self.alpha_shape)} alphas on axis {self.channel_axis}"
-        return f"{self.name} ({shape}), {'shared alpha' if self.alpha == 'shared' else alpha}"
+        return {
+            "workload": self.name,
+            "shape": self.shape,
+            "alpha": "shared alpha" if self.alpha == "shared" else alpha,
+            "origin": self.origin,
+            "offset": self.offset,
+        }
 
 
 WORKLOADS = (
@@ -180,12 +187,6 @@ def plain(task: Task) -> Task:
     x = np.ascontiguousarray(task.x, task.x.dtype.newbyteorder("="))
     dy = None if task.dy is None else np.ascontiguousarray(task.dy, x.dtype)
     return replace(task, x=x, dy=dy)
-
-
-@lru_cache(maxsize=1)
-def expected(operation: str, workload: Workload, dtype: str) -> tuple[np.ndarray, ...]:
-    """What the reference says about a workload."""
-    return expected_of(plain(make_task(operation, workload, dtype)))
 
 
 def expected_of(task: Task) -> tuple[np.ndarray, ...]:

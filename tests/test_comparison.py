@@ -1,4 +1,4 @@
-"""The comparison as its users run it: options, what happens to a contestant that fails, the report, two saved runs.
+"""The comparison as its users run it: options, what happens to a contestant that fails, the report, saved runs.
 
 Each test is a run of pytest in a process of its own, on one small workload.  The page is read as text, and where there
 is a Chromium it is opened in it without a network.
@@ -21,7 +21,7 @@ from bench.contestants import CONTESTANTS
 
 pytest.importorskip("pytest_benchmark")
 pytestmark = pytest.mark.skipif("cython" not in fastact.available_backends(), reason="tried with the Cython variant")
-SMALL = ("--workload", "mobilefacenet_128x28", "--contestant", "limit,fastact_cython,numpy")
+SMALL = ("--workload", "mobilefacenet_128x28", "--contestant", "copy_add,fastact_cython,numpy")
 
 
 BAD_INPUT = [
@@ -29,9 +29,15 @@ BAD_INPUT = [
     (("--workload", "nothing"), ("unknown workload 'nothing'", "arcface_r50_stem", "Conv-TasNet", "signs")),
     (("--baseline", "nobody"), ("unknown baseline 'nobody'", "numpy", "torch")),
     (("--quick", "--full"), ("exclude each other",)),
-    (("--shape", "4,4", "--workload", "models"), ("--shape takes the place",)),
+    (("--shape", "4,4", "--workload", "models"), ("--shape and --model take the place",)),
+    (("--figures", "nothing"), ("unknown row of figures 'nothing'", "memory", "off_plain")),
+    (("--form", "sideways"), ("unknown form 'sideways'", "in_place")),
+    (("--model", "README.md"), ("--model README.md", "JSONDecodeError")),
+    (("--contestants-from", "none.py"), ("--contestants-from", "none.py")),
+    (("--contestants-from", "setup.py"), ("--contestants-from", "setup.py")),
+    (("--contestants-from", "bench/bare.py"), ("needs a list CONTESTANTS",)),
     (("--contestant", ""), ("unknown contestant ''", "fastact_cython")),
-    (("--contestant", "limit,numpy", "--baseline", "fastact_cython"), ("not among --contestant limit,numpy",)),
+    (("--contestant", "copy_add,numpy", "--baseline", "fastact_cython"), ("not among --contestant copy_add,numpy",)),
     (("--report=README.md",), ("README.md is no folder to write to",)),
     (("--report=",), ("a folder's name is missing",)),
     (("--threads", "0"), ("this process may use 1 to",)),
@@ -61,7 +67,7 @@ def test_16_bit_floats(dtype):
     """Checked, timed, and with the error of each one's dalpha; who cannot do it has no row."""
     pytest.importorskip("ml_dtypes")
     done = run_pytest("--quick", "--dtype", dtype, "--workload", "mobilefacenet_128x28,accuracy", "--contestant",
-                      "limit,fastact_cython,fastact_numba,numpy")  # fmt: skip
+                      "copy_add,fastact_cython,fastact_numba,numpy")  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert f"prelu_backward, {dtype}" in done.stdout
     timed, errors = done.stdout.split("Error of dalpha in ulp")
@@ -77,34 +83,149 @@ def test_a_unit_in_the_last_place():
     np.testing.assert_array_equal(unit(np.array([1.0, 1e-40, 0.0]), "bfloat16"), [2.0**-7, 2.0**-133, 2.0**-133])
 
 
-def test_report_and_saved_run(tmp_path):
-    """Tables, a page that loads nothing from anywhere, plots as files, and figures in the saved run."""
-    saved = tmp_path / "run.json"
-    done = run_pytest(f"--report={tmp_path}/page", "--quick", *SMALL, f"--benchmark-json={saved}",
-                      "--benchmark-save=run", f"--benchmark-storage={tmp_path}/storage")  # fmt: skip
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run: its folder, and what it printed.  The page is in page/, the file is run.json."""
+    folder = tmp_path_factory.mktemp("run")
+    done = run_pytest(f"--report={folder}/page", "--quick", *SMALL, f"--benchmark-json={folder}/run.json",
+                      f"--csv={folder}/all.csv", "--benchmark-save=run",
+                      f"--benchmark-storage={folder}/storage")  # fmt: skip
     assert done.returncode == 0, done.stdout
-    for word in ("prelu_backward, float32", "fastact cython", "limit", "+-", "x np", " left  "):
-        assert word in done.stdout
-    assert "\x1b" not in done.stdout  # piped: plain
-    page = (tmp_path / "page" / "index.html").read_text()
-    assert page.count("<svg") == len(list((tmp_path / "page").glob("*.svg"))) >= 4
-    assert len(list((tmp_path / "page").glob("*.png"))) == page.count("<svg")
-    for outside in ("src=", "<link", "@import", "url(http"):
-        assert outside not in page
-    assert page.count("<table>") == (tmp_path / "page" / "tables.md").read_text().count("\n## ") >= 5
-    if browser := shutil.which("chromium") or shutil.which("google-chrome"):
-        address = (tmp_path / "page" / "index.html").as_uri()
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-        command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", address]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-        assert shown.count("</svg>") == page.count("<svg")
-        assert "fastact cython" in shown and "</table>" in shown
-    (autosaved,) = (tmp_path / "storage").rglob("*.json")
+    return folder, done.stdout
+
+
+def test_a_run_shows_tables(run):
+    for word in ("prelu_backward, float32", "fastact cython", "copy / add", "+-", "x np", " left  ", "saved run: "):
+        assert word in run[1]
+    assert "\x1b" not in run[1]  # piped: plain
+
+
+def bench(*arguments):
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_everything_is_shown_from_the_file_again(run, tmp_path):
+    """The same tables and plots, the page with no address outside, as a CSV file, and with another baseline."""
+    folder, printed = run
+    shown = bench("show", folder / "run.json", f"--csv={tmp_path}/all.csv")
+    assert shown.returncode == 0, shown.stderr
+    tables = printed.split("fastact benchmarks")[1].split("===")[1].split("Times are medians")[0].strip()
+    assert tables in shown.stdout
+    assert (
+        len((tmp_path / "all.csv").read_text().splitlines()) == len((folder / "all.csv").read_text().splitlines()) > 9
+    )
+    assert bench("show", folder / "run.json", f"--report={tmp_path}").returncode == 0
+    for page in (folder / "page", tmp_path):
+        text = (page / "index.html").read_text()
+        assert text.count("<svg") == len(list(page.glob("*.svg"))) == len(list(page.glob("*.png"))) >= 4
+        assert not any(outside in text for outside in ("src=", "<link", "@import", "url(http"))
+        assert text.count("<table") == (page / "tables.md").read_text().count("\n## ") >= 5
+    assert {p.name for p in tmp_path.glob("*.svg")} == {p.name for p in (folder / "page").glob("*.svg")}
+    other = bench("show", folder / "run.json", "--baseline", "fastact_cython")
+    assert "x cython" in other.stdout and "x np" not in other.stdout
+    assert bench("show", folder / "run.json", "--baseline", "nobody").returncode == 2
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chromium")
+def test_the_page_opens_without_a_network(run, tmp_path):
+    page = run[0] / "page" / "index.html"
+    command = [shutil.which("chromium") or shutil.which("google-chrome"), "--headless", "--no-sandbox"]
+    command += ["--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    shown = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    assert shown.count("</svg>") == page.read_text().count("<svg")
+    assert "fastact cython" in shown and "</table>" in shown
+
+
+def test_what_a_file_says(run):
+    """Every key is documented, the speed-up has its baseline beside it, and the run says what it depends on."""
+    saved = json.loads((run[0] / "run.json").read_text())
+    documented = (ROOT / "docs" / "benchmarks.md").read_text()
+    for benchmark in saved["benchmarks"]:
+        assert len(benchmark["stats"]["data"]) >= 3
+        assert all(f"`{key}`" in documented for key in benchmark["extra_info"])
+    info = {(b["extra_info"]["case"], b["extra_info"]["contestant"]): b["extra_info"] for b in saved["benchmarks"]}
+    ours = info["prelu mobilefacenet_128x28 float32 all new", "fastact_cython"]
+    assert ours["speedup"] > 1 and ours["baseline"] == "numpy" and ours["spread"] >= 0
+    assert all(f"`{key}`" in documented for key in saved["fastact"])
+    assert saved["fastact"]["format"] == 2 and saved["fastact"]["missing_cases"] == 0
+    (autosaved,) = (run[0] / "storage").rglob("*.json")
     assert all(len(b["stats"]["data"]) >= 3 for b in json.loads(autosaved.read_text())["benchmarks"])
-    info = {b["name"]: b["extra_info"] for b in json.loads(saved.read_text())["benchmarks"]}
-    ours = info["test_operation[prelu-mobilefacenet_128x28-fastact_cython-fresh-all-float32]"]
-    assert ours["speedup_over_numpy"] > 1
-    assert ours["spread"] >= 0
+
+
+def test_a_file_of_a_later_format_is_refused(run, tmp_path):
+    saved = json.loads((run[0] / "run.json").read_text())
+    saved["fastact"]["format"] = 99
+    (tmp_path / "later.json").write_text(json.dumps(saved))
+    done = bench("show", tmp_path / "later.json")
+    assert done.returncode == 2 and "format 99" in done.stderr
+
+
+def test_a_plot_over_runs(run, tmp_path):
+    done = bench("history", run[0] / "run.json", run[0] / "run.json", "--out", tmp_path / "history.png")
+    assert done.returncode == 0 and (tmp_path / "history.png").stat().st_size > 10_000
+
+
+MINE = """
+import numpy as np
+from bench.contestants import Contestant
+
+class Mine(Contestant):
+    name = "mine"
+    dtypes = ("float32",)
+
+    def relu(self, task, out):
+        return lambda: np.where(task.x > 0, task.x, np.float32(0))
+
+CONTESTANTS = [Mine()]
+"""
+
+
+def test_contestants_shapes_and_models_of_the_users_own(tmp_path):
+    """The file of docs/benchmarks.md; two shapes; a model."""
+    (tmp_path / "my.py").write_text(MINE)
+    assert MINE.strip() in (ROOT / "docs" / "benchmarks.md").read_text()
+    arguments = ("--quick", f"--contestants-from={tmp_path}/my.py", "--contestant", "fastact_cython,mine")
+    done = run_pytest(
+        *arguments, "--shape", "2,8,4", "--shape", "3x5", "--baseline", "mine", "-k", "relu and not prelu"
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2x8x4 (2,8,4), 8 alphas on axis 1" in done.stdout and "3x5 (3,5)" in done.stdout
+    assert re.search(r"^  mine ", done.stdout, re.M)
+    layers = [{"shape": [1, 8, 4, 4]}, {"shape": [1, 30], "alpha": "shared"}]
+    (tmp_path / "layers.json").write_text(json.dumps({"name": "net", "layers": layers}))
+    done = run_pytest("--quick", f"--model={tmp_path}/layers.json", "--contestant", "fastact_cython,numpy")
+    assert done.returncode == 0, done.stdout
+    assert "net.1x8x4x4 (1,8,4,4)" in done.stdout and "net.1x30 (1,30), shared alpha" in done.stdout
+
+
+def test_results_over_their_operands():
+    done = run_pytest("--quick", "--workload", "gtcrn_stream", "--form", "in_place", "--contestant",
+                      "fastact_cython,fastact_numba,numpy")  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "in_place time" in done.stdout and "10 passed" in done.stdout  # NumPy can do relu and its backward so
+
+
+def test_a_run_that_only_checks():
+    """The worst error of each contestant; nothing is timed."""
+    done = run_pytest("--check", "--workload", "gtcrn_stream", "--contestant", "fastact_cython,numpy", "bench")
+    assert done.returncode == 0, done.stdout
+    shown = done.stdout.split("the worst errors")[1]
+    ours, numpys = (next(line for line in shown.splitlines() if line.strip().startswith(name)) for name in
+                    ("fastact cython", "numpy"))  # fmt: skip
+    assert re.findall(r"dalpha ([\d.]+)", ours) and float(re.findall(r"dalpha ([\d.]+)", ours)[0]) <= 0.5
+    assert float(re.findall(r"dalpha ([\d.e+]+)", numpys)[0]) > 0.5
+    assert "fastact benchmarks" not in done.stdout
+
+
+def test_figures_have_targets(tmp_path):
+    done = run_pytest(
+        "--quick", "--figures", "small", "-k", "relu_backward_16", f"--benchmark-json={tmp_path}/run.json"
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Summary of the targets" in done.stdout and "fastact out relu_backward / fastact" in done.stdout
+    shown = bench("show", tmp_path / "run.json", "--targets").stdout
+    assert "fastact / numpy" in shown and re.search(r"numba out / njit out .* 1\.3$", shown, re.M)
 
 
 @pytest.mark.parametrize(
@@ -136,21 +257,22 @@ def test_a_contestants_session_leaves_everything_as_it_was(name):
 
 
 def test_who_fails_is_shown_and_stops_nobody():
-    arguments = ("--quick", "--workload", "gtcrn_stream", "--contestant", "limit,fastact_cython,numpy")
+    arguments = ("--quick", "--workload", "gtcrn_stream", "--contestant", "copy_add,fastact_cython,numpy")
     done = run_pytest(*arguments, "-p", "failing", "-k", "not prelu_backward", PYTHONPATH=PLUGINS)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "numpy in relu gtcrn_stream float32 all fresh: WrongResult: " in done.stdout
-    assert "numpy in relu_backward gtcrn_stream float32 all fresh: OSError: the disk is on fire" in done.stdout
-    assert "numpy in prelu gtcrn_stream float32 all fresh: RuntimeError: out of paper" in done.stdout
-    assert "3 failed, 3 passed" in done.stdout  # ours; the limit of so few elements is no time to speak of
+    assert "numpy in relu gtcrn_stream float32 all new: WrongResult: 528 of 528 elements" in done.stdout
+    assert re.search(r"first at \(0, 0, 0, 0\): \S+ instead of \S+", done.stdout)
+    assert "numpy in relu_backward gtcrn_stream float32 all new: OSError: the disk is on fire" in done.stdout
+    assert "numpy in prelu gtcrn_stream float32 all new: RuntimeError: out of paper" in done.stdout
+    assert "3 failed, 3 passed" in done.stdout  # ours; the copy of so few elements takes no time to speak of
     assert "fastact cython" in done.stdout.split("fastact benchmarks")[1]
 
 
-def test_the_limit_alone():
-    """A heat without anybody to win it, as where all others failed."""
-    done = run_pytest("--quick", "--workload", "mobilefacenet_128x28", "--contestant", "limit")
+def test_the_bandwidth_bound_alone():
+    """A group without anybody to win it, as where all others failed."""
+    done = run_pytest("--quick", "--workload", "mobilefacenet_128x28", "--contestant", "copy_add")
     assert done.returncode == 0, done.stdout
-    assert "x limit" in done.stdout
+    assert "x copy_add" in done.stdout
 
 
 def test_an_interrupted_run_keeps_what_is_done(tmp_path):
@@ -160,12 +282,12 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path):
     assert "The run ended early" in done.stdout
     assert "fastact cython" in done.stdout.split("fastact benchmarks")[1]
     assert len(json.loads(saved.read_text())["benchmarks"]) >= 4
+    shown = bench("show", saved)
+    assert shown.returncode == 0 and "The run ended early" in shown.stdout and "fastact cython" in shown.stdout
 
 
 def compare(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "bench.compare", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
-    )
+    return bench("compare", *arguments)
 
 
 def saved_run(path, factor, peers, drift=1.0, rounds=9, kinds=(1.0,)):
@@ -174,9 +296,13 @@ def saved_run(path, factor, peers, drift=1.0, rounds=9, kinds=(1.0,)):
     Those of fastact are multiplied by a factor as well, and its rounds are of these kinds in turn.
     """
     benchmarks = []
-    for name, time, own in (("numpy", 1e-3, (1.0,)), ("limit", 9e-5, (1.0,)), ("fastact_cython", 1e-4 * factor, kinds)):
+    for name, time, own in (
+        ("numpy", 1e-3, (1.0,)),
+        ("copy_add", 9e-5, (1.0,)),
+        ("fastact_cython", 1e-4 * factor, kinds),
+    ):
         data = [time * drift * own[i % len(own)] * (1 + i / 1000) for i in range(rounds)]
-        case = {"name": f"test_operation[relu-a-{name}-fresh-all-float32]", "group": "relu a float32 all fresh"}
+        case = {"name": f"test_group[relu a, {name}]", "group": "relu a"}
         benchmarks.append(case | {"stats": {"rounds": rounds, "data": data}})
     path.write_text(json.dumps({"machine_info": {"peers": {"torch": peers}}, "benchmarks": benchmarks}))
     return path
@@ -224,7 +350,7 @@ def test_quartiles_stand_for_rounds_that_were_not_saved(tmp_path):
         run = json.loads(file.read_text())
         for benchmark in run["benchmarks"]:
             first = benchmark["stats"].pop("data")[0]
-            benchmark["stats"] |= {"q1": first, "median": first, "iqr": first / 100}
+            benchmark["stats"] |= {"q1": first * 0.995, "median": first, "q3": first * 1.005}
         file.write_text(json.dumps(run))
     assert compare(files[0], files[0]).returncode == 0
     assert compare(*files).returncode == 1

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from bench import others, timing
-from bench.cases import Selection, choose
-from bench.heats import Heat
-from bench.rows import Row
+from bench.comparison import Selection, operation_groups
+from bench.groups import Outcome, Target
+from bench.results import entry, lines, table
+from bench.tables import legend, question, tables
 from bench.timing import QUICK, SHORT, TICK, estimate, take_turns
-from bench.views import legend, views
 from bench.workloads import SCALING, WORKLOADS
 
 
@@ -104,52 +104,77 @@ def test_rounds_that_disagree_are_followed_by_more(clock, patience):
     assert rounds > SHORT.rounds + 2 if patience else rounds == SHORT.rounds
 
 
-def tables_of(workload, dtype="float32", **times):
-    """The tables of one operation on one workload, by the rounds of each contestant."""
-    selection = Selection((workload,), tuple(times), (dtype,))
-    cases = [c for c in choose(selection) if (c.operation, c.form) == ("prelu", "fresh")]
-    return list(views([Row(case, Heat(times, 1000)) for case in cases], "numpy"))
+def frame_of(workload, dtype="float32", targets=(), **times):
+    """The table of prelu on one workload, by the rounds of each contestant."""
+    selection = Selection((workload,), tuple(times), (dtype,), chosen=True)
+    found = [group for group in operation_groups(selection) if group.facts["operation"] == "prelu"]
+    outcome = Outcome(times, nbytes=1000)
+    rows = []
+    for group in found:
+        changed = replace(group, targets=targets)
+        rows += [entry(changed, name, outcome, "numpy") | {"times": times[name]} for name in group.members]
+    return table(rows)
 
 
-def cells_of(tables, label):
-    return [cell for line in tables[0].lines if line.label == label for cell in line.cells]
+def cells_of(frame, label):
+    """A contestant's line in the first table: time, +-, n, GB/s, % of copy, x np."""
+    first = next(tables(frame, "numpy")).frame
+    return list(first.loc[label])
 
 
 def test_a_row_that_contradicts_itself_is_marked():
-    """The median time is 1.95 times the limit's and the median of the rounds' ratios 0.96."""
-    tables = tables_of(WORKLOADS[0], limit=[1.0, 1.0, 1.0, 1.92, 1.92], fastact_cython=[1.04, 1.95, 1.95, 2.0, 2.0],
-                       numpy=[9.0] * 5)  # fmt: skip
-    share = cells_of(tables, "fastact cython")[4].text
-    assert share.endswith("?")
-    assert not cells_of(tables, "numpy")[5].text.endswith("?")
-    assert "quotient of the two median times" in " ".join(legend(tables, "numpy"))
+    """The median time is 1.95 times the bound's and the median of the rounds' ratios 0.96."""
+    frame = frame_of(WORKLOADS[0], copy_add=[1.0, 1.0, 1.0, 1.92, 1.92], fastact_cython=[1.04, 1.95, 1.95, 2.0, 2.0],
+                     numpy=[9.0] * 5)  # fmt: skip
+    assert cells_of(frame, "fastact cython")[4].endswith("?")
+    assert not cells_of(frame, "numpy")[5].endswith("?")
+    assert "quotient of the two median times" in " ".join(legend(list(tables(frame, "numpy")), "numpy"))
 
 
 def test_a_median_far_from_its_minimum_is_marked():
-    tables = tables_of(WORKLOADS[0], fastact_cython=[1.0, 4.0, 4.0, 4.1, 4.2], numpy=[9.0] * 5)
-    assert cells_of(tables, "fastact cython")[0].text.endswith("~")
-    assert not cells_of(tables, "numpy")[0].text.endswith("~")
-    assert "no typical time" in " ".join(legend(tables, "numpy"))
+    frame = frame_of(WORKLOADS[0], fastact_cython=[1.0, 4.0, 4.0, 4.1, 4.2], numpy=[9.0] * 5)
+    assert "~" in cells_of(frame, "fastact cython")[0]
+    assert "~" not in cells_of(frame, "numpy")[0]
+
+
+def test_a_share_beyond_noise_is_marked():
+    """Nobody is faster than memory: what says so is noise."""
+    frame = frame_of(WORKLOADS[0], copy_add=[1.2] * 5, fastact_cython=[1.0] * 5, fastact_numba=[1.1] * 5)
+    assert cells_of(frame, "fastact cython")[4] == "120%!"
+    assert cells_of(frame, "fastact numba")[4] == "109%"
+
+
+@pytest.mark.parametrize(("rounds", "spread", "won"), [(5, 0.0, True), (3, 0.0, False), (5, 0.5, False)])
+def test_who_wins_has_enough_rounds_that_agree(rounds, spread, won):
+    own = [1.0 + spread * (i % 2) for i in range(rounds)]
+    frame = frame_of(WORKLOADS[0], copy_add=[0.5] * rounds, fastact_cython=own, numpy=[9.0] * rounds)
+    assert cells_of(frame, "fastact cython")[0].endswith("*") is won
+    assert not cells_of(frame, "numpy")[0].endswith("*")
 
 
 @pytest.mark.parametrize(
-    ("rounds", "star"),
-    [([1.0] * 5, True), ([1.0] * 3, False), ([1.0, 1.0, 1.2, 1.4, 1.4, 1.4], False)],
-    ids=["sure", "few rounds", "spread"],
+    ("numba", "says"), [(1.0, "no difference beyond noise"), (1.3, "cython is faster"), (0.7, "numba is faster")]
 )
-def test_a_claim_needs_rounds_that_agree(rounds, star):
-    """Without one the legend has no word of it."""
-    tables = tables_of(WORKLOADS[0], fastact_cython=rounds, numpy=[9.0] * len(rounds))
-    cells = cells_of(tables, "fastact cython")
-    assert cells[0].best is star
-    assert cells[2].text == str(len(rounds))
-    assert ("nobody" in " ".join(legend(tables, "numpy"))) is star
+def test_the_question_that_most_people_have(numba, says):
+    frame = frame_of(WORKLOADS[0], fastact_cython=[1.0] * 5, fastact_numba=[numba] * 5)
+    (said,) = question(frame)
+    assert said.startswith(f"prelu: numba / cython = {numba:.2f}") and said.endswith(says)
 
 
-@pytest.mark.parametrize(("dtype", "size"), [("float32", "26 MB"), ("float64", "51 MB")])
-def test_sizes_follow_the_dtype(dtype, size):
-    (table,) = tables_of(SCALING[0], dtype, numpy=[1.0] * 5)
-    assert size in table.title and dtype in table.title
+def test_ratios_are_held_against_their_targets():
+    """Of the better baseline, times the scale."""
+    targets = (Target("fastact_cython", ("numpy", "torch"), 0.6, "kind", scale=0.5), Target("numpy", ("absent",), 1.0))
+    (line,) = lines(frame_of(WORKLOADS[0], targets=targets, fastact_cython=[1.0] * 5, numpy=[4.0] * 5)).itertuples()
+    assert (line.who, line.ratio, line.missed) == ("fastact_cython / numpy", 0.5, False)
+    tight = (replace(targets[0], most=0.4),)
+    (line,) = lines(frame_of(WORKLOADS[0], targets=tight, fastact_cython=[1.0] * 5, numpy=[4.0] * 5)).itertuples()
+    assert line.missed
+
+
+def test_threads_are_columns():
+    frame = frame_of(SCALING[0], numpy=[1.0] * 5)
+    first = next(tables(frame, "numpy"))
+    assert SCALING[0].name in first.title and first.frame.columns[0] == "1 thread"
 
 
 def test_who_else_was_at_work(tmp_path, monkeypatch):

@@ -5,13 +5,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.cases import Selection, choose
-from bench.heats import Heat
-from bench.page import write_report
-from bench.rows import Row
-from bench.views import views
+from bench.comparison import Selection, operation_groups
+from bench.groups import Outcome
+from bench.results import entry, table
+from bench.show import write_page
 from bench.workloads import SIZES
 
-cases = [c for c in choose(Selection(workloads=SIZES, contestants=("numpy",))) if c.operation == "relu"]
-rows = [Row(case, Heat({"numpy": [(i + 1) * 1e-6] * 5}, 64)) for i, case in enumerate(cases)]
-write_report(Path(sys.argv[1]), rows, list(views(rows, "numpy")), [], "numpy")
+groups = operation_groups(Selection(workloads=SIZES, contestants=("numpy",), chosen=True))
+rows = []
+for k, group in enumerate(group for group in groups if group.facts["operation"] == "prelu"):
+    times = [(k + 1) * 1e-6] * 5
+    rows.append(entry(group, "numpy", Outcome({"numpy": times}, nbytes=64), "numpy") | {"times": times})
+write_page(Path(sys.argv[1]), table(rows), {"baseline": "numpy"}, [])

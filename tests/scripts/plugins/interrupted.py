@@ -1,16 +1,16 @@
-"""A pytest plugin: Ctrl-C in the third heat."""
+"""A pytest plugin: Ctrl-C in the third comparison group."""
 
 import itertools
 
-import bench.heats
+import bench.groups
 
-run_heat, heats = bench.heats.run_heat, itertools.count(1)
+run, numbers = bench.groups.run, itertools.count(1)
 
 
-def third(cases, effort):
-    if next(heats) == 3:
+def third(group, effort):
+    if next(numbers) == 3:
         raise KeyboardInterrupt
-    return run_heat(cases, effort)
+    return run(group, effort)
 
 
-bench.heats.run_heat = third
+bench.groups.run = third

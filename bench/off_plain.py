@@ -1,10 +1,9 @@
-"""Off plain arrays: the row `layouts` of the figures.
+"""Off plain arrays: the row `off_plain` of the figures.
 
 Layouts, mixed dtypes and integers, large and small, against the same call on plain arrays, NumPy's expression and
 torch's operator; frames out of a ring buffer, by one thread and by four; calls inside a `with` of the settings.
 """
 
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +17,12 @@ import numpy as np
 import fastact
 from fastact._tables import OPERATIONS, Operation
 
-from .cases import MAIN
+from .comparison import MAIN
 from .contestants import CONTESTANTS, Call
+from .figures import KB, MB, figure, measured, size_text, statement, thread_counts, variants
+from .groups import Group, Target
 from .layouts import CASES, PLAIN, Layout, described, lay
-from .races import KB, MB, Line, Race, Ratio, against, ours, raced, size_text, statement, thread_counts, variants
-from .timing import FULL, QUICK, Statement, take_turns
+from .timing import Effort, Statement, take_turns
 from .workloads import Task, Workload, make_task, plain, task_of
 
 NEVER_SLOWER = 1.05  # than NumPy's expression or torch's operator
@@ -36,20 +36,19 @@ OF_COPY = 1.1
 INTEGERS = ("bool", *(f"{kind}{bits}" for bits in (8, 16, 32, 64) for kind in ("int", "uint")))
 INTEGER_SIZES = (64 * KB, MB, 8 * MB, 64 * MB)
 BEYOND = 0.5e-6  # seconds that a call inside a fresh `with` may take beyond the call
+ROW = "off_plain"
 
 
-def layouts(quick: bool = False) -> Iterator[Line]:
+def off_plain(quick: bool = False) -> Iterator[Group]:
     """All of it."""
-    for races in (large, integers, small, frames):
-        yield from raced(races, quick)
-    yield from crowded(quick)
-    yield from inside_with(quick)
+    for part in (large, integers, small, frames, crowded, inside_with):
+        yield from part(quick)
 
 
 # ---- large -----------------------------------------------------------------------------------------------------------
 
 
-def large(quick: bool = False) -> Iterator[Race]:
+def large(quick: bool = False) -> Iterator[Group]:
     """Each layout against plain arrays, NumPy and torch; float64 and integers on the smallest shape only."""
     for shape in SHAPES[: 1 if quick else None]:
         for dtype, layout in product(("float32", "float64", "int32")[: 3 if shape == SHAPES[0] else 1], CASES):
@@ -72,46 +71,41 @@ def _outputs(task: Task, layout: str) -> tuple[np.ndarray, ...] | None:
     return lay(first, **described(first, layout)), *[np.ones_like(task.alpha)] * task.op.summed
 
 
-def _large(op: Operation, workload: Workload, dtype: str, threads: int) -> Race:
-    layout, form = workload.layout, "out" if workload.layout.out else "fresh"
-    number = "all" if threads == fastact.get_num_threads() else "one"
-    others = [name for name in ("numpy", "torch") if _takes_part(name, op, workload, dtype, form, number)]
+def _large(op: Operation, workload: Workload, dtype: str, threads: int) -> Group:
+    layout, form = workload.layout, "out" if workload.layout.out else "new"
+    case = op, workload, dtype, form, "all" if threads == fastact.get_num_threads() else "one"
+    others = [n for n in ("numpy", "torch") if not CONTESTANTS[n].missing() and CONTESTANTS[n].can(*case)]
 
     def session(name: str) -> AbstractContextManager:
         return CONTESTANTS[name].session(threads, dtype) if name in others else nullcontext()
 
-    def make() -> tuple[Task, dict[str, Call]]:
+    def make() -> tuple[None, dict[str, Call]]:
         task = make_task(op.name, workload, dtype)
         same, calls = plain(task), {}
         outs = _outputs(task, layout.out), _outputs(task, layout.out and "c")
         for backend in variants():
-            calls[backend] = ours(task, backend, threads, outs[0])
-            calls[f"{backend} plain"] = ours(same, backend, threads, outs[1])
+            calls[backend] = statement(task, outs[0], backend=backend, n_threads=threads)
+            calls[f"{backend} plain"] = statement(same, outs[1], backend=backend, n_threads=threads)
         for name in others:
             with session(name):
                 calls[name] = CONTESTANTS[name].prepare(task, outs[0])
-        return same, calls
+        return None, calls
 
-    ratios = []
+    targets = []
     for backend in variants():
-        ratios.append(Ratio(backend, (f"{backend} plain",), layout.target, f"{backend} {layout.name} / plain"))
-        ratios += [Ratio(backend, (name,), NEVER_SLOWER, f"{backend} / {name}") for name in others]
+        targets.append(Target(backend, (f"{backend} plain",), layout.target, f"{backend} {layout.name} / plain"))
+        targets += [Target(backend, (name,), NEVER_SLOWER, f"{backend} / {name}") for name in others]
     size = size_text(np.prod(workload.shape) * np.dtype(dtype).itemsize)
-    return Race(f"{op.name} {layout.name} {dtype} {size} x{threads}", make, tuple(ratios), session, threads)
-
-
-def _takes_part(name: str, *case: object) -> bool:
-    return not CONTESTANTS[name].missing() and CONTESTANTS[name].can(*case)
+    return figure(ROW, f"{op.name} {layout.name} {dtype} {size} x{threads}", make, targets, threads, session)
 
 
 # ---- integers --------------------------------------------------------------------------------------------------------
 
 
-def integers(quick: bool = False) -> Iterator[Race]:
+def integers(quick: bool = False) -> Iterator[Group]:
     """relu against a copy of the bytes; what computes in float64 against NumPy's expression."""
-    for nbytes, dtype in product(INTEGER_SIZES[: 1 if quick else None], INTEGERS):
-        for threads in thread_counts():
-            yield _copied(dtype, nbytes, threads)
+    for nbytes, dtype, threads in product(INTEGER_SIZES[: 1 if quick else None], INTEGERS, thread_counts()):
+        yield _copied(dtype, nbytes, threads)
     for name, dtype, threads in product(MAIN, INTEGERS[1 :: 4 if quick else 1], thread_counts()):
         if not OPERATIONS[name].integers:
             yield _in_float64(OPERATIONS[name], dtype, threads)
@@ -123,27 +117,28 @@ def _integers(dtype: str, n: int, seed: int = 0) -> np.ndarray:
     return values.view(dtype)
 
 
-def _copied(dtype: str, nbytes: int, threads: int) -> Race:
+def _copied(dtype: str, nbytes: int, threads: int) -> Group:
     def make() -> tuple[None, dict[str, Call]]:
         x = _integers(dtype, nbytes // np.dtype(dtype).itemsize)
         task, y = task_of(OPERATIONS["relu"], _workload(PLAIN, x.shape), x, x, x), np.ones_like(x)
-        return None, {b: ours(task, b, threads, (y,)) for b in variants()} | {"copy": partial(np.copyto, y, x)}
+        ours = {b: statement(task, (y,), backend=b, n_threads=threads) for b in variants()}
+        return None, ours | {"copy": partial(np.copyto, y, x)}
 
-    ratios = tuple(Ratio(b, ("copy",), OF_COPY, f"{b} relu of integers / copy") for b in variants())
-    return Race(f"relu {dtype} {size_text(nbytes)} x{threads}", make, ratios, threads=threads)
+    targets = [Target(b, ("copy",), OF_COPY, f"{b} relu of integers / copy") for b in variants()]
+    return figure(ROW, f"relu {dtype} {size_text(nbytes)} x{threads}", make, targets, threads)
 
 
-def _in_float64(op: Operation, dtype: str, threads: int) -> Race:
+def _in_float64(op: Operation, dtype: str, threads: int) -> Group:
     workload = _workload(PLAIN, SHAPES[0])
 
     def make() -> tuple[None, dict[str, Call]]:
         x, dy = (_integers(dtype, int(np.prod(workload.shape)), seed).reshape(workload.shape) for seed in (0, 1))
         task = task_of(op, workload, x, dy.astype("float64"), np.linspace(0.05, 0.6, 48))
-        calls = {backend: ours(task, backend, threads) for backend in variants()}
+        calls = {backend: statement(task, backend=backend, n_threads=threads) for backend in variants()}
         return None, calls | {"numpy": CONTESTANTS["numpy"].prepare(task, None)}
 
-    ratios = tuple(Ratio(b, ("numpy",), OF_NUMPY_INTEGERS, f"{b} integers / numpy") for b in variants())
-    return Race(f"{op.name} {dtype} in float64 x{threads}", make, ratios, threads=threads)
+    targets = [Target(b, ("numpy",), OF_NUMPY_INTEGERS, f"{b} integers / numpy") for b in variants()]
+    return figure(ROW, f"{op.name} {dtype} in float64 x{threads}", make, targets, threads)
 
 
 # ---- small -----------------------------------------------------------------------------------------------------------
@@ -182,7 +177,7 @@ ANY_TEXTS = {
 }
 
 
-def small(quick: bool = False) -> Iterator[Race]:
+def small(quick: bool = False) -> Iterator[Group]:
     """Calls on a few elements, against NumPy's expression: every layout, form of alpha and kind of array."""
     for op, shape in product(map(OPERATIONS.__getitem__, MAIN), FEW[: 1 if quick else None]):
         where = "x".join(map(str, shape))
@@ -197,7 +192,8 @@ def small(quick: bool = False) -> Iterator[Race]:
         yield _small(f"{op.name} int32 {where}", op, partial(_other, made, "int32", "float64 slopes"))
     for op, (kind, x) in product(OF_NUMPY, ANY.items()):
         names = {"np": np, "f": getattr(fastact, op), "x": x, "a": 0.25}
-        yield _against_numpy(f"{op} of a {kind}", op, lambda op=op, names=names: _texts(names, *ANY_TEXTS[op]), "any")
+        texts = [Statement(text, names) for text in ANY_TEXTS[op]]
+        yield _against_numpy(f"{op} of a {kind}", op, lambda texts=texts: texts, OF_NUMPY_ANY, "any")
 
 
 def _other(make: Callable[[str], Task], dtype: str, form: str) -> Task:
@@ -208,29 +204,25 @@ def _other(make: Callable[[str], Task], dtype: str, form: str) -> Task:
     return replace(task, alpha=alpha, broadcast=broadcast.reshape(-1, 1, 1) if broadcast.ndim == 1 else broadcast)
 
 
-def _small(name: str, op: Operation, make: Callable[[], Task], out: str = "") -> Race:
+def _small(name: str, op: Operation, make: Callable[[], Task], out: str = "") -> Group:
     def calls() -> tuple[Call, Call]:
         task = make()
         outs = _outputs(task, out)
         return statement(task, outs), CONTESTANTS["numpy"].prepare(task, outs)
 
-    return _against_numpy(name, op.name, calls, "small")
+    return _against_numpy(name, op.name, calls, OF_NUMPY[op.name], "small")
 
 
-def _against_numpy(name: str, op: str, calls: Callable[[], tuple[Call, Call]], kind: str) -> Race:
-    target = OF_NUMPY[op] if kind == "small" else OF_NUMPY_ANY
+def _against_numpy(name: str, op: str, calls: Callable[[], tuple[Call, Call]], most: float, kind: str) -> Group:
+    ours = ("fastact", "numba")[: 2 if "numba" in variants() else 1]
 
     def make() -> tuple[None, dict[str, Call]]:
         mine, numpys = calls()
         numba = Statement(f'{mine.text[:-1]}, backend="numba")', mine.names)
-        return None, {"fastact": mine, "numpy": numpys} | ({"numba": numba} if "numba" in variants() else {})
+        return None, {"fastact": mine, "numpy": numpys, "numba": numba}
 
-    names = ("fastact", "numba")[: 2 if "numba" in variants() else 1]
-    return Race(name, make, tuple(Ratio(who, ("numpy",), target, f"{who} {kind} {op} / numpy") for who in names))
-
-
-def _texts(names: dict[str, object], *texts: str) -> tuple[Statement, ...]:
-    return tuple(Statement(text, names) for text in texts)
+    targets = [Target(who, ("numpy",), most, f"{who} {kind} {op} / numpy") for who in ours]
+    return figure(ROW, name, make, targets)
 
 
 # ---- frames out of a ring buffer -------------------------------------------------------------------------------------
@@ -255,33 +247,32 @@ def _frames(op: str) -> Iterator[tuple[str, str, dict[str, object]]]:
         yield name, text, names | {"y": np.ones((1, 16, 1, 33), "float32"), "offsets": range(0, 4063, 65)}
 
 
-def frames(quick: bool = False) -> Iterator[Race]:
+def frames(quick: bool = False) -> Iterator[Group]:
     """One thread: a frame after the other, of 528 elements each."""
     for op in FRAMES:
         made = {name: Statement(f"[{text} for o in offsets]", names) for name, text, names in _frames(op)}
         numpys = tuple(name for name in made if name.startswith("numpy"))
-        kind = f"{op} frames / numpy"
-        ratios = tuple(Ratio(b, numpys, OF_NUMPY_FRAMES, f"{b} {kind}") for b in variants())
-        yield Race(f"{op} 63 frames of a ring buffer", lambda made=made: (None, made), ratios)
+        targets = [Target(b, numpys, OF_NUMPY_FRAMES, f"{b} {op} frames / numpy") for b in variants()]
+        yield figure(ROW, f"{op} 63 frames of a ring buffer", lambda made=made: (None, made), targets)
 
 
-def crowded(quick: bool = False, n_threads: int = 4) -> Iterator[Line]:
+def crowded(quick: bool = False, n_threads: int = 4) -> Iterator[Group]:
     """Several Python threads, each with a ring buffer of its own: seconds a call of all together, the longest stall."""
-    for op in FRAMES:
-        found: dict[str, list[tuple[float, float]]] = {}
-        for _ in range(3 if quick else 9):
-            for name, text, _ in _frames(op):
-                made = (names for _ in range(n_threads) for who, _, names in _frames(op) if who == name)
-                calls = [eval(f"lambda o: {text}", names) for names in made]
-                found.setdefault(name, []).append(_crowd(calls, 0.1 if quick else 1.0))
-        for k, what in enumerate(("seconds a call", "longest stall")):
-            figures = {name: [pair[k] for pair in pairs] for name, pairs in found.items()}
-            medians = {name: statistics.median(values) for name, values in figures.items()}
-            best = min((name for name in figures if name.startswith("numpy")), key=medians.__getitem__)
-            for b in variants():
-                ratio = statistics.median(x / y for x, y in zip(figures[b], figures[best], strict=True))
-                case = f"{op} frames in {n_threads} threads, {what}"
-                yield Line(case, f"frames, {what}", b, best, medians[b], medians[best], "s", ratio, 1.0)
+    for op, (k, what) in product(FRAMES, enumerate(("seconds a call", "longest stall"))):
+        numpys = tuple(f"numpy {k}" for k in range(len(FRAMES[op][1])))
+        targets = [Target(b, numpys, 1.0, f"frames, {what}") for b in variants()]
+        measure = partial(_crowds, op, k, n_threads, quick)
+        yield measured(ROW, f"{op} frames in {n_threads} threads, {what}", measure, targets)
+
+
+def _crowds(op: str, which: int, n_threads: int, quick: bool, effort: Effort) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for _ in range(3 if quick else 9):
+        for name, text, _ in _frames(op):
+            made = (names for _ in range(n_threads) for who, _, names in _frames(op) if who == name)
+            calls = [eval(f"lambda o: {text}", names) for names in made]
+            found.setdefault(name, []).append(_crowd(calls, 0.1 if quick else 1.0)[which])
+    return found
 
 
 def _crowd(calls: list[Callable[[int], object]], seconds: float) -> tuple[float, float]:
@@ -310,15 +301,22 @@ def _crowd(calls: list[Callable[[int], object]], seconds: float) -> tuple[float,
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 
-def inside_with(quick: bool = False) -> Iterator[Line]:
+def inside_with(quick: bool = False) -> Iterator[Group]:
     """A call inside a fresh `with`, less the empty `with` and the call alone; for information, less the call only."""
+    for block in ("fastact.threads(1)", *(f'fastact.use_backend("{b}")' for b in variants())):
+        targets = [Target("beyond with and call", ("required",), 1.0), Target("beyond the call", ("required",))]
+        yield measured(ROW, f"with {block}: relu", partial(_inside, block), targets)
+
+
+def _inside(block: str, effort: Effort) -> dict[str, list[float]]:
     names = {"fastact": fastact, "f": fastact.relu, "x": np.ones(64, "float32"), "y": np.ones(64, "float32")}
-    blocks = {"fastact.threads(1)": ""} | {f'fastact.use_backend("{b}")': f', backend="{b}"' for b in variants()}
-    for block, keyword in blocks.items():
-        texts = (f"with {block}: f(x, out=y)", f"with {block}: pass", f"f(x, out=y{keyword})")
-        turns = take_turns({text: Statement(text, names) for text in texts}, QUICK if quick else FULL)
-        whole, empty, call = (turns.times[text] for text in texts)
-        extra = statistics.median(a - b - c for a, b, c in zip(whole, empty, call, strict=True))
-        yield against(f"with {block}: relu", "beyond with and call", extra, BEYOND, "s")
-        extra = statistics.median(a - c for a, c in zip(whole, call, strict=True))
-        yield replace(against(f"with {block}: relu", "beyond the call", extra, BEYOND, "s"), target=None)
+    keyword = block.removeprefix("fastact.use_backend(").removesuffix(")") if "backend" in block else ""
+    call = f"f(x, out=y, backend={keyword})" if keyword else "f(x, out=y)"
+    texts = f"with {block}: f(x, out=y)", f"with {block}: pass", call
+    turns = take_turns({text: Statement(text, names) for text in texts}, effort)
+    rounds = list(zip(*(turns.times[text] for text in texts), strict=True))
+    return {
+        "beyond with and call": [max(a - b - c, 1e-12) for a, b, c in rounds],
+        "beyond the call": [a - c for a, _, c in rounds],
+        "required": [BEYOND] * len(rounds),
+    }

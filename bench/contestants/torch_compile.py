@@ -1,0 +1,73 @@
+"""torch.compile: the inductor's code for torch's functions and their gradients, what many would pick."""
+
+from typing import Any
+
+from fastact._tables import Operation
+
+from ..workloads import Task, Workload
+from .base import Call, Outputs
+from .torch_ import Torch
+
+TWO = ("arcface_r50_stage3", "convtasnet_h512")  # a compilation takes seconds
+
+
+class TorchCompile(Torch):
+    """Compiled once for the shape; the gradients by the formula, as a compiled backward pass has them."""
+
+    name = "torch_compile"
+    out = in_place = ()
+    dtypes = ("float32", "float64")
+    only: tuple[str, ...] | None = TWO  # workloads; None: all of them
+
+    @property
+    def label(self) -> str:
+        return "torch.compile"
+
+    def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
+        chosen = self.only is None or workload.name in self.only or workload.part == "own"
+        return chosen and op.alpha != "number" and super().can(op, workload, dtype, form, threads)
+
+    def relu(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        return self._compiled(torch.relu, *self._tensors(task, task.x))
+
+    def relu_backward(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        return self._compiled(lambda dy, x: torch.where(x > 0, dy, 0), *self._tensors(task, task.dy, task.x))
+
+    def prelu(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        return self._compiled(torch.prelu, *self._tensors(task, task.x), self._alpha(task))
+
+    def prelu_backward(self, task: Task, out: Outputs) -> Call:
+        import torch
+
+        dy, x = self._tensors(task, task.dy, task.x)
+        alpha = self._alpha(task)
+        shape = [1] * x.dim()
+        if alpha.numel() > 1:
+            shape[1] = -1
+        others = [axis for axis in range(x.dim()) if axis != 1 or alpha.numel() == 1]
+
+        def gradients(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+            positive = x > 0
+            terms = torch.where(positive, 0, x * dy)
+            return torch.where(positive, dy, alpha.reshape(shape) * dy), terms.sum(others).reshape(alpha.shape)
+
+        return self._compiled(gradients, dy, x, alpha)
+
+    @staticmethod
+    def _compiled(function: Any, *operands: Any) -> Call:
+        import torch
+
+        torch.compiler.reset()  # what was compiled for the case before is not called again
+        compiled = torch.compile(function, dynamic=False)
+
+        def call() -> Any:
+            with torch.no_grad():
+                return compiled(*operands)
+
+        return call

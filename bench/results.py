@@ -1,0 +1,209 @@
+"""A run's results as one tidy table, a row for each contestant in each comparison group, live or from a file.
+
+`entry` says what is saved with a contestant's rounds (docs/benchmarks.md has the keys); `read` makes a table of saved
+runs again.  Times are medians over the rounds, ratios medians of the rounds' ratios: a machine that drifts slows down
+both sides.  Everything that is shown comes from this table.
+"""
+
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from .contestants import CONTESTANTS, COPY, label_of
+from .groups import Group, Outcome
+from .timing import CLEAR, ROUNDS, far_apart, two_kinds
+
+FORMAT = 2  # of the files
+CLOSE = 1.03  # times of the fastest within which somebody wins as well: the noise
+NOISE = 1.15  # a share of the bandwidth bound above this is noise of its row
+
+
+class Run(NamedTuple):
+    """What a file holds."""
+
+    rows: pd.DataFrame
+    about: dict[str, Any]  # machine, commit, options, who was absent or failed
+
+
+class Unreadable(Exception):
+    """Which file is no saved run, and why."""
+
+
+def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str, Any]:
+    """What is saved with a contestant's rounds."""
+    times = found.times[member]
+    first, _, third = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    seconds = statistics.median(times)
+    known = {
+        "part": group.part,
+        "case": group.name,
+        "contestant": member,
+        **group.facts,
+        "unit": group.unit,
+        "seconds": seconds,
+        "spread": (third - first) / 2 / seconds,
+        "bytes": found.nbytes,
+        "gb_per_s": found.nbytes / seconds / 1e9,
+        "baseline": baseline,
+        "speedup": ratio(found.times.get(baseline), times),
+        "share_of_copy_add": ratio(found.times.get(COPY), times),
+        "copy_add": found.bound,
+        "first_call_seconds": found.first.get(member),
+        "error_ulp": found.errors.get(member),
+        "dalpha_error_ulp": found.sums.get(member),
+    }
+    targets = [target.__dict__ for target in group.targets if target.name == member]
+    return {name: value for name, value in known.items() if value not in (None, "", 0)} | (
+        {"targets": targets} if targets else {}
+    )
+
+
+def ratio(others: list[float] | None, own: list[float]) -> float | None:
+    """How many times as fast as another contestant of the group."""
+    return statistics.median(b / a for a, b in zip(own, others, strict=True)) if others else None
+
+
+def read(path: str | Path) -> Run:
+    """A saved run: of this comparison, or of pytest-benchmark alone with what it can say."""
+    try:
+        run = json.loads(Path(path).read_text())
+        rows = [_row(benchmark) for benchmark in run["benchmarks"]]
+        about = {
+            "machine": run["machine_info"],
+            "commit": run.get("commit_info") or {},
+            "datetime": run.get("datetime"),
+        }
+        about |= run.get("fastact") or {}
+    except Exception as error:  # whatever is in it
+        raise Unreadable(f"{path} is no saved run: {type(error).__name__}: {error}") from None
+    if about.get("format", FORMAT) > FORMAT:
+        raise Unreadable(f"{path} has format {about['format']}; this version reads up to {FORMAT}")
+    return Run(table(rows), about)
+
+
+def _row(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """A row of a file; without rounds, as plain --benchmark-save writes it, the quartiles stand for them."""
+    stats, info = benchmark["stats"], benchmark.get("extra_info") or {}
+    data = stats.get("data") or [stats["q1"], stats["median"], stats["q3"]]
+    if not min(data) > 0:
+        raise ValueError(f"{benchmark['name']} took {min(data)} s")
+    unknown = {"part": "other", "case": benchmark["group"] or "", "contestant": benchmark["name"]}
+    kept = {} if stats.get("data") else {"rounds": stats["rounds"]}
+    return unknown | info | {"name": benchmark["name"], "times": data} | kept
+
+
+COLUMNS = ("operation", "workload", "dtype", "threads", "form", "host", "unit", "bytes", "targets", "speedup")
+
+
+def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """The tidy table, with what follows from the rounds."""
+    frame = pd.DataFrame(list(rows))
+    if frame.empty:
+        return frame
+    for name in COLUMNS:
+        if name not in frame:
+            frame[name] = None
+    if "rounds" not in frame:
+        frame["rounds"] = None
+    frame["rounds"] = [len(t) if pd.isna(n) else int(n) for n, t in zip(frame["rounds"], frame.times, strict=True)]
+    frame["seconds"] = [statistics.median(times) for times in frame.times]
+    quartiles = [statistics.quantiles(t, n=4, method="inclusive") if len(t) > 1 else t * 3 for t in frame.times]
+    frame["low"], frame["high"] = [q[0] for q in quartiles], [q[2] for q in quartiles]
+    frame["spread"] = (frame.high - frame.low) / 2 / frame.seconds
+    frame["label"] = [label_of(name) for name in frame.contestant]
+    frame["kind"] = [kind(name) for name in frame.contestant]
+    rank = {name: place for place, name in enumerate(CONTESTANTS)}
+    frame["rank"] = [rank.get(name.removesuffix(" alone"), len(rank)) for name in frame.contestant]
+    frame["group"] = frame.part + ": " + frame.case
+    frame["share"] = against(frame, COPY)
+    frame["uneven"] = [two_kinds(times) for times in frame.times]
+    frame["sure"] = (frame["rounds"] > ROUNDS[0]) & (frame.spread <= CLEAR)
+    frame["won"] = _won(frame)
+    return frame
+
+
+def kind(name: str) -> str:
+    """Whose contestant it is."""
+    ours = (name in CONTESTANTS and CONTESTANTS[name].exact) or name.split()[0] in ("fastact", "cython", "numba")
+    return "bound" if name == COPY else "ours" if ours else ""
+
+
+def against(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Each row's speed-up over one contestant of its group; nan without one."""
+    others = {row.group: row.times for row in frame[frame.contestant == name].itertuples()}
+    found = [
+        ratio(others.get(group), times) if len(others.get(group, times)) == len(times) else None
+        for group, times in zip(frame.group, frame.times, strict=True)
+    ]
+    return pd.Series(found, frame.index, "float64")
+
+
+def torn(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Whether the medians of the times say something else than the median of the rounds' ratios."""
+    others = {row.group: row.seconds for row in frame[frame.contestant == name].itertuples()}
+    quotient = frame.group.map(others) / frame.seconds
+    found = against(frame, name)
+    return pd.Series(
+        [pd.notna(a) and pd.notna(b) and far_apart(a, b) for a, b in zip(quotient, found, strict=True)], frame.index
+    )
+
+
+def _won(frame: pd.DataFrame) -> list[bool]:
+    """Whether it is sure that nobody but the bound is faster, neither round by round nor by the medians."""
+    won = pd.Series(False, frame.index)
+    for _, same in frame[frame.contestant != COPY].groupby("group", sort=False):
+        for row in same[same.sure].itertuples():
+            rivals = [other for other in same.itertuples() if len(other.times) == len(row.times)]
+            won[row.Index] = all(
+                min(ratio(other.times, row.times), other.seconds / row.seconds) >= 1 / CLOSE for other in rivals
+            )
+    return list(won)
+
+
+def pairs(frame: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """By operation: how the times of one contestant compare with another's, over the groups that have both."""
+    ratios = 1 / against(frame, other)
+    both = frame.assign(ratio=ratios)[(frame.contestant == one) & ratios.notna()]
+    if both.empty:
+        return both
+    return both.groupby("operation", sort=False).ratio.agg(
+        mean=lambda r: geometric_mean(r),
+        low=lambda r: r.quantile(0.25),
+        high=lambda r: r.quantile(0.75),
+        groups="size",
+    )
+
+
+def lines(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every ratio that has a target, or is there for information: a row for each."""
+    found = []
+    groups = {name: dict(zip(same.contestant, same.times, strict=True)) for name, same in frame.groupby("group")}
+    for row in frame[frame.targets.notna()].itertuples():
+        for target in row.targets:
+            present = {n: groups[row.group][n] for n in target["baselines"] if n in groups[row.group]}
+            if not present:
+                continue
+            best = min(present, key=lambda name: statistics.median(present[name]))
+            scale, most = target["scale"], target["most"]
+            quotient = 1 / ratio(present[best], row.times) / scale
+            found.append(
+                {
+                    "row": row.part,
+                    "case": row.case,
+                    "kind": target["kind"] or row.contestant,
+                    "who": f"{row.contestant} / {best}",
+                    "value": row.seconds,
+                    "against": statistics.median(present[best]) * scale,
+                    "unit": row.unit,
+                    "ratio": quotient,
+                    "target": most,
+                    "missed": most is not None and quotient > most,
+                    "mean_target": target["mean"],
+                }
+            )
+    return pd.DataFrame(found)

@@ -1,0 +1,48 @@
+"""Which groups a run has: of operations, in company, of whole networks, and the figures with targets."""
+
+from collections.abc import Callable, Iterator
+
+from . import company, networks
+from .comparison import Selection, operation_groups
+from .figures import cache, halves, masks, memory, new, peers, small, steps, streaming, threads
+from .groups import Group
+from .off_plain import off_plain
+from .processes import extra, imports
+
+# The rows of figures that the package must hold, by the name that --figures takes.
+FIGURES: dict[str, Callable[..., Iterator[Group]]] = {
+    "memory": memory,
+    "cache": cache,
+    "new": new,
+    "peers": peers,
+    "small": small,
+    "teams": threads,
+    "steps": steps,
+    "streaming": streaming,
+    "halves": halves,
+    "masks": masks,
+    "imports": imports,
+    "extra": extra,
+    "company": company.company,
+    "off_plain": off_plain,
+}
+SMOKE = ("small", "masks", "new", "streaming", "teams", "company")  # what an untimed run makes a few of
+FEW = 4
+
+
+def groups(selection: Selection, figures: tuple[str, ...], others: bool) -> Iterator[Group]:
+    """The groups of a run; with `others` those in company and of whole networks too."""
+    if figures:
+        for name in figures:
+            yield from FIGURES[name](selection.quick)
+        return
+    yield from operation_groups(selection)
+    if not others:
+        return
+    if selection.timed:
+        yield from company.company(names=None if selection.full else company.SHOWN)
+        yield from networks.networks(selection.full)
+        return
+    for name in SMOKE:
+        found = list(FIGURES[name](True))
+        yield from found[:: max(1, len(found) // FEW)][:FEW]
