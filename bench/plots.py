@@ -131,7 +131,8 @@ def dots(panel: Axes, rows: pd.DataFrame, scale: float, unit: str = "", log: boo
     panel.set_yticks(range(len(rows)), rows.label, fontsize=8)
     panel.tick_params(axis="y", length=0)
     panel.tick_params(axis="x", labelsize=8)
-    panel.margins(x=0.25, y=0.06)
+    panel.margins(x=0.25)
+    panel.set_ylim(-0.7, len(rows) - 0.3)
     if not log:
         panel.set_xlim(left=0)
     panel.grid(alpha=0.25, axis="x")
@@ -299,7 +300,8 @@ def company_plots(rows: pd.DataFrame) -> Iterator[Plot]:
             axis.annotate(f"{figures(there)}", (max(there, before), place), (6, -3), textcoords="offset points",
                           fontsize=7.5)  # fmt: skip
         axis.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=8)
-        axis.margins(x=0.2, y=0.08)
+        axis.margins(x=0.2)
+        axis.set_ylim(-0.7, len(names) - 0.3)
         axis.grid(alpha=0.25, axis="x")
         axis.set_title(f"{operation} {workload}, after {host}'s operation", fontsize=8.5)
         axis.set_xlabel("us, logarithmic", fontsize=8)
