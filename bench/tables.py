@@ -62,12 +62,12 @@ def percent(value: float) -> str:
 
 def share(value: float) -> str:
     """Of the bandwidth bound."""
-    return percent(value) + OVER * (value > NOISE)
+    return percent(value) + OVER * bool(value > NOISE)
 
 
 def threads_text(number: int) -> str:
     """1 thread, 2 threads."""
-    return f"{number:.0f} thread" + "s" * (number != 1)
+    return f"{number:.0f} thread" + "s" * bool(number != 1)
 
 
 def legend(tables: list[Table], baseline: str) -> Iterator[str]:
@@ -159,7 +159,7 @@ def error_text(row: Any) -> str:
     error = row.dalpha_error_ulp
     if pd.isna(error):
         error = 0.0  # a file leaves zeros out
-    return (f"{error:.2f}" if error < 99.5 else figures(error)) + BEST * (error <= 0.5)
+    return (f"{error:.2f}" if error < 99.5 else figures(error)) + BEST * bool(error <= 0.5)
 
 
 def kind_text(operation: str, dtype: str, threads: float) -> str:
@@ -190,8 +190,8 @@ def workload_tables(frame: pd.DataFrame | None, baseline: str) -> Iterator[Table
                 into[f"{before}+-"] = percent(row.spread)
                 into[f"{before}n"] = str(row.rounds)
                 into[f"{before}GB/s"] = f"{row.bytes / row.seconds / 1e9:.1f}"
-                into[f"{before}% of copy"] = "" if row.contestant == COPY else share(row.share) + TORN * row.torn_share
-                into[f"{before}{x}"] = times(row.speedup) + TORN * row.torn
+                into[f"{before}% of copy"] = "" if row.contestant == COPY else share(row.share) + TORN * bool(row.torn_share)
+                into[f"{before}{x}"] = times(row.speedup) + TORN * bool(row.torn)
             parts.append(pd.DataFrame.from_dict(cells, orient="index"))
         yield Table(kind_text(*kind), pd.concat(parts).fillna(""))
 
@@ -314,11 +314,11 @@ def target_tables(found: pd.DataFrame, all_lines: bool = False) -> Iterator[Tabl
                 "who": shown.who,
                 "time": [amount(v, u) for v, u in zip(shown.value, shown.unit, strict=True)],
                 "its time": [amount(v, u) for v, u in zip(shown.against, shown.unit, strict=True)],
-                "ratio": [f"{r:.3f}" + BEST * m for r, m in zip(shown.ratio, shown.missed, strict=True)],
+                "ratio": [f"{r:.3f}" + BEST * bool(m) for r, m in zip(shown.ratio, shown.missed, strict=True)],
                 "target": [figures(t) if pd.notna(t) else "-" for t in shown.target],
             }
         )
-        yield Table("Ratios of times" + "" * all_lines + (", those that miss" if not all_lines else ""),
+        yield Table("Ratios of times" + ", those that miss" * (not all_lines),
                     text.set_index(text.pop("case")))  # fmt: skip
     cells = {}
     for kind, same in found.groupby("kind", sort=False):
