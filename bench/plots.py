@@ -44,6 +44,7 @@ COLOURS = {
     "onnxruntime": "#9467bd",
     "ort_fastact": "#c5b0d5",
     "openvino": "#637939",
+    "litert": "#e7ba52",
 }
 THICK = ("fastact_cython", "fastact_numba", COPY)
 DASHED = {"fastact_numba": (0, (4, 2))}  # often lies on the other variant's line, which would hide it

@@ -190,7 +190,9 @@ def workload_tables(frame: pd.DataFrame | None, baseline: str) -> Iterator[Table
                 into[f"{before}+-"] = percent(row.spread)
                 into[f"{before}n"] = str(row.rounds)
                 into[f"{before}GB/s"] = f"{row.bytes / row.seconds / 1e9:.1f}"
-                into[f"{before}% of copy"] = "" if row.contestant == COPY else share(row.share) + TORN * bool(row.torn_share)
+                into[f"{before}% of copy"] = (
+                    "" if row.contestant == COPY else share(row.share) + TORN * bool(row.torn_share)
+                )
                 into[f"{before}{x}"] = times(row.speedup) + TORN * bool(row.torn)
             parts.append(pd.DataFrame.from_dict(cells, orient="index"))
         yield Table(kind_text(*kind), pd.concat(parts).fillna(""))

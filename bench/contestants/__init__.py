@@ -9,6 +9,7 @@ import runpy
 from .arrays import Copy, Fastact, NumExpr, NumPy, NumPyBest, TextbookCython, TextbookNumba
 from .base import Call, Contestant, Outputs
 from .jax_ import Jax, JaxWithFastact
+from .litert_ import LiteRt
 from .onnxruntime_ import OnnxRuntime, OnnxRuntimeWithLibrary
 from .openvino_ import OpenVino
 from .torch_ import OneDNN, Torch, TorchEnabled
@@ -36,6 +37,7 @@ CONTESTANTS: dict[str, Contestant] = {
         OnnxRuntime(),
         OnnxRuntimeWithLibrary(),
         OpenVino(),
+        LiteRt(),
     )
 }
 
