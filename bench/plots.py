@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import pandas as pd
@@ -16,6 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from fastact import _cpu
 
@@ -46,6 +48,8 @@ COLOURS = {
     "openvino": "#637939",
     "litert": "#e7ba52",
 }
+BARS = "Points are medians, bars the middle half of the rounds."
+CLEAR = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # behind a figure
 THICK = ("fastact_cython", "fastact_numba", COPY)
 DASHED = {"fastact_numba": (0, (4, 2))}  # often lies on the other variant's line, which would hide it
 Plot = tuple[str, str, Figure]  # name, caption, figure
@@ -73,7 +77,7 @@ def plots(frame: pd.DataFrame, targets: bool = True) -> Iterator[Plot]:
     if len(few):
         panels = [(name, same, 1e6) for name, same in few.groupby("operation", sort=False)]
         yield from dot_plot("small", panels, f"The cost of a call: {FEW} elements, 16 channels", "us per call",
-                            "Where the work is nothing, what remains is the way to it.")  # fmt: skip
+                            "There is next to no work: it is the call that takes the time. " + BARS)  # fmt: skip
     if "company" in of:
         yield from company_plots(of["company"])
     if "networks" in of:
@@ -81,7 +85,14 @@ def plots(frame: pd.DataFrame, targets: bool = True) -> Iterator[Plot]:
         panels = [
             (f"{n} {w}, {h}", same, 1e3) for (n, w, h), same in rows.groupby(["network", "what", "host"], sort=False)
         ]
-        yield from dot_plot("networks", panels, "Whole networks", "ms", "A training step, or an inference.", log=False)
+        yield from dot_plot(
+            "networks",
+            panels,
+            "Whole networks",
+            "ms",
+            "A training step, or an inference. " + BARS,
+            log=False,
+        )
     if "streaming" in of:
         yield from streaming_plots(lines(of["streaming"]))
 
@@ -119,22 +130,42 @@ def grid(number: int, height: float, columns: int = 2, **options: Any) -> tuple[
     return figure, list(panels.flat[:number])
 
 
-def dots(panel: Axes, rows: pd.DataFrame, scale: float, unit: str = "", log: bool = True) -> None:
-    """A point for each contestant, its spread, and its figure beside it."""
+def logarithmic(panel: Axes, which: str = "x") -> None:
+    """A logarithmic axis with plain numbers: where there are few powers of ten, 2 and 5 of each too, or all digits."""
+    panel.set(**{f"{which}scale": "log"})
+    panel.autoscale_view()
+    low, high = getattr(panel, f"get_{which}lim")()
+    powers, axis = math.log10(high / low), getattr(panel, f"{which}axis")
+    digits = (1.0,) if powers > 2.5 else (1.0, 2.0, 5.0) if powers > 0.5 else range(1, 10)
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def note(panel: Axes, text: str, x: float, y: float, right: bool = True) -> None:
+    """A figure beside a point, readable over whatever line is there."""
+    panel.annotate(text, (x, y), (6 if right else -6, 0), textcoords="offset points", fontsize=7.5, va="center",
+                   ha="left" if right else "right", bbox=CLEAR, zorder=4)  # fmt: skip
+
+
+def dots(
+    panel: Axes, rows: pd.DataFrame, scale: float, unit: str = "", log: bool = True, most: float = math.inf
+) -> None:
+    """A point for each contestant, its spread, and its figure beside it; the axis ends at `most`."""
     rows = rows.sort_values("rank", kind="stable", ascending=False).reset_index(drop=True)
-    if log:
-        panel.set_xscale("log")
     for place, row in rows.iterrows():
-        panel.plot([scale * row.low, scale * row.high], [place] * 2, color=colour_of(row.contestant), lw=2.5, alpha=0.4)
-        panel.plot(scale * row.seconds, place, "o", ms=5, color=colour_of(row.contestant))
-        panel.annotate(f"{figures(scale * row.seconds)}{unit}", (scale * max(row.seconds, row.high), place), (5, -3),
-                       textcoords="offset points", fontsize=7.5)  # fmt: skip
+        low, high = scale * row.low, min(scale * row.high, most)
+        panel.plot([low, high], [place] * 2, color=colour_of(row.contestant), lw=2.5, alpha=0.4)
+        panel.plot(scale * row.seconds, place, "o", ms=5, color=colour_of(row.contestant), zorder=5)
+        note(panel, f"{figures(scale * row.seconds)}{unit}", max(min(scale * row.seconds, most), high), place)
     panel.set_yticks(range(len(rows)), rows.label, fontsize=8)
     panel.tick_params(axis="y", length=0)
     panel.tick_params(axis="x", labelsize=8)
     panel.margins(x=0.25)
     panel.set_ylim(-0.7, len(rows) - 0.3)
-    if not log:
+    if log:
+        logarithmic(panel)
+    else:
         panel.set_xlim(left=0)
     panel.grid(alpha=0.25, axis="x")
     panel.spines[["top", "right"]].set_visible(False)
@@ -176,19 +207,22 @@ def share_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     """The share of the bandwidth bound, a panel for each workload."""
     rows = rows[rows.share.notna() & (rows.contestant != COPY)]
     for (operation, dtype, threads), same in rows.groupby(["operation", "dtype", "threads"], sort=False):
-        shares = same.assign(low=same.share * same.seconds / same.high, high=same.share * same.seconds / same.low,
-                             seconds=same.share)  # fmt: skip
+        shares = same.assign(seconds=same.share, low=same.share_low, high=same.share_high)
         panels = [(f"{w}\n{','.join(map(str, one.iloc[0]['shape']))}", one)
                   for w, one in shares.groupby("workload", sort=False)]  # fmt: skip
         figure, axes = grid(len(panels), 0.2 * max(len(one) for _, one in panels) + 0.7, 3)
         for axis, (what, one) in zip(axes, panels, strict=True):
-            dots(axis, one, 100, " %", log=False)
-            axis.axvline(100, color="black", lw=0.8, ls=":")
-            axis.set_xlim(0, max(130, 125 * one.high.max()))
+            most = max(100, 100 * one.seconds.max(), min(150, 100 * one.high.max()))
+            dots(axis, one, 100, " %", log=False, most=most)
+            axis.axvline(100, color="black", lw=0.8, ls=":", zorder=0)
+            axis.set_xlim(0, 1.3 * most)
             axis.set_title(what, fontsize=8.5)
         figure.suptitle(f"{operation}: % of copy / add, {dtype}, {threads_text(threads)}, new results", fontsize=11)
         suffix = "" if dtype == "float32" and threads == rows.threads.max() else f"_{dtype}_{threads:.0f}"
-        caption = f"{operation}: 100 % is a copy or an addition of the same traffic. More than {NOISE:.0%} is noise."
+        caption = (
+            f"{operation}: 100 % (dotted) is a copy or an addition of the same traffic. A point is the median of the "
+            f"rounds' ratios, its bar the middle half of them. More than {NOISE:.0%} is noise; longer bars are cut at 150 %."
+        )
         yield f"share_{operation}{suffix}", caption, figure
 
 
@@ -198,7 +232,7 @@ def model_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     if len(totals):
         panels = [(f"{m}, {n} layers, {p}", same, 1e3)
                   for (m, n, p), same in totals.groupby(["model", "count", "pass"], sort=False)]  # fmt: skip
-        caption = "Sums over the models' real layers, each timed by itself, batch 1."
+        caption = "Sums over the models' real layers, each timed by itself, batch 1; bars: the sums of the quartiles."
         yield from dot_plot("models", panels, "What whole models spend in PReLU", "ms", caption)
 
 
@@ -214,16 +248,21 @@ def size_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     rows = rows.assign(n=[math.prod(shape) for shape in rows["shape"]])
     figure, panel = plt.subplots(figsize=(8.6, 4.8), layout="constrained")
     over(panel, _valued(rows, rows.n), "n", 1e9)
-    panel.set(xscale="log", yscale="log", xlabel="elements, logarithmic", ylabel="ns per element, logarithmic")
+    panel.set(xlabel="elements, logarithmic", ylabel="ns per element, logarithmic")
+    logarithmic(panel)
+    logarithmic(panel, "y")
     for level, nbytes in _cpu.caches().items():
         filled = nbytes * rows.n.iloc[0] / one.bytes if one.bytes else 0  # so many elements of all arrays together
         if rows.n.min() < filled < rows.n.max():
             panel.axvline(filled, color="0.75", lw=0.8, zorder=0)
             panel.text(filled, 1.0, f" {level}", color="0.5", va="bottom", transform=panel.get_xaxis_transform())
     panel.grid(alpha=0.25)
-    panel.set_title(f"{one.operation}: {one.dtype}, 16 channels, {threads_text(one.threads)}", pad=16)
+    panel.set_title(f"{one.operation}: {one['dtype']}, 16 channels, {threads_text(one.threads)}, new results", pad=16)
     legend(figure)
-    caption = f"{one.operation}: time per element; grey lines are where all arrays fill a cache."
+    caption = (
+        f"{one.operation}: time per element, with the middle half of the rounds as a band. Grey lines are where the "
+        f"arrays together fill a cache. Small sizes have no {label_of(COPY)}: the call would be nearly all of it."
+    )
     yield f"sizes_{one.operation}", caption, figure
 
 
@@ -260,54 +299,65 @@ def thread_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     for axis, ((operation, workload), same) in zip(axes, groups, strict=True):
         over(axis, same, "threads", marker="o")
         numbers = sorted(same.threads.unique())
-        axis.plot(numbers, numbers, color="0.8", lw=0.8, ls=":", zorder=0)
+        axis.plot(numbers, numbers, color="0.4", lw=1, ls=":", zorder=1)
         axis.set(title=f"{operation}, {workload}", xlabel="threads", xticks=numbers, ylabel="speed-up over 1 thread")
         axis.grid(alpha=0.25)
     legend(figure)
-    figure.suptitle("Threads")
-    yield (
-        "threads",
-        "Against the contestant's own time with one thread; dotted: twice the threads, half the time.",
-        figure,
+    figure.suptitle("Speed-up by threads, float32, new results")
+    caption = (
+        "Against the contestant's own median with one thread; bands are the middle half of the rounds. Dotted: twice "
+        "the threads, half the time. Who cannot change its number of threads within a run (JAX) is left out."
     )
+    yield "threads", caption, figure
 
 
 def accuracy_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     """dalpha's error."""
+    rows = rows[rows.contestant != COPY]  # it has no sum
     error = rows.dalpha_error_ulp.fillna(0.0).clip(lower=1e-2)
     rows = rows.assign(seconds=error, low=error, high=error)
     panels = [(f"{w}, {d}", same, 1.0) for (w, d), same in rows.groupby(["workload", "dtype"], sort=False)]
     for name, caption, figure in dot_plot("accuracy", panels, "Largest error of dalpha", "ulp",
-                                          "Against the exact sum; dotted: rounded once."):  # fmt: skip
+                                          "16_sums: one for each of 16 channels; 1_sum: one over everything. Against "
+                                          "the exact sum, in units in its last place, the worst of all; an error of 0 "
+                                          "is at 0.01. Dotted: the exact sum, rounded once."):  # fmt: skip
         for axis in figure.axes:
-            axis.axvline(0.5, color="0.6", lw=0.8, ls=":")
+            axis.axvline(0.5, color="0.4", lw=0.8, ls=":", zorder=0)
+            logarithmic(axis)  # the line may have made it longer
         yield name, caption, figure
 
 
 def company_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     """What a call takes after the host's operation (full) and alone (hollow)."""
     groups = list(rows.groupby(["host", "operation", "workload"], sort=False))
-    figure, axes = grid(len(groups), 0.26 * max(same.contestant.nunique() // 2 for _, same in groups) + 0.8)
+    figure, axes = grid(len(groups), 0.26 * max(same.contestant.nunique() // 2 for _, same in groups) + 0.95)
     for axis, ((host, operation, workload), same) in zip(axes, groups, strict=True):
         alone = same.contestant.str.endswith(" alone")
         names = list(same[~alone].sort_values("rank", kind="stable", ascending=False).contestant)
-        by = same.set_index("contestant").seconds * 1e6
-        axis.set_xscale("log")
+        by = same.set_index("contestant")[["low", "seconds", "high"]] * 1e6
         for place, name in enumerate(names):
-            there, before = by[name], by.get(f"{name} alone", math.nan)
-            axis.plot([before, there], [place] * 2, color=colour_of(name), lw=1.2)
-            axis.plot(before, place, "o", ms=5.5, mfc="white", mec=colour_of(name))
-            axis.plot(there, place, "o", ms=5.5, color=colour_of(name))
-            axis.annotate(f"{figures(there)}", (max(there, before), place), (6, -3), textcoords="offset points",
-                          fontsize=7.5)  # fmt: skip
+            colour, there = colour_of(name), by.loc[name]
+            before = by.loc[f"{name} alone"] if f"{name} alone" in by.index else there * math.nan
+            for one, size, face in ((before, 8, "none"), (there, 5, colour)):
+                axis.plot([one.low, one.high], [place] * 2, color=colour, lw=2.5, alpha=0.4)
+                axis.plot(one.seconds, place, "o", ms=size, mfc=face, mec=colour, zorder=5)
+            left = there.seconds < before.seconds
+            beside = np.nanmin([there.low, before.low]) if left else np.nanmax([there.high, before.high])
+            note(axis, figures(there.seconds), beside, place, right=not left)
         axis.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
         axis.margins(x=0.2)
         axis.set_ylim(-0.7, len(names) - 0.3)
+        logarithmic(axis)
         axis.grid(alpha=0.25, axis="x")
-        axis.set_title(f"{operation} {workload}, after {host}'s operation", fontsize=8.5)
+        axis.set_title(f"{operation} {workload},\nafter {host}'s operation", fontsize=8.5)
         axis.set_xlabel("us, logarithmic", fontsize=8)
-    figure.suptitle("In company (full) and alone (hollow)", fontsize=11)
-    yield "company", "Every call right after an operation of another library, whose idle threads spin.", figure
+    figure.suptitle("In company (full points) and alone (hollow)", fontsize=11)
+    caption = (
+        "The figures are of calls right after an operation of another library, whose idle threads spin; bars are the "
+        "middle half of the rounds. own, openmp, one thread: where fastact's threads come from."
+    )
+    yield "company", caption, figure
 
 
 def streaming_plots(found: pd.DataFrame) -> Iterator[Plot]:

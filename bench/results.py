@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .contestants import CONTESTANTS, COPY, label_of
@@ -63,9 +64,12 @@ def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str,
     )
 
 
-def ratio(others: list[float] | None, own: list[float]) -> float | None:
-    """How many times as fast as another contestant of the group."""
-    return statistics.median(b / a for a, b in zip(own, others, strict=True)) if others else None
+def ratio(others: list[float] | None, own: list[float], part: float = 0.5) -> float | None:
+    """How many times as fast as another contestant of the group: the median of the rounds, or another quantile."""
+    if not others:
+        return None
+    ratios = [b / a for a, b in zip(own, others, strict=True)]
+    return statistics.median(ratios) if part == 0.5 else float(np.quantile(ratios, part))
 
 
 def read(path: str | Path) -> Run:
@@ -120,7 +124,7 @@ def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     rank = {name: place for place, name in enumerate(CONTESTANTS)}
     frame["rank"] = [rank.get(name.removesuffix(" alone"), len(rank)) for name in frame.contestant]
     frame["group"] = frame.part + ": " + frame.case
-    frame["share"] = against(frame, COPY)
+    frame["share"], frame["share_low"], frame["share_high"] = (against(frame, COPY, part) for part in (0.5, 0.25, 0.75))
     frame["uneven"] = [two_kinds(times) for times in frame.times]
     frame["sure"] = (frame["rounds"] > ROUNDS[0]) & (frame.spread <= CLEAR)
     frame["won"] = _won(frame)
@@ -133,11 +137,11 @@ def kind(name: str) -> str:
     return "bound" if name == COPY else "ours" if ours else ""
 
 
-def against(frame: pd.DataFrame, name: str) -> pd.Series:
+def against(frame: pd.DataFrame, name: str, part: float = 0.5) -> pd.Series:
     """Each row's speed-up over one contestant of its group; nan without one."""
     others = {row.group: row.times for row in frame[frame.contestant == name].itertuples()}
     found = [
-        ratio(others.get(group), times) if len(others.get(group, times)) == len(times) else None
+        ratio(others.get(group), times, part) if len(others.get(group, times)) == len(times) else None
         for group, times in zip(frame.group, frame.times, strict=True)
     ]
     return pd.Series(found, frame.index, "float64")
