@@ -221,7 +221,8 @@ def share_plots(rows: pd.DataFrame) -> Iterator[Plot]:
         suffix = "" if dtype == "float32" and threads == rows.threads.max() else f"_{dtype}_{threads:.0f}"
         caption = (
             f"{operation}: 100 % (dotted) is a copy or an addition of the same traffic. A point is the median of the "
-            f"rounds' ratios, its bar the middle half of them. More than {NOISE:.0%} is noise; longer bars are cut at 150 %."
+            f"rounds' ratios, its bar the middle half of them. More than {NOISE:.0%} is noise; longer bars are cut "
+            "at 150 %."
         )
         yield f"share_{operation}{suffix}", caption, figure
 
