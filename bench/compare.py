@@ -5,9 +5,9 @@ The rule:
 - The time of a case is a low quantile, a fifth, of its rounds: where a second thread is late now and then, rounds are
   of two kinds, and a median falls into either.
 - A case has changed if its time did by more than the floor and by more than three standard errors of both runs, which
-  its rounds tell when they are drawn again and again.
-- Machines drift, by as much for everybody: the case must have changed by as much against the others of its comparison
-  group, too (the median of their changes).
+  are estimated from random samples of the rounds (a bootstrap).
+- A machine that drifts slows everybody down alike: the case must have changed by as much relative to the others of its
+  comparison group, too (to the median of their changes).
 - Each further run AGAIN, of the same code as AFTER, must show the same change.
 - Cases without others, or of fewer than five rounds, are not judged.
 

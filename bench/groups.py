@@ -1,8 +1,8 @@
 """A comparison group: contestants that take turns on the same work, and what came out.
 
-Everybody gets the same arrays and the same number of threads, and results that are new for all or given for all.  Who
-cannot be set up, or whose result is wrong, is out, with the reason; the others go on.  `comparison`, `figures`,
-`off_plain` and `company` say which groups there are; `run` is the only place that measures.
+Everybody gets the same arrays and the same number of threads, and results that are new for all or given for all.  A
+contestant that cannot be set up, or whose result is wrong, is left out with the reason; the others go on.
+`comparison`, `figures`, `off_plain` and `company` say which groups there are; `run` is the only place that measures.
 """
 
 import time

@@ -278,11 +278,16 @@ def sign_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     figure, axes = grid(rows.operation.nunique(), 3.2, sharey=True)
     for axis, (operation, same) in zip(axes, rows.groupby("operation", sort=False), strict=True):
         over(axis, same, "offset", marker="o")
-        axis.set(title=operation, xticks=(-1, 0, 1), xlabel="offset of x", ylabel="time / time at offset 0")
+        axis.set(title=operation, xlabel="positive elements", ylabel="time / time at 50 %, logarithmic")
+        axis.set_xticks((-1, 0, 1), ("16 %", "50 %", "84 %"))  # of normal values with these offsets
+        logarithmic(axis, "y")
         axis.grid(alpha=0.25)
     legend(figure)
     figure.suptitle("Sign mixes: what a branch costs")
-    caption = "16 %, 50 % and 84 % of x positive, in random order: without a branch on the sign the line is flat."
+    caption = (
+        "Positive and negative elements are in random order: without a branch on the sign a line is flat. Bands are "
+        "the middle half of the rounds."
+    )
     yield "signs", caption, figure
 
 
@@ -374,18 +379,24 @@ def streaming_plots(found: pd.DataFrame) -> Iterator[Plot]:
     figure, axes = grid(len(groups), 3.4, sharey=True)
     for axis, (threads, same) in zip(axes, groups, strict=True):
         for (operation, backend), curve in same.groupby(["operation", "backend"], sort=False):
-            axis.plot(curve.nbytes, curve.ratio, marker=".", lw=1.2, label=f"{operation}, {backend}")
+            axis.plot(curve.nbytes / units["MB"], curve.ratio, marker=".", lw=1.2, label=f"{operation}, {backend}")
         axis.axhline(1, color="0.6", lw=0.8)
-        axis.set(xscale="log", xlabel="bytes of x, logarithmic", title=threads_text(int(threads)))
+        axis.set(xlabel="MB of x, logarithmic", title=threads_text(int(threads)))
+        logarithmic(axis)
         axis.set_ylabel("time with streaming stores / ordinary")
         axis.grid(alpha=0.25)
     legend(figure)
-    yield "streaming", "Below 1 streaming stores are faster.", figure
+    figure.suptitle("Streaming stores against ordinary ones", fontsize=11)
+    yield (
+        "streaming",
+        "Medians of the rounds' ratios, without their spread. Below 1 streaming stores are faster.",
+        figure,
+    )
 
 
 @style.context("default")
 def history_plot(runs: list[tuple[str, pd.DataFrame]]) -> Figure:
-    """The share of the bandwidth bound over runs: a panel for each operation, a line for each of ours and workload."""
+    """The share of the bandwidth bound over runs, its median over all cases: a panel for each operation."""
     rows = pd.concat([frame.assign(run=name, place=place) for place, (name, frame) in enumerate(runs)])
     rows = rows[(rows.kind == "ours") & rows.share.notna() & (rows.contestant != "fastact_numpy")]
     groups = list(rows.groupby("operation", sort=False))
@@ -398,7 +409,8 @@ def history_plot(runs: list[tuple[str, pd.DataFrame]]) -> Figure:
         )
         over(axis, mean.reset_index().assign(rank=0), "place", 100, "o")
         axis.set_xticks(range(len(runs)), [name for name, _ in runs], rotation=30, fontsize=7, ha="right")
-        axis.set(title=operation, ylabel="% of copy / add, median and middle half")
+        axis.set(title=operation, ylabel="% of copy / add")
         axis.grid(alpha=0.25)
     legend(figure)
+    figure.suptitle("Share of copy / add over runs: the median and the middle half of all cases")
     return figure

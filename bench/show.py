@@ -22,9 +22,9 @@ WIDTH = 118  # of a table in the terminal
 TITLE = "ReLU and PReLU on this CPU, forward and backward"
 READING = """All contestants of one comparison group get the same arrays, as many threads and the same kind of results
 (new for all, or given for all). They take turns in changing order while nobody's idle threads spin, and each result is
-checked against the reference before it is timed. New results are made as each contestant makes them; fastact's large
-ones take the memory of those that are gone. Conversions to oneDNN's and other layouts are not timed. The machine may
-be shared: read ratios, not times. docs/method.md says more."""
+checked against the reference before it is timed. New results are made as each contestant makes them; fastact
+reuses the memory of large results that are gone. Conversions to oneDNN's and other layouts are not timed. The machine
+may be shared: read ratios, not times. docs/method.md says more."""
 
 
 def as_text(found: list[Table]) -> Iterator[tuple[str, str]]:

@@ -91,8 +91,8 @@ def legend(tables: list[Table], baseline: str) -> Iterator[str]:
         yield f"{UNEVEN}: the median is more than {FAR:g} times the minimum, so it is no typical time."
     if BEST in marks:
         yield (
-            f"{BEST}: nobody but the bound is faster by more than {CLOSE - 1:.0%}. It needs more than {ROUNDS[0]} "
-            f"rounds and a spread (+-) of {CLEAR:.0%} at most."
+            f"{BEST}: nobody but the bound is faster by more than {CLOSE - 1:.0%}. The mark needs more than "
+            f"{ROUNDS[0]} rounds and a spread (+-) of {CLEAR:.0%} at most."
         )
 
 

@@ -98,8 +98,8 @@ def take_turns(
     """Time the contestants in turns, each within its session; with `resting` nobody's threads spin meanwhile.
 
     A turn repeats its call until it lasts about `ROUND`, after a few that are not timed (`WARMING`): they fetch its
-    arrays into the caches and wake its threads.  A contestant of `before` has its
-    timed calls one by one, each right after an untimed call of what stands there.
+    arrays into the caches and wake its threads.  The calls of a
+    contestant that is in `before` are timed one at a time, each right after an untimed call of its function there.
     The order changes from round to round: whoever always follows the same heavy contestant pays 10 to 20 % for caches
     that this one has emptied.
     """

@@ -72,10 +72,11 @@ class NumPy(Contestant):
 
 
 class NumPyBest(NumPy):
-    """What people write who have measured: no choice between arrays, which branches on every sign, but arithmetic.
+    """What people write who have measured: arithmetic instead of np.where, which branches on every sign.
 
-    On random signs PReLU takes a quarter of the time so.  A product with a mask is no selection: an infinite dy of a
-    dead unit becomes NaN.  `np.maximum(x, alpha * x)` would be faster still and is right for slopes from 0 to 1 only.
+    With random signs PReLU then takes a quarter of the time.  Multiplying by a mask is not quite selecting: where x is
+    negative an infinite dy becomes NaN.  `np.maximum(x, alpha * x)` would be faster still, but is right for slopes from
+    0 to 1 only.
     """
 
     name = "numpy_best"

@@ -1,8 +1,8 @@
 """The interface of a contestant.
 
 A contestant has one method per operation or, failing that, per kernel (`leaky_relu` falls back to `prelu`).  The method
-sets everything up and returns the call to time.  Without a method for an operation it stays out of it.  Its modules are
-imported on first use, its warnings are not ours, and it is set to the same number of threads as everybody.
+sets everything up and returns the call to time.  A contestant without a method for an operation takes no part in it.
+Its modules are imported on first use, its warnings are ignored, and it has the same number of threads as everybody.
 """
 
 import math
@@ -24,7 +24,7 @@ Outputs = tuple[np.ndarray, ...] | None
 
 
 class Contestant:
-    """The interface; by default a contestant writes fresh results and takes what out= form it lists."""
+    """The interface; a contestant makes new results, and writes into given arrays for the operations that it lists."""
 
     name = ""
     modules: tuple[str, ...] = ()  # what must be importable

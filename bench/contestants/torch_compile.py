@@ -12,7 +12,7 @@ TWO = ("arcface_r50_stage3", "convtasnet_h512")  # a compilation takes seconds
 
 
 class TorchCompile(Torch):
-    """Compiled once for the shape; the gradients by the formula, as a compiled backward pass has them."""
+    """Compiled for each shape; gradients are written out as formulas, as a compiled backward pass has them."""
 
     name = "torch_compile"
     out = in_place = ()
