@@ -184,6 +184,11 @@ def head_of(y: Out, lo: int, hi: int, streams: bool) -> int:
     return ZERO
 
 
+def before_line(y: Out, n: int) -> int:
+    """How many of n elements come before y's first address that can be streamed to: less than GROUP."""
+    return min(n, (line(y) - unaligned(y, ZERO)) % line(y))
+
+
 # ---- elementwise loops -----------------------------------------------------------------------------------------------
 
 
@@ -548,7 +553,7 @@ def sum_along_streamed(dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m:
     A group in which a period ends is split: some lanes are added at the end of `sums`, the others at its beginning.
     """
     ahead = fetch_distance(x, STREAMING)
-    head = min(n, (line(x) - unaligned(dx, ZERO)) % line(x))
+    head = before_line(dx, n)
     i = head
     phase = head
     if head:
@@ -654,25 +659,45 @@ def to_mask(op: int, streams: bool, y: Out, x: In, i: int, n: int, alpha: vec) -
 
 
 def run_to_mask(op: int, loop: InnerLoop) -> None:
-    """y and a mask; there is one slope.  What is streamed begins at a cache line."""
+    """y and a mask; there is one slope.
+
+    What is streamed begins at a cache line, after `head` elements.  From there on a group's bits belong to two groups
+    of the mask: the last `head` of them are kept for the next one.
+    """
     y = loop.y
     x = loop.x
     a = loop.alpha
     mask = loop.mask
     n = loop.n
     alpha = load_slope(a, ZERO) if op == PRELU_TO_MASK else full(x, 0)
-    i = ZERO
+    head = before_line(y, n) if loop.stream else ZERO
+    bits = to_mask(op, ORDINARY, y, x, ZERO, head, alpha)
+    i = head
     while i + GROUP <= n:
         if loop.stream:
-            put_bits(mask, i, to_mask(op, STREAMING, y, x, i, GROUP, alpha), GROUP)
+            bits |= to_mask(op, STREAMING, y, x, i, GROUP, alpha) << head
+            put_bits(mask, i - head, bits, GROUP)
+            bits >>= GROUP
             fetch(x, i + fetch_distance(x, STREAMING))
         else:
             put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, GROUP, alpha), GROUP)
         i += GROUP
-    if i < n:
-        put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, n - i, alpha), n - i)
+    bits |= to_mask(op, ORDINARY, y, x, i, n - i, alpha) << head
+    i -= head
+    while i < n:
+        put_bits(mask, i, bits, min(GROUP, n - i))
+        bits >>= GROUP
+        i += GROUP
     if loop.fence:
         fence()
+
+
+def bits_after(mask: Bits, head: int, i: int, n: int) -> int:
+    """The bits of n <= GROUP elements from i on, where a group of the mask begins `head` elements before."""
+    bits = get_bits(mask, i - head, min(GROUP, head + n)) >> head
+    if head + n > GROUP:
+        bits |= get_bits(mask, i - head + GROUP, head + n - GROUP) << (GROUP - head)
+    return bits
 
 
 def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int, alpha: vec) -> None:
@@ -693,23 +718,26 @@ def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int
 
 
 def run_from_mask(op: int, loop: InnerLoop) -> None:
-    """dx from dy and a mask; there is one slope.  What is streamed begins at a cache line."""
+    """dx from dy and a mask; there is one slope.  What is streamed begins at a cache line, after `head` elements."""
     dx = loop.y
     dy = loop.dy
     a = loop.alpha
     mask = loop.mask
     n = loop.n
     alpha = load_slope(a, ZERO) if op == PRELU_FROM_MASK else full(dy, 0)
-    i = ZERO
+    head = before_line(dx, n) if loop.stream else ZERO
+    if head:
+        from_mask(op, ORDINARY, dx, dy, ZERO, head, get_bits(mask, ZERO, head), alpha)
+    i = head
     while i + GROUP <= n:
         if loop.stream:
-            from_mask(op, STREAMING, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
+            from_mask(op, STREAMING, dx, dy, i, GROUP, bits_after(mask, head, i, GROUP), alpha)
             fetch(dy, i + fetch_distance(dy, STREAMING))
         else:
             from_mask(op, ORDINARY, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
         i += GROUP
     if i < n:
-        from_mask(op, ORDINARY, dx, dy, i, n - i, get_bits(mask, i, n - i), alpha)
+        from_mask(op, ORDINARY, dx, dy, i, n - i, bits_after(mask, head, i, n - i), alpha)
     if loop.fence:
         fence()
 
