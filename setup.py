@@ -74,7 +74,7 @@ LEFT_OUT = (
 # The annotations of the kernels' text, in C.
 ANNOTATIONS = {
     "In": "const S*", "Out": "S*", "Slopes": "const T*", "Sums": "double*",
-    "Bits": "const uint8_t*", "InnerLoop": "InnerLoop*", "Integer": "integer",
+    "InnerLoop": "InnerLoop*", "Integer": "integer",
     "IntegersIn": "const integer*", "IntegersOut": "integer*", "int": "Py_ssize_t", "bool": "bint", "float": "double",
     "None": "void",
 }  # fmt: skip

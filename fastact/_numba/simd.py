@@ -637,17 +637,18 @@ def where_bits(context, builder, kinds, k, a, b):
 
 @inlined
 def get_bits(mask, i, n):
-    """The bits of n <= GROUP elements from the i-th on, i being a multiple of GROUP; those after the n-th are 0."""
-    bits = np.intp(sum_at(mask, i >> 3))
-    return bits | (np.intp(sum_at(mask, (i >> 3) + 1)) << 8) if n > 8 else bits
+    """n <= 64 bits, from the lowest of the i-th element's byte on; those behind, to the end of the byte, are any."""
+    bits = ZERO
+    for k in range((n + 7) >> 3):
+        bits |= np.intp(sum_at(mask, (i >> 3) + k)) << (8 * k)
+    return bits
 
 
 @inlined
 def put_bits(mask, i, bits, n):
     """Store them."""
-    put_sum(mask, i >> 3, np.uint8(bits & 255))
-    if n > 8:
-        put_sum(mask, (i >> 3) + 1, np.uint8((bits >> 8) & 255))
+    for k in range((n + 7) >> 3):
+        put_sum(mask, (i >> 3) + k, np.uint8((bits >> (8 * k)) & 255))
 
 
 @word(lambda a, b, n: a)
