@@ -503,11 +503,21 @@ def _past_the_caches(builder, value, target):
     return stored
 
 
+def _is_x86(builder) -> bool:
+    """Whether the code is for an x86."""
+    return builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686"))
+
+
 @word(_void)
 def stream(context, builder, kinds, p, i, v):
     """Store a vector past the caches; p + i must be aligned to it, and a `fence` must follow the last one."""
     kind = _lie(kinds[0])
     vector = _stored(context, builder, v, kind.dtype)
+    if isinstance(kind.dtype, Half) and _is_x86(builder) and _converts_halves(context):
+        # LLVM would join the conversion and the store, and x86 has no such instruction past the caches: the result was
+        # stored as usual.  What passes through assembly, though it is empty, is converted in a register first.
+        kept = ir.InlineAsm(ir.FunctionType(vector.type, [vector.type]), "", "=x,0")
+        vector = builder.call(kept, [vector])
     _past_the_caches(builder, vector, _at(context, builder, p, i, kind)).align = kind.lanes * _align(kind)
 
 
@@ -553,7 +563,7 @@ fetch_slopes = fetch
 @word(_void)
 def fence(context, builder, kinds):
     """Order streamed stores before whatever tells another thread that they are done."""
-    if builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686")):
+    if _is_x86(builder):
         _call(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
     else:
         builder.fence("seq_cst")
