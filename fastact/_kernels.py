@@ -717,8 +717,8 @@ def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int
 def run_from_mask(op: int, loop: InnerLoop) -> None:
     """dx from dy and a mask; there is one slope.
 
-    What is streamed begins at a cache line, so the bits of a span begin within a byte: they are shifted out of 64, which
-    are read in one piece.
+    What is streamed begins at a cache line, so the bits of a span begin within a byte.  They are shifted out of 64
+    that are read at once.
     """
     dx = loop.y
     dy = loop.dy
