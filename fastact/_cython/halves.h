@@ -51,8 +51,8 @@ FA_INLINE uint16_t fa_to_brain(float v)
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
 }
 
-/* A double as the float that rounds to 16 bits as the double itself does: cut off, with the last bit set if anything was
-   lost ("round to odd": Boldo, Melquiond 2008).  Rounding to the nearest float first would round twice. */
+/* A double as the float that rounds to 16 bits as the double itself does: cut off, with the last bit set if anything
+   was lost ("round to odd": Boldo, Melquiond 2008).  Rounding to the nearest float first would round twice. */
 FA_INLINE float fa_to_odd(double v)
 {
     float nearest = (float)v;
