@@ -28,17 +28,20 @@ from setuptools.command.build_ext import build_ext
 
 TABLES = SimpleNamespace(**runpy.run_path("fastact/_tables.py"))
 CYTHON = Path("fastact/_cython")
-DRIVER_HEADERS = ("team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "posix.h", "exact.h", "../fastact.h")
+DRIVER_HEADERS = (
+    "team.h", "pool.h", "affinity.h", "float_mode.h", "openmp.h", "system.h", "cpu.h", "exact.h", "../fastact.h",
+)  # fmt: skip
 # The functions of fastact.h are the only symbols that the core exports.
-EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", '__attribute__((visibility("default")))'))
+EXPORT = "__declspec(dllexport)" if sys.platform == "win32" else '__attribute__((visibility("default")))'
+EXPORTING = (("FASTACT_BY_NAME", None), ("FASTACT_EXPORT", EXPORT))
 KERNEL_HEADERS = (
     "simd.h", "halves.h", "words.pxi", "integers.h", "integer_words.pxi", "exact.h", "blocks.h", "elements.h",
     "../fastact.h",
 )  # fmt: skip
 ENTRY_HEADERS = (
-    "../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "halves.h", "posix.h", "exact.h",
+    "../fastact.h", "../__init__.pxd", "interface.h", "blocks.h", "elements.h", "halves.h", "system.h", "exact.h",
 )  # fmt: skip
-EXCHANGE_HEADERS = ("../fastact.h", "../__init__.pxd", "../torch/dlpack.h")
+EXCHANGE_HEADERS = ("../fastact.h", "../__init__.pxd", "../torch/dlpack.h", "system.h")
 GENERATED = Path("build/generated")  # laid out like the package: Cython looks for declarations by a module's name
 TABLES_H = str(GENERATED / "tables.h")
 REQUIRED = os.environ.get("FASTACT_REQUIRE_EXTENSIONS", "") not in ("", "0")
@@ -212,7 +215,7 @@ def extensions() -> list[Extension]:
         core("fastact._cython.contexts", "fastact/_cython/contexts.pyx"),
         core("fastact._cython.plan", "fastact/_plan.py"),
         core("fastact._cython.driver", "fastact/_cython/driver.pyx", *DRIVER_HEADERS, numpy=True),
-        core("fastact._cython.buffers", "fastact/_cython/buffers.pyx", "posix.h", numpy=True),
+        core("fastact._cython.buffers", "fastact/_cython/buffers.pyx", "system.h", numpy=True),
         core("fastact._cython.entry", "fastact/_cython/entry.pyx", *ENTRY_HEADERS, numpy=True),
         core("fastact._cython.front", "fastact/_cython/front.pyx", *ENTRY_HEADERS, numpy=True),
         core("fastact._cython.ops", "fastact/ops.py"),
@@ -305,9 +308,19 @@ class BuildWhatCanBeBuilt(build_ext):
             command = getattr(self.compiler, tool, None)
             if isinstance(command, list):
                 setattr(self.compiler, tool, without_flags(command))
-        if self.compiler.compiler_type == "unix":
+        if self.compiler.compiler_type == "msvc":
+            self.use_clang_cl()
+        elif self.compiler.compiler_type == "unix":
             self.compiler.call = self.compiler.spawn = self.heard  # the names in setuptools from 84 on, and before
         super().build_extensions()
+
+    def use_clang_cl(self) -> None:
+        """On Windows: clang-cl in place of cl, with Clang's own flags behind /clang:.  Never run so far."""
+        self.compiler.initialize()
+        self.compiler.cc = os.environ.get("CC", "clang-cl")
+        for extension in self.extensions:
+            extension.extra_compile_args = [f"/clang:{flag}" for flag in extension.extra_compile_args]
+            extension.extra_link_args = []
 
     def heard(self, command: list[str], **_: object) -> None:
         """Run a compiler's command, and keep what it prints for the module that is built on this thread."""

@@ -184,6 +184,11 @@ def head_of(y: Out, lo: int, hi: int, streams: bool) -> int:
     return ZERO
 
 
+def before_line(y: Out, n: int) -> int:
+    """How many of n elements come before y's first address that can be streamed to: less than GROUP."""
+    return min(n, (line(y) - unaligned(y, ZERO)) % line(y))
+
+
 # ---- elementwise loops -----------------------------------------------------------------------------------------------
 
 
@@ -548,7 +553,7 @@ def sum_along_streamed(dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m:
     A group in which a period ends is split: some lanes are added at the end of `sums`, the others at its beginning.
     """
     ahead = fetch_distance(x, STREAMING)
-    head = min(n, (line(x) - unaligned(dx, ZERO)) % line(x))
+    head = before_line(dx, n)
     i = head
     phase = head
     if head:
@@ -632,8 +637,16 @@ def run_plain(op: int, loop: InnerLoop) -> None:
         fence()
 
 
+def fetch_span(x: In, i: int) -> None:
+    """Fetch SPAN elements some lines ahead of i."""
+    d = ZERO
+    while d < SPAN:
+        fetch(x, i + d + fetch_distance(x, STREAMING))
+        d += LINE // item_size(x)
+
+
 def to_mask(op: int, streams: bool, y: Out, x: In, i: int, n: int, alpha: vec) -> int:
-    """y of n <= GROUP elements from i on, and their bits."""
+    """y of n <= SPAN elements from i on, and their bits."""
     step = lanes(x)
     bits = ZERO
     d = ZERO
@@ -654,29 +667,38 @@ def to_mask(op: int, streams: bool, y: Out, x: In, i: int, n: int, alpha: vec) -
 
 
 def run_to_mask(op: int, loop: InnerLoop) -> None:
-    """y and a mask; there is one slope.  What is streamed begins at a cache line."""
+    """y and a mask; there is one slope.
+
+    What is streamed begins at a cache line, after `head` elements.  The bits of a span then go to two spans of the
+    mask: the last `head` of them are kept for the next one.
+    """
     y = loop.y
     x = loop.x
     a = loop.alpha
     mask = loop.mask
     n = loop.n
+    streams = loop.stream
     alpha = load_slope(a, ZERO) if op == PRELU_TO_MASK else full(x, 0)
-    i = ZERO
-    while i + GROUP <= n:
-        if loop.stream:
-            put_bits(mask, i, to_mask(op, STREAMING, y, x, i, GROUP, alpha), GROUP)
-            fetch(x, i + fetch_distance(x, STREAMING))
-        else:
-            put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, GROUP, alpha), GROUP)
+    head = before_line(y, n) if streams else ZERO
+    bits = to_mask(op, ORDINARY, y, x, ZERO, head, alpha)
+    i = head
+    while streams and i + SPAN <= n:
+        bits |= to_mask(op, STREAMING, y, x, i, SPAN, alpha) << head
+        put_bits(mask, i - head, bits, SPAN)
+        bits >>= SPAN
+        fetch_span(x, i)
+        i += SPAN
+    while not streams and i + GROUP <= n:
+        put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, GROUP, alpha), GROUP)
         i += GROUP
-    if i < n:
-        put_bits(mask, i, to_mask(op, ORDINARY, y, x, i, n - i, alpha), n - i)
+    bits |= to_mask(op, ORDINARY, y, x, i, n - i, alpha) << head
+    put_bits(mask, i - head, bits, n - i + head)
     if loop.fence:
         fence()
 
 
 def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int, alpha: vec) -> None:
-    """dx of n <= GROUP elements from i on, whose bits these are."""
+    """dx of n elements from i on, whose bits these are."""
     step = lanes(dy)
     d = ZERO
     while d < n:
@@ -693,23 +715,33 @@ def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int
 
 
 def run_from_mask(op: int, loop: InnerLoop) -> None:
-    """dx from dy and a mask; there is one slope.  What is streamed begins at a cache line."""
+    """dx from dy and a mask; there is one slope.
+
+    What is streamed begins at a cache line, so the bits of a span begin within a byte.  They are shifted out of 64
+    that are read at once.
+    """
     dx = loop.y
     dy = loop.dy
     a = loop.alpha
     mask = loop.mask
     n = loop.n
+    streams = loop.stream
     alpha = load_slope(a, ZERO) if op == PRELU_FROM_MASK else full(dy, 0)
-    i = ZERO
-    while i + GROUP <= n:
-        if loop.stream:
-            from_mask(op, STREAMING, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
-            fetch(dy, i + fetch_distance(dy, STREAMING))
-        else:
-            from_mask(op, ORDINARY, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
+    head = before_line(dx, n) if streams else ZERO
+    if head:
+        from_mask(op, ORDINARY, dx, dy, ZERO, head, get_bits(mask, ZERO, head), alpha)
+    i = head
+    while streams and i + 64 <= n:
+        from_mask(op, STREAMING, dx, dy, i, SPAN, get_bits(mask, i, 64) >> (i & 7), alpha)
+        fetch_span(dy, i)
+        i += SPAN
+    while not streams and i + GROUP <= n:
+        from_mask(op, ORDINARY, dx, dy, i, GROUP, get_bits(mask, i, GROUP), alpha)
         i += GROUP
-    if i < n:
-        from_mask(op, ORDINARY, dx, dy, i, n - i, get_bits(mask, i, n - i), alpha)
+    while i < n:
+        part = min(GROUP, n - i)
+        from_mask(op, ORDINARY, dx, dy, i, part, get_bits(mask, i, (i & 7) + part) >> (i & 7), alpha)
+        i += part
     if loop.fence:
         fence()
 

@@ -173,6 +173,7 @@ LEVELS = {
 
 LINE = 64  # bytes of a cache line, and the alignment that a streaming store needs
 GROUP = 16  # lanes of a sum: elements that are added up side by side
+SPAN = 2 * GROUP  # elements that are streamed at a time where there is a mask: their bits are a word
 BLOCK = 1024  # elements that are added up in GROUP lanes; 2 to 8 KB of each operand stay in L1
 RADIX = 32  # rows whose sums are added one after the other before the result moves up a level
 SUM_LEVELS = 3  # of such additions

@@ -375,7 +375,8 @@ MUTANTS = [
     Mutant("plan: planes are not sorted to the front", PLAN, "while k > plan.plane_loops:", "while False:"),
     # ---- threads and forks
     Mutant("team: callers do not share the processors", POOL, "if (bound > FA_SLOTS) bound", "bound"),
-    Mutant("team: a thread that was not started is given work", POOL, "return !failed;", "return 1;"),
+    Mutant("team: a thread that was not started is given work", POOL,
+           "return fa_start_thread(fa_help, slot, FA_STACK);", "return fa_start_thread(fa_help, slot, FA_STACK) | 1;"),
     Mutant("team: two callers have the same helper", POOL,
            "if (!fa_change(&fa_pool[i], fresh ? FA_EMPTY : FA_IDLE, FA_TAKEN)) continue;",
            "if (fresh ? !fa_change(&fa_pool[i], FA_EMPTY, FA_TAKEN) : fa_pool[i].state == FA_EMPTY) continue;"),

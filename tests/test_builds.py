@@ -7,6 +7,7 @@ refuses some modules, and for the others hands out what was built here, so that 
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from copies import ROOT, build, copy_to
-from helpers import SCRIPTS, built
+from helpers import SCRIPTS, built, tables
 
 import fastact
 
@@ -300,6 +301,41 @@ def test_a_flag_that_gets_through_ends_the_build(flag):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     assert "changes results" in done.stderr
+
+
+@needs_cython
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction cpuid is x86's")
+def test_cpuid_says_what_the_compilers_builtin_says(tmp_path):
+    """cpu.h has a way of its own for compilers without the builtin, which no build here takes."""
+    names = {feature for level in tables.LEVELS.values() if level.machine == "x86_64" for feature in level.features}
+    (tmp_path / "tables.h").write_text("#define FA_LEVELS(LEVEL, HAS)\n")
+    both = "".join(f'CHECK("{name}")' for name in names)
+    source = tmp_path / "both.c"
+    source.write_text(
+        '#include <stdio.h>\n#include "cpu.h"\n'
+        '#define CHECK(f) printf("%s %d %d\\n", f, fa_has(f), !!__builtin_cpu_supports(f));\n'
+        f"int main(void) {{ fa_cpu_level(); {both} return 0; }}\n"
+    )
+    options = ["-DFASTACT_PLAIN_CPUID", f"-I{PACKAGE / '_cython'}", f"-I{tmp_path}", "-o", tmp_path / "both"]
+    subprocess.run(["gcc", source, *options], check=True)
+    lines = subprocess.run([tmp_path / "both"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {line.split()[0] for line in lines} == names
+    assert all(len(set(line.split()[1:])) == 1 for line in lines), lines
+
+
+@needs_cython
+@pytest.mark.skipif(not shutil.which("x86_64-w64-mingw32-gcc"), reason="needs MinGW (gcc-mingw-w64-x86-64)")
+def test_the_win32_way(tmp_path):
+    """system.h and what stands on it compile for Windows, and work under Wine where it is installed."""
+    folders = [f"-I{folder}" for folder in (PACKAGE / "_cython", PACKAGE, ROOT / "build" / "generated")]
+    program = tmp_path / "win32.exe"
+    options = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-O2", "-DFASTACT_PLAIN_CPUID", *folders]
+    subprocess.run(["x86_64-w64-mingw32-gcc", *options, SCRIPTS / "win32.c", "-o", program], check=True)
+    wine = shutil.which("wine64", path=os.environ["PATH"] + ":/usr/lib/wine")
+    if wine:
+        quiet = os.environ | {"WINEPREFIX": str(tmp_path / "prefix"), "WINEDEBUG": "-all"}
+        done = subprocess.run([wine, program], env=quiet, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout.strip()) == (0, built.CPU_LEVEL), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("without_compiler", ["plain"], indirect=True)

@@ -20,6 +20,7 @@ from helpers import (
     expected,
     launch_module,
     python_driver,
+    tables,
     using,
     values,
 )
@@ -108,6 +109,27 @@ def test_threads_and_streaming(name, dtype, policy):
     x, dy = values((301, 1003), dtype), values((301, 1003), dtype, 1)
     for variant, n_threads in itertools.product(COMPILED, THREADS):
         assert_both_ways(name, x, dy, variant, alphas(name)[0], f"{variant} {n_threads}", n_threads=n_threads)
+
+
+@pytest.mark.parametrize("n", [5, 31, 100, 1301])
+def test_streamed_results_at_every_address(name, dtype, n, policy):
+    """A result begins anywhere in a cache line, so the vectors that are streamed begin anywhere in the mask's bytes."""
+    policy(stream_bytes=0, stream_bytes_per_thread=0, bytes_per_thread=4096)
+    x, dy, keywords = values(n, dtype), values(n, dtype, 1), alphas(name)[0]
+    want = {"x": expected(name, {"x": x} | keywords), "mask": bits_of(name, x)}
+    want["dy"] = expected(f"{name}_backward", {"x": x, "dy": dy} | keywords)
+    line = tables.LINE // x.itemsize
+    memory = np.empty(n + 2 * line, dtype)
+    to_line = -memory.ctypes.data % tables.LINE // x.itemsize
+    mask = np.empty_like(want["mask"])
+    for offset, variant, n_threads in itertools.product(range(line), COMPILED, THREADS):
+        y = memory[to_line + offset :][:n]
+        options = {"n_threads": n_threads} | keywords
+        call_masked(name, x, variant, return_mask=True, out=(y, mask), **options)
+        assert_same_bits(y, want["x"], f"{variant} {offset} {n_threads}")
+        assert_same_bits(mask, want["mask"], f"{variant} {offset} {n_threads}")
+        call_masked(f"{name}_backward", dy, variant, mask=mask, out=y, **options)
+        assert_same_bits(y, want["dy"], f"{variant} {offset} {n_threads}")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect as Linux has it")

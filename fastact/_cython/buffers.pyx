@@ -32,18 +32,18 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from libc.string cimport memcpy, memset, strcpy
 
-cdef extern from "posix.h":
-    void fa_lock() noexcept nogil
-    void fa_unlock() noexcept nogil
+cdef extern from "system.h" nogil:
+    void fa_lock() noexcept
+    void fa_unlock() noexcept
+    size_t fa_page_size() noexcept
+    char* fa_map(size_t) noexcept
+    void fa_want_huge_pages(void*, size_t) noexcept
+    bint fa_cut(void*, size_t) noexcept
+    bint fa_unmap(void*, size_t) noexcept
+    int fa_at_fork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
 
 cdef extern from *:
     """
-    #include <sys/mman.h>
-    #include <unistd.h>
-
-    #ifndef MAP_ANONYMOUS
-    #define MAP_ANONYMOUS MAP_ANON
-    #endif
     /* The largest size of a block in bytes. */
     #define FA_LARGEST ((size_t)1 << (sizeof(size_t) > 4 ? 46 : 30))
 
@@ -53,41 +53,12 @@ cdef extern from *:
     /* For a variable that is also read without the lock. */
     #define fa_load(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
     #define fa_store(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELAXED)
-
-    static char *fa_map(size_t n) {
-        void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return p == MAP_FAILED ? NULL : (char *)p;
-    }
-
-    /* Asks for huge pages (2 MB each).  If the system refuses, the memory is slower and otherwise the same. */
-    static void fa_want_huge_pages(void *p, size_t n) {
-    #ifdef MADV_HUGEPAGE
-        (void)madvise(p, n, MADV_HUGEPAGE);
-    #endif
-    }
-
-    /* Unmaps memory; returns whether that was possible.  To the system, adjacent mappings are one mapping, and it may
-       refuse to split it.  Then the memory stays mapped, but its pages are given back. */
-    static int fa_unmap(void *p, size_t n) {
-        if (!munmap(p, n)) return 1;
-    #ifdef MADV_DONTNEED
-        (void)madvise(p, n, MADV_DONTNEED);
-    #endif
-        return 0;
-    }
     """
     const size_t FA_LARGEST
     size_t fa_load(size_t) noexcept nogil
     void fa_store(size_t, size_t) noexcept nogil
     int fa_log2(size_t) noexcept nogil
-    char* fa_map(size_t) noexcept nogil
-    void fa_want_huge_pages(void*, size_t) noexcept nogil
-    bint fa_unmap(void*, size_t) noexcept nogil
     size_t fa_milliseconds() noexcept nogil
-    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
-    long sysconf(int)
-    enum:
-        _SC_PAGESIZE
 
 cdef extern from "numpy/arrayobject.h":
     # Both take over the caller's reference to `descr`, so the caller has to add one before.
@@ -123,7 +94,7 @@ cdef struct Block:         # the header of a block
     Block* older           # its neighbours in the list by age
     Block* newer
 
-cdef size_t page = sysconf(_SC_PAGESIZE)
+cdef size_t page = fa_page_size()
 cdef size_t limit = 0, idle_bytes = 0, idle_blocks = 0, in_use_bytes = 0, hits = 0, misses = 0
 cdef size_t epoch = 0                   # the number of the current epoch
 cdef size_t epoch_began = 0, epoch_length = 5000    # in milliseconds
@@ -173,10 +144,10 @@ cdef Block* map_block(size_t size) noexcept nogil:
         # of 2 MB.
         front = (-<size_t>(start + page)) & (HUGE - 1)
         if front:
-            fa_unmap(start, front)
+            fa_cut(start, front)
             start += front
         if spare - front:
-            fa_unmap(start + page + size, spare - front)
+            fa_cut(start + page + size, spare - front)
         fa_want_huge_pages(start, page + size)
     cdef Block* b = <Block*>start
     b.size = b.used = size
@@ -255,7 +226,7 @@ cdef Block* give_back(Block* b, Block* chain) noexcept nogil:
     if b.used == 0:
         b.older = chain
         return b
-    if fa_unmap(<char*>memory_of(b) + b.used, b.size - b.used):
+    if fa_cut(<char*>memory_of(b) + b.used, b.size - b.used):
         b.size = b.used
     return chain
 
@@ -448,7 +419,7 @@ handler.allocator.calloc = buffer_calloc
 handler.allocator.realloc = buffer_realloc
 handler.allocator.free = buffer_free
 cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
-if pthread_atfork(fa_lock, fa_unlock, after_fork_in_child):
+if fa_at_fork(fa_lock, fa_unlock, after_fork_in_child):
     raise MemoryError("pthread_atfork")
 
 

@@ -21,37 +21,13 @@ from fastact import _cpu
 
 cnp.import_array()
 
-cdef extern from *:
-    """
-    /* The SIMD level of the CPU: the last one of the table that has everything the compiler may use for it. */
-    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-    #define HAS(f) __builtin_cpu_supports(f)
-    #define INIT() __builtin_cpu_init()
-    #else
-    #define HAS(f) 0
-    #define INIT() ((void)0)
-    #endif
-    #define LEVEL(name, has) if (!(has)) return level; level = name;
-    static const char *fa_cpu_level(void)
-    {
-        const char *level = "generic";
-        INIT();
-        FA_LEVELS(LEVEL, HAS)
-        return level;
-    }
-    #include <time.h>
-    #ifndef CLOCK_MONOTONIC_COARSE
-    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
-    #endif
-    static double fa_seconds(void)
-    {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-        return now.tv_sec + 1e-9 * now.tv_nsec;
-    }
-    """
+cdef extern from "cpu.h":
     const char* fa_cpu_level()
-    double fa_seconds() noexcept nogil
+
+cdef extern from "system.h" nogil:
+    ctypedef int fa_clock
+    const fa_clock FA_COARSE_CLOCK
+    long long fa_now(fa_clock) noexcept
 
 cdef extern from "openmp.h":
     int fa_count_runtimes() nogil
@@ -532,19 +508,19 @@ cdef int launch(const Plan* plan, const Call* call) noexcept nogil:
 # ---- threads ---------------------------------------------------------------------------------------------------------
 
 cdef int quota = 0              # processors that the control groups' quotas amount to; 0: no quota
-cdef double quota_read = -1e9   # when
-cdef double QUOTA_SECONDS = _cpu.QUOTA_SECONDS
+cdef long long quota_read = -10**18     # when, in nanoseconds
+cdef long long QUOTA_LASTS = _cpu.QUOTA_SECONDS * 1e9
 
 
 cdef int read_quota() except -1:
     """Read the quota again if the last time is long ago.  Whoever has the GIL does that, for callers without it too."""
     global quota, quota_read
     cdef int found
-    if fa_seconds() - quota_read > QUOTA_SECONDS:
+    if fa_now(FA_COARSE_CLOCK) - quota_read > QUOTA_LASTS:
         found = _cpu.read_quota()
         if found != quota:              # others read it meanwhile, without the GIL
             quota = found
-        quota_read = fa_seconds()
+        quota_read = fa_now(FA_COARSE_CLOCK)
     return 0
 
 

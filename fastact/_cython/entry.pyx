@@ -57,8 +57,8 @@ cdef extern from *:
     char* fa_busy
     const void* fa_api_address "&fa_api"
 
-cdef extern from "<pthread.h>" nogil:
-    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
+cdef extern from "system.h" nogil:
+    int fa_at_fork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
 
 
 # ---- the last plans --------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ cdef void free_slots() noexcept nogil:
             fa_busy[k] = 0
 
 
-if pthread_atfork(NULL, NULL, free_slots):
+if fa_at_fork(NULL, NULL, free_slots):
     raise MemoryError("fastact: no memory to watch for forks (pthread_atfork)")
 
 

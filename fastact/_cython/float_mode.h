@@ -11,7 +11,7 @@ typedef unsigned fa_mode;
 static inline fa_mode fa_get_mode(void) { return __builtin_ia32_stmxcsr() & ~0x3fu; }
 static inline void fa_set_mode(fa_mode mode) { __builtin_ia32_ldmxcsr(mode); }
 #elif defined(__aarch64__)
-typedef unsigned long fa_mode;
+typedef unsigned long long fa_mode;
 static inline fa_mode fa_get_mode(void)
 {
     fa_mode mode;

@@ -51,18 +51,18 @@ FA_INLINE uint16_t fa_to_brain(float v)
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
 }
 
-/* A double rounded once to `digits` binary digits, or to a multiple of 2**least where that is coarser. */
-static inline float fa_to_grid(double v, int digits, int least)
+/* A double as the float that rounds to 16 bits as the double itself does: cut off, with the last bit set if anything
+   was lost ("round to odd": Boldo, Melquiond 2008).  Rounding to the nearest float first would round twice. */
+FA_INLINE float fa_to_odd(double v)
 {
-    int unit;
-    if (!(fabs(v) < INFINITY) || v == 0) return (float)v;
-    frexp(v, &unit);
-    unit = unit - digits > least ? unit - digits : least;
-    return (float)copysign(ldexp(ldexp(v, -unit) + 0x1.8p52 - 0x1.8p52, unit), v);
+    float nearest = (float)v;
+    uint32_t bits = fa_bits_of(nearest);
+    bits -= fabs((double)nearest) > fabs(v);
+    return (double)nearest == v ? nearest : fa_as_float(bits | 1);
 }
 
-FA_INLINE uint16_t fa_double_to_half(double v) { return fa_to_half(fa_to_grid(v, 11, -24)); }
-FA_INLINE uint16_t fa_double_to_brain(double v) { return fa_to_brain(fa_to_grid(v, 8, -133)); }
+FA_INLINE uint16_t fa_double_to_half(double v) { return fa_to_half(fa_to_odd(v)); }
+FA_INLINE uint16_t fa_double_to_brain(double v) { return fa_to_brain(fa_to_odd(v)); }
 
 #if defined(W32) && !defined(FA_HALVES)
 typedef struct { uint16_t of[W32]; } h16;

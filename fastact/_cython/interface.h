@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include "fastact.h"
 #include "elements.h"
-#include "posix.h"
+#include "system.h"
 #include "tables.h"
 
 static const char *fa_dtype_name(int dtype)

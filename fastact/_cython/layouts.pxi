@@ -380,7 +380,8 @@ cdef struct Tiles:                      # what the threads share
     Py_ssize_t[MAX_LOOPS] along         # ... and how many tiles
     Py_ssize_t[MAX_LOOPS] sums_strides  # of the sums in C order, in bytes; 0 where alpha is broadcast
     Py_ssize_t tiles, groups
-    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms
+    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms ...
+    bint terms                          # ... which the kernel writes in dalpha's own type
     bint stream                         # whether a result that is written where it lies is streamed
     Py_ssize_t tile_elements, tile_bytes    # of one operand's tile
     Py_ssize_t bytes                    # of a thread's memory
@@ -398,6 +399,8 @@ cdef struct Own:                        # what a thread has for itself
     Py_ssize_t[MAX_LOOPS] dense, alpha_dense, sums_dense    # strides in C order
     bint[PARTS] lies                    # whether an operand is read or written where it lies
     Load[PARTS] load                    # what is done where it is not
+    bint terms_lie                      # the same for single terms
+    Load write_terms
     Walk add                            # for the tile's sums
     Plan plan
 
@@ -478,10 +481,16 @@ cdef void use_extent(const Tiles* t, Own* own) noexcept nogil:
             prepare(&own.load[k], part.operand.dtype, dtype, o.ndim, extent, part.strides, dense, k == Y)
     if not t.single:
         sums_strides = &t.sums_strides[0]
-    if t.summed:
+    own.terms_lie = t.terms
+    for d in range(o.ndim):
+        if own.extent[d] > 1 and t.dalpha.strides[d] != own.dense[d]:
+            own.terms_lie = False
+    if t.terms and not own.terms_lie:
+        prepare(&own.write_terms, o.dtype, o.dtype, o.ndim, own.extent, t.dalpha.strides, own.dense, True)
+    elif t.summed and not t.terms:
         begin(&own.add, o.ndim, own.alpha_extent, sums_strides, own.sums_dense, FASTACT_FLOAT64)
     make_plan(&own.plan, o.ndim, own.extent, own.dense, own.dense, own.dense, own.alpha_extent, axes, o.itemsize,
-              t.summed)
+              t.summed and not t.terms)
 
 
 cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) noexcept nogil:
@@ -519,13 +528,17 @@ cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) 
             if k != Y:
                 load(&own.load[k], <char*>where[k], at[k], own.spare)
     call.y, call.dy, call.x, call.alpha = where[Y], where[DY], where[X], where[ALPHA]
-    call.dalpha = <intptr_t>own.sums if t.summed else 0
-    call.narrow = call.single_terms = False
+    call.dalpha = <intptr_t>(sums_at if own.terms_lie else <char*>own.sums) if t.summed else 0
+    call.narrow, call.single_terms = False, t.terms
     call.scratch, call.scratch_doubles = own.scratch, SCRATCH_TILES * t.tile_bytes // <Py_ssize_t>sizeof(double)
-    run(&own.plan, &call, 0, 1, t.stream and own.lies[Y] and where[Y] % o.itemsize == 0)
+    run(&own.plan, &call, 0, 1, t.stream and own.lies[Y] and where[Y] % o.itemsize == 0
+        and (not t.terms or own.terms_lie and <intptr_t>sums_at % o.itemsize == 0))
     if not own.lies[Y]:
         load(&own.load[Y], at[Y], <char*>where[Y], own.spare)
-    if t.summed and t.single:
+    if t.terms:
+        if not own.terms_lie:
+            load(&own.write_terms, sums_at, <char*>own.sums, own.spare)
+    elif t.summed and t.single:
         round_sums(&own.add, sums_at, own.sums, o.dalpha.dtype)
     elif t.summed:
         add_sums(&own.add, sums_at, own.sums)
@@ -592,6 +605,7 @@ cdef int run_buffered(Operands* o) noexcept nogil:
     cdef char* memory
     t.o = o
     t.summed, t.single = o.dalpha.data != NULL, o.alphas == o.elements
+    t.terms = t.summed and t.single and o.dalpha.dtype == o.dtype
     reorder(t.shape, o.shape, o.ndim, o.order)
     reorder(t.alpha_shape, o.alpha_shape, o.ndim, o.order)
     make_part(&t.part[Y], o, &o.y)

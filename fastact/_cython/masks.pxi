@@ -161,7 +161,7 @@ cdef int enter_masked(int kernel, Kernel code, const fastact_array* y, const fas
     if threads == 0:
         return fa_fail(options, FASTACT_NO_SOURCE, why(FASTACT_NO_SOURCE))
     m.stream = m.x_lies and m.y_lies and policy.streams(traffic, threads) and y.data != x.data \
-        and <intptr_t>y.data % LINE == 0
+        and <intptr_t>y.data % m.itemsize == 0
     if integers:
         # The mask by doubles, whose results nobody needs; then relu.
         m.y.data, m.y_lies = NULL, False

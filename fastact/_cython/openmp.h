@@ -18,7 +18,7 @@
 #include <limits.h>
 #include <link.h>
 #include <string.h>
-#include "posix.h"
+#include "system.h"
 
 /* fa_lock is held whenever we ask the loader, and during a fork.  The reason is the loader's own lock, which glibc
    (2.36) does not renew in a forked child.  If a thread of the parent held the loader's lock at the fork, the child
@@ -155,7 +155,7 @@ static void fa_note_child(void)
 }
 
 /* Has to be called once, before any other function here; returns 0 or an error number. */
-static int fa_prepare_openmp(void) { return pthread_atfork(fa_lock, fa_unlock, fa_note_child); }
+static int fa_prepare_openmp(void) { return fa_at_fork(fa_lock, fa_unlock, fa_note_child); }
 
 #else       /* There is no way to list the loaded libraries. */
 #include <limits.h>

@@ -76,19 +76,17 @@
 /* Computes one range: the one with this index, of `count` ranges into which `work` is cut. */
 typedef void (*fa_range)(const void *work, int index, int count);
 
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(_WIN32)
 #include <ctype.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#ifndef _WIN32
+#include <sched.h>
 #include <sys/resource.h>
-#include <unistd.h>
+#endif
 #include "affinity.h"
 #include "float_mode.h"
-#include "posix.h"
+#include "system.h"
 
 enum {
     FA_SLOTS = 1023,            /* the most helpers that there can be */
@@ -113,8 +111,8 @@ struct fa_slot {
     fa_mode mode;               /* the caller's floating-point mode, which the helper takes over */
     /* What stands above is written and read at every start.  It has 128 bytes to itself, since processors fetch cache
        lines of 64 bytes in pairs. */
-    pthread_mutex_t mutex __attribute__((aligned(128)));
-    pthread_cond_t changed;
+    fa_mutex mutex __attribute__((aligned(128)));
+    fa_condition changed;
     struct fa_affinity affinity;
 } __attribute__((aligned(128)));
 
@@ -155,12 +153,12 @@ static void fa_set(struct fa_slot *slot, int state)
 {
     __atomic_store_n(&slot->state, state, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&slot->sleepers, __ATOMIC_SEQ_CST)) {
-        pthread_mutex_lock(&slot->mutex);
+        fa_mutex_lock(&slot->mutex);
         /* The helper may have woken up before the mutex was locked.  Then it must not be sent, because nobody would
            restore its mask. */
         if (state == FA_WORK && __atomic_load_n(&slot->sleepers, __ATOMIC_RELAXED)) fa_send(&slot->affinity);
-        pthread_cond_broadcast(&slot->changed);
-        pthread_mutex_unlock(&slot->mutex);
+        fa_condition_broadcast(&slot->changed);
+        fa_mutex_unlock(&slot->mutex);
     }
 }
 
@@ -180,7 +178,7 @@ static int fa_spin(const struct fa_slot *slot, int state)
             fa_pause();
         }
         before = spent;
-        spent = fa_now(CLOCK_MONOTONIC);
+        spent = fa_now(FA_CLOCK);
         if (!start) {
             start = spent;
             if (helper) preemptions = fa_preemptions();
@@ -199,12 +197,12 @@ static int fa_spin(const struct fa_slot *slot, int state)
 static void fa_await(struct fa_slot *slot, int state)
 {
     while (!fa_spin(slot, state)) {
-        pthread_mutex_lock(&slot->mutex);
+        fa_mutex_lock(&slot->mutex);
         __atomic_add_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST) != state) pthread_cond_wait(&slot->changed, &slot->mutex);
+        if (__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST) != state) fa_condition_wait(&slot->changed, &slot->mutex);
         __atomic_sub_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
         if (state == FA_WORK) fa_arrive(&slot->affinity);
-        pthread_mutex_unlock(&slot->mutex);
+        fa_mutex_unlock(&slot->mutex);
     }
 }
 
@@ -217,7 +215,7 @@ static int fa_change(struct fa_slot *slot, int from, int to)
 }
 
 /* The life of a helper. */
-static void *fa_help(void *argument)
+static FA_THREAD fa_help(void *argument)
 {
     struct fa_slot *slot = argument;
     fa_enter(&slot->affinity);
@@ -228,33 +226,15 @@ static void *fa_help(void *argument)
         slot->run(slot->work, slot->index, slot->count);
         fa_set(slot, FA_DONE);
     }
-    return NULL;
+    return 0;
 }
 
 /* Starts the helper of a slot; returns whether that was possible. */
 static int fa_start(struct fa_slot *slot)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t blocked, before;
-    int failed;
-    if (pthread_attr_init(&attributes)) return 0;
-    pthread_mutex_init(&slot->mutex, NULL);
-    pthread_cond_init(&slot->changed, NULL);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, FA_STACK);
-    /* Signals are for the threads that Python knows, so helpers block them, except those that report a fault of the
-       thread itself.  A new thread inherits what the thread that starts it blocks. */
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGFPE);
-    sigdelset(&blocked, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    failed = pthread_create(&thread, &attributes, fa_help, slot);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return !failed;
+    fa_mutex_init(&slot->mutex);
+    fa_condition_init(&slot->changed);
+    return fa_start_thread(fa_help, slot, FA_STACK);
 }
 
 /* Makes a team of up to `wanted` helpers.  It takes idle helpers first and starts new ones only if those are not
@@ -315,7 +295,7 @@ static void fa_pool_dismiss(const struct fa_helpers *team)
 }
 
 /* Empties all slots in a forked child.  The child has none of the helpers, and a mutex that another thread held would
-   stay locked.  pthread_atfork calls this after a fork by C code too; Python's own hook sees Python's forks only. */
+   stay locked.  fa_at_fork has this called after a fork by C code too; Python's own hook sees Python's forks only. */
 static void fa_in_child(void)
 {
     int i;
@@ -331,7 +311,7 @@ static int fa_prepare(void)
     const char *policy = getenv("OMP_WAIT_POLICY");
     while (policy && isspace((unsigned char)*policy)) policy++;
     if (policy && !strncasecmp(policy, "passive", 7)) fa_spin_ns = fa_wait_ns = 0;
-    return pthread_atfork(NULL, NULL, fa_in_child);
+    return fa_at_fork(NULL, NULL, fa_in_child);
 }
 
 /* The number of processors that the calling thread may use.  On Linux the system is asked again only when the coarse
@@ -346,15 +326,15 @@ static int fa_processors(void)
     cpu_set_t set;
     if (!found || now != asked) {
         asked = now;
-        found = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+        found = sched_getaffinity(0, sizeof set, &set) ? fa_system_processors() : CPU_COUNT(&set);
     }
 #else
-    const int found = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    const int found = fa_system_processors();
 #endif
     return found > 0 ? found : 1;
 }
 
-#else       /* There are no POSIX threads.  Every caller works alone. */
+#else       /* There are no threads.  Every caller works alone. */
 static int fa_processors(void) { return 1; }
 struct fa_helpers { int helpers; };
 static void fa_pool_gather(struct fa_helpers *team, int wanted, int bound, int wake) { team->helpers = 0; }

@@ -21,6 +21,7 @@ cdef extern from "simd.h" nogil:
     bint wanted "fa_wanted"(const void*)
     Py_ssize_t lanes "fa_lanes"(const S*)
     Py_ssize_t line "fa_line"(const S*)
+    Py_ssize_t item_size "fa_item_size"(const S*)
     Py_ssize_t unaligned "fa_unaligned"(const S*, Py_ssize_t)
     void fetch "fa_fetch"(const S*, Py_ssize_t)
     void fetch_slopes "fa_fetch"(const T*, Py_ssize_t)

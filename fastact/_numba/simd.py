@@ -503,11 +503,21 @@ def _past_the_caches(builder, value, target):
     return stored
 
 
+def _is_x86(builder) -> bool:
+    """Whether the code is for an x86."""
+    return builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686"))
+
+
 @word(_void)
 def stream(context, builder, kinds, p, i, v):
     """Store a vector past the caches; p + i must be aligned to it, and a `fence` must follow the last one."""
     kind = _lie(kinds[0])
     vector = _stored(context, builder, v, kind.dtype)
+    if isinstance(kind.dtype, Half) and _is_x86(builder) and _converts_halves(context):
+        # LLVM would join the conversion and the store, and x86 has no such instruction past the caches: the result was
+        # stored as usual.  What passes through assembly, though it is empty, is converted in a register first.
+        kept = ir.InlineAsm(ir.FunctionType(vector.type, [vector.type]), "", "=x,0")
+        vector = builder.call(kept, [vector])
     _past_the_caches(builder, vector, _at(context, builder, p, i, kind)).align = kind.lanes * _align(kind)
 
 
@@ -553,7 +563,7 @@ fetch_slopes = fetch
 @word(_void)
 def fence(context, builder, kinds):
     """Order streamed stores before whatever tells another thread that they are done."""
-    if builder.module.triple.startswith(("x86_64", "i386", "i486", "i586", "i686")):
+    if _is_x86(builder):
         _call(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
     else:
         builder.fence("seq_cst")
@@ -637,17 +647,18 @@ def where_bits(context, builder, kinds, k, a, b):
 
 @inlined
 def get_bits(mask, i, n):
-    """The bits of n <= GROUP elements from the i-th on, i being a multiple of GROUP; those after the n-th are 0."""
-    bits = np.intp(sum_at(mask, i >> 3))
-    return bits | (np.intp(sum_at(mask, (i >> 3) + 1)) << 8) if n > 8 else bits
+    """n <= 64 bits, from the lowest of the i-th element's byte on; those behind, to the end of the byte, are any."""
+    bits = ZERO
+    for k in range((n + 7) >> 3):
+        bits |= np.intp(sum_at(mask, (i >> 3) + k)) << (8 * k)
+    return bits
 
 
 @inlined
 def put_bits(mask, i, bits, n):
     """Store them."""
-    put_sum(mask, i >> 3, np.uint8(bits & 255))
-    if n > 8:
-        put_sum(mask, (i >> 3) + 1, np.uint8((bits >> 8) & 255))
+    for k in range((n + 7) >> 3):
+        put_sum(mask, (i >> 3) + k, np.uint8((bits >> (8 * k)) & 255))
 
 
 @word(lambda a, b, n: a)

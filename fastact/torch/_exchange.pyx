@@ -9,7 +9,6 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from fastact cimport (
@@ -46,8 +45,9 @@ cdef extern from "torch/dlpack.h" nogil:
         int (*object_from_managed)(fa_dlmanaged* managed, void** object) noexcept with gil
         int (*tensor_from_object)(void* object, fa_dltensor* tensor) noexcept with gil
 
-cdef extern from "stdlib.h" nogil:
-    int posix_memalign(void** memory, size_t alignment, size_t size)
+cdef extern from "system.h" nogil:
+    void* fa_aligned(size_t alignment, size_t size) noexcept
+    void fa_free_aligned(void* memory) noexcept
 
 cdef extern from "Python.h":
     PyObject* PyObject_CallNoArgs(object function)
@@ -186,7 +186,7 @@ cdef void drop(fa_dlmanaged* managed) noexcept nogil:
     """The deleter of results."""
     if managed.manager != NULL:
         recycled.allocator.free(recycled.allocator.ctx, managed.manager, 0)
-    free(managed)
+    fa_free_aligned(managed)
 
 
 cdef object new(Operand* o, Operand* like, object prototype):
@@ -203,7 +203,8 @@ cdef object new(Operand* o, Operand* like, object prototype):
         made = empty_like(prototype)
         return made if read(o, made) else None
     head = (sizeof(fa_dlmanaged) + 2 * ndim * sizeof(int64_t) + ALIGNED - 1) & ~<size_t>(ALIGNED - 1)
-    if posix_memalign(&memory, ALIGNED, head + (bytes if bytes < SMALLEST_BLOCK else 0)):
+    memory = fa_aligned(ALIGNED, head + (bytes if bytes < SMALLEST_BLOCK else 0))
+    if memory == NULL:
         raise MemoryError
     managed = <fa_dlmanaged*>memory
     managed.major, managed.minor, managed.flags, managed.manager, managed.deleter = DL_MAJOR, 0, 0, NULL, drop
@@ -211,7 +212,7 @@ cdef object new(Operand* o, Operand* like, object prototype):
     if bytes >= SMALLEST_BLOCK:
         managed.manager = recycled.allocator.malloc(recycled.allocator.ctx, bytes)
         if managed.manager == NULL:
-            free(managed)
+            fa_free_aligned(managed)
             raise MemoryError
         o.array.data = managed.manager
     else:
