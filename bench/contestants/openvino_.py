@@ -12,7 +12,7 @@ from .base import Call, Contestant, Outputs
 
 
 class OpenVino(Contestant):
-    """New results are in the engine's own buffer, which its users read: no new memory.  With out= they are in our array."""
+    """New results are in the engine's own buffer, which its users read: no new memory; with out= in our array."""
 
     name = "openvino"
     modules = ("openvino",)
