@@ -18,7 +18,6 @@ class OpenVino(Contestant):
     modules = ("openvino",)
     out = ("relu", "prelu")
     dtypes = ("float32",)
-    only: tuple[str, ...] | None = None
 
     def __init__(self) -> None:
         self.threads = 1
