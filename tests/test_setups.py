@@ -15,7 +15,8 @@ from bench.comparison import KNOWN, QUICK, Selection, operation_groups
 
 pytest.importorskip("pytest_benchmark")
 TEST, BENCHMARK = "test_published_examples", "test_group[workloads:_relu_gtcrn_stream_float32_all_new,_numpy]"
-TINY = (f"{ROOT}/tests/test_reference.py", f"{ROOT}/bench", "-v", "-k", f"{TEST} or workloads:_relu_gtcrn_stream_float32_all_new")
+CHOSEN = f"{TEST} or workloads:_relu_gtcrn_stream_float32_all_new"
+TINY = (f"{ROOT}/tests/test_reference.py", f"{ROOT}/bench", "-v", "-k", CHOSEN)
 UNLOADED = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 needs_xdist = pytest.mark.skipif(find_spec("xdist") is None, reason="pytest-xdist is not installed")
 
