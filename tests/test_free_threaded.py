@@ -28,7 +28,7 @@ def interpreter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("free")
     run([found, "-m", "venv", str(folder / "env")])
     python = str(folder / "env" / "bin" / "python")
-    run([python, "-m", "pip", "install", "-q", "setuptools>=77", "Cython>=3.1", "numpy>=2.0"])
+    run([python, "-m", "pip", "install", "-q", "--prefer-binary", "setuptools>=77", "Cython>=3.1", "numpy>=2.0"])
     source = str(copy_to(folder / "source"))
     run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", source])
     return python
