@@ -19,7 +19,7 @@ from fastact._tables import OPERATIONS
 
 from .contestants import CONTESTANTS, COPY
 from .groups import Group, Work, bounds
-from .models import LAYERS, MODELS
+from .models import LAYERS
 from .workloads import ACCURACY, LAYOUTS, SCALING, SIGNS, SIZES, WORKLOADS, Task, Workload, is_float, make_task
 
 MAIN = tuple(op.name for op in OPERATIONS.values() if op.alpha != "number")  # leaky_relu has prelu's kernels
@@ -27,9 +27,9 @@ PRELU = ("prelu", "prelu_backward")
 FORMS = ("new", "out", "in_place")  # a new result, out=, over x or dy
 HALVES = ("float16", "bfloat16")
 QUICK = ("arcface_r50_stem", "arcface_r50_stage3", "convtasnet_h512", "gtcrn_stream")
-# What a plain run leaves to --full: all models but two, and every second size.
-USUAL = ("MobileFaceNet", "Conv-TasNet")
-SELDOM = {layer for model in MODELS if model.name not in USUAL for _, layer in model.layers} | {*SIZES[1::2]}
+# What a plain run has: the workloads, and a call on 64 elements.  Some contestants take part in two workloads only.
+USUAL = {*WORKLOADS, *(size for size in SIZES if size.name == "n_64")}
+TWO = ("arcface_r50_stage3", "convtasnet_h512")
 # Who does what in the part `layouts`: the operation in which NumPy is nearest, and the one with the most operands.
 LAID_OUT_BY = ("fastact_cython", "fastact_numba", "numpy", "torch")
 LAID_OUT = ("relu", "prelu_backward")
@@ -70,9 +70,10 @@ def operation_groups(selection: Selection) -> Iterator[Group]:
         present = [name for name in present if name != COPY]
         workloads = {w if w.part == "workloads" else w.part: w for w in reversed(workloads)}.values()
     elif not (selection.full or selection.chosen):
-        workloads = [workload for workload in workloads if workload not in SELDOM]
+        workloads = [workload for workload in workloads if workload in USUAL]
     for workload in dict.fromkeys(w if selection.timed else w.small() for w in workloads):
-        yield from _groups(workload, present, selection)
+        few = not (selection.full or selection.chosen or workload.name in TWO)
+        yield from _groups(workload, [n for n in present if not (few and CONTESTANTS[n].seldom)], selection)
 
 
 def _groups(workload: Workload, present: list[str], selection: Selection) -> Iterator[Group]:

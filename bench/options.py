@@ -29,6 +29,7 @@ from .timing import FULL, SHORT, Effort
 from .timing import QUICK as QUICK_EFFORT
 from .workloads import ALPHA_FORMS, PARTS, Workload
 
+HOSTED = ("company", "networks")  # parts of the comparison that are not operations on workloads
 DTYPES = ("float32", "float64", "int32", "float16", "bfloat16")
 
 
@@ -185,8 +186,10 @@ def effort(option: Any) -> Effort | None:
 
 
 def others(option: Any) -> bool:
-    """Whether the run is about all that is timed, and not about somebody's choice."""
-    chosen = (option.shape, option.model, option.dtype, option.workload, option.contestant)
+    """Whether calls in company and whole networks are timed: by choice, or where nothing is chosen."""
+    if option.workload:
+        return bool({*_names(option.workload)} & {*HOSTED})
+    chosen = (option.shape, option.model, option.dtype, option.contestant)
     return not option.quick and not any(chosen) and not option.check
 
 
@@ -251,9 +254,9 @@ def _named_workloads(names: list[str]) -> tuple[Workload, ...]:
     """Each name is a workload's, a model's or a part's."""
     found: dict[str, Iterable[Workload]] = {w.name: (w,) for w in KNOWN}
     found |= {model.name: tuple(layer for _, layer in model.layers) for model in MODELS}
-    found |= {part: tuple(w for w in KNOWN if w.part == part) for part in PARTS}
+    found |= {part: tuple(w for w in KNOWN if w.part == part) for part in (*PARTS, *HOSTED)}
     # Layers are known by their models' names, which are fewer.
-    known = [w.name for w in KNOWN if w.part != "models"] + [model.name for model in MODELS] + list(PARTS)
+    known = [w.name for w in KNOWN if w.part != "models"] + [model.name for model in MODELS] + [*PARTS, *HOSTED]
     _check_names("workload", names, found, known)
     return tuple(dict.fromkeys(workload for name in names for workload in found[name]))
 

@@ -56,7 +56,7 @@ class Effort:
 
 
 FULL = Effort(0.4, 9, 8.0, 4.0)
-SHORT = Effort(0.05, 5, 10.0, 2.0)
+SHORT = Effort(0.05, 5, 10.0, 0.5)
 QUICK = Effort(0.02, 5, 1.0)  # fewer rounds are not compared with another run
 
 

@@ -31,6 +31,7 @@ class Contestant:
     exact = False  # results must equal the reference bit for bit
     out: tuple[str, ...] = ()  # operations that can write into existing arrays
     in_place: tuple[str, ...] = ()  # ... and those that can write over x, or dy
+    seldom = False  # a plain run has it on two workloads only
     dtypes: tuple[str, ...] = ("float32", "float64", "int32")
     halves: tuple[str, ...] = ()  # the 16-bit floats that it takes as well
 

@@ -87,6 +87,7 @@ class JaxWithFastact(Jax):
     """The same with the functions of fastact.jax."""
 
     name = "jax_fastact"
+    seldom = True
     exact = True
     dtypes = ("float32", "float64")
 

@@ -15,6 +15,7 @@ class LiteRt(Contestant):
     name = "litert"
     modules = ("ai_edge_litert",)
     dtypes = ("float32",)
+    seldom = True
 
     def __init__(self) -> None:
         self.threads = 1

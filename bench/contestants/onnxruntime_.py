@@ -77,6 +77,7 @@ class OnnxRuntimeWithLibrary(OnnxRuntime):
     """The same with fastact's library of custom operators, which has PRelu."""
 
     name = "ort_fastact"
+    seldom = True
 
     @property
     def label(self) -> str:

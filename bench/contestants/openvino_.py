@@ -18,6 +18,7 @@ class OpenVino(Contestant):
     modules = ("openvino",)
     out = ("relu", "prelu")
     dtypes = ("float32",)
+    seldom = True
 
     def __init__(self) -> None:
         self.threads = 1

@@ -129,6 +129,7 @@ class TorchEnabled(Torch):
     """torch's own PReLU after fastact.torch.enable()."""
 
     name = "torch_enabled"
+    seldom = True
     out = in_place = ()
 
     @property

@@ -8,8 +8,6 @@ from ..workloads import Task, Workload
 from .base import Call, Outputs
 from .torch_ import Torch
 
-TWO = ("arcface_r50_stage3", "convtasnet_h512")  # a compilation takes seconds
-
 
 class TorchCompile(Torch):
     """Compiled for each shape; gradients are written out as formulas, as a compiled backward pass has them."""
@@ -17,14 +15,14 @@ class TorchCompile(Torch):
     name = "torch_compile"
     out = in_place = ()
     dtypes = ("float32", "float64")
-    only: tuple[str, ...] | None = TWO  # workloads; None: all of them
+    seldom = True  # a compilation takes seconds
 
     @property
     def label(self) -> str:
         return "torch.compile"
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
-        chosen = self.only is None or workload.name in self.only or workload.part == "own"
+        chosen = workload.part in ("workloads", "own")
         return chosen and op.alpha != "number" and super().can(op, workload, dtype, form, threads)
 
     def relu(self, task: Task, out: Outputs) -> Call:
