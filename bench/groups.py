@@ -21,7 +21,7 @@ from .timing import LEAST, Effort, TurnFailed, Turns, take_turns
 from .workloads import Task, expected_of, is_float, plain
 
 NOTHING = "nothing"  # the copy's loop on a single element
-CHECKED = 48 << 20  # bytes of x up to which results are checked: beyond, the reference takes longer than all rounds
+CHECKED = 56 << 20  # bytes of x up to which results are checked: beyond, the reference takes longer than all rounds
 SPOILED = -77  # what results are filled with before each contestant
 
 

@@ -314,11 +314,11 @@ def target_tables(found: pd.DataFrame, all_lines: bool = False) -> Iterator[Tabl
         text = pd.DataFrame(
             {
                 "case": shown.case,
-                "who": shown.who,
-                "time": [amount(v, u) for v, u in zip(shown.value, shown.unit, strict=True)],
-                "its time": [amount(v, u) for v, u in zip(shown.against, shown.unit, strict=True)],
                 "ratio": [f"{r:.3f}" + BEST * bool(m) for r, m in zip(shown.ratio, shown.missed, strict=True)],
                 "target": [figures(t) if pd.notna(t) else "-" for t in shown.target],
+                "time": [amount(v, u) for v, u in zip(shown.value, shown.unit, strict=True)],
+                "its time": [amount(v, u) for v, u in zip(shown.against, shown.unit, strict=True)],
+                "who": shown.who,
             }
         )
         yield Table("Ratios of times" + ", those that miss" * (not all_lines),

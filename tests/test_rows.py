@@ -92,7 +92,7 @@ def in_turns(clock, *seconds):
 
 def test_threads_that_are_late_for_good_are_not_waited_for(clock):
     """A call was quick when it was estimated; the calls that wake its threads are bounded by their time."""
-    calls, session = in_turns(clock, 0.0, 0.006, 0.006, 0.006)
+    calls, session = in_turns(clock, 0.0, *[0.006] * 9)
     assert min(take_turns(calls, QUICK, session, resting=True).times["one"]) > 0.005
 
 

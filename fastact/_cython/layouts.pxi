@@ -311,10 +311,11 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
                                     and is_dense(&o.alpha, o.ndim, o.alpha_shape, o.order, o.slope_size))
     if o.alphas > TILE_ELEMENTS and not alpha_dense:
         return FASTACT_OK
-    direct = summed and o.dalpha.dtype >= FASTACT_FLOAT32 \
+    single = summed and o.alphas == o.elements and o.elements > 1 and o.dalpha.dtype == o.dtype
+    direct = summed and (single or o.dalpha.dtype >= FASTACT_FLOAT32) \
         and is_dense(&o.dalpha, o.ndim, o.alpha_shape, o.order, fa_itemsize(o.dalpha.dtype)) \
         and <intptr_t>o.dalpha.data % fa_itemsize(o.dalpha.dtype) == 0
-    single = direct and o.alphas == o.elements and o.elements > 1 and o.dalpha.dtype == o.dtype
+    single = single and direct
     if not make_plan(&plan, o.ndim, o.shape, &o.y.strides[0] if o.y.data != NULL else &o.x.strides[0],
                      &o.dy.strides[0] if o.dy.data != NULL and not constant else &o.x.strides[0], o.x.strides,
                      o.alpha_shape, o.order, o.itemsize, summed and not single):
