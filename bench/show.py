@@ -117,8 +117,11 @@ def facts(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What the figures depend on: of a saved run, or of this process."""
     machine, config = about.get("machine") or {}, fastact.config()
     of = machine.get("fastact") or config
-    for key in ("version", "numpy", "simd", "threads", "caches"):
-        yield "fastact" if key == "version" else key, of[key] if isinstance(of[key], str) else json.dumps(of[key])
+    yield "fastact", of["version"]
+    yield "numpy", of["numpy"]
+    yield "SIMD level", of["simd"]["in_use"]
+    yield "threads", str(of["threads"]["bound"])  # what else is there has paths of the machine
+    yield "caches", json.dumps(of["caches"])
     cpu = machine.get("cpu") or {}
     yield "cpu", str(cpu.get("brand_raw") or config["cpu"])
     yield "python", str(machine.get("python_version") or config["python"])

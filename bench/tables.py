@@ -349,7 +349,7 @@ def question(frame: pd.DataFrame) -> Iterator[str]:
         return
     for operation in [name for name in MAIN if name in found.index]:
         row = found.loc[operation]
-        near = row.low <= 1 <= row.high or abs(row["mean"] - 1) < CLOSE - 1
+        near = row.low <= CLOSE and row.high >= 1 / CLOSE
         verdict = "no difference beyond noise" if near else f"{'numba' if row['mean'] < 1 else 'cython'} is faster"
         yield (
             f"{operation}: numba / cython = {row['mean']:.2f} ({row.low:.2f} to {row.high:.2f}, the middle half of "
