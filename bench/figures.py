@@ -459,9 +459,9 @@ def _small(op: Operation, form: str, shape: tuple[int, ...]) -> Group:
         texts |= {"numpy": numpy_new} if numpy_new else {}
         texts |= {"numpy out": numpy_out} if numpy_out else {}
         if numba:
-            from . import bare
+            from . import textbook
 
-            names |= {"bare": bare.FRESH[op.name, form], "loop": bare.LOOPS[op.name, form]}
+            names |= {"bare": textbook.plain(op, form, fresh=True), "loop": textbook.plain(op, form, fresh=False)}
             texts |= {"numba": f'f({operands}, backend="numba")', "njit": f"bare({operands})"}
             texts["numba out"] = f'f({operands}, out=out, backend="numba")'
             texts["njit out"] = f"loop({operands}, {', '.join(['y', 'out[1]'][: len(op.writes)])})"

@@ -10,6 +10,7 @@ channels), one slope for all as a line.  `textbook.pyx`, the same loops, is buil
 import importlib.util
 import sys
 import sysconfig
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numba import njit, prange
+
+from fastact._tables import Operation
 
 from .workloads import Task
 
@@ -105,6 +108,25 @@ def prelu_backward_shared(dy, x, alpha, dx, dalpha):
             total += np.float64(x[i]) * np.float64(dy[i])
     dalpha[0] = total
     return dx, dalpha
+
+
+def plain(op: Operation, form: str, fresh: bool) -> Callable:
+    """The loop without threads, as somebody writes it for a few elements; with `fresh` it makes its results itself.
+
+    `form` of alpha: "shared" (x is a line), "channel" (x has three axes) or empty.
+    """
+    loop = njit(globals()[op.name + "_shared" * (form == "shared")].py_func)
+
+    def one(x):
+        return loop(x, np.empty_like(x))
+
+    def two(x, second):
+        return loop(x, second, np.empty_like(x))
+
+    def three(dy, x, alpha):
+        return loop(dy, x, alpha, np.empty_like(x), np.empty_like(alpha))
+
+    return njit((one, two, three)[len(op.reads) + bool(op.alpha) - 1]) if fresh else loop
 
 
 def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **keywords: Any) -> Any:

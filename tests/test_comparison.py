@@ -35,7 +35,7 @@ BAD_INPUT = [
     (("--model", "README.md"), ("--model README.md", "JSONDecodeError")),
     (("--contestants-from", "none.py"), ("--contestants-from", "none.py")),
     (("--contestants-from", "setup.py"), ("--contestants-from", "setup.py")),
-    (("--contestants-from", "bench/bare.py"), ("needs a list CONTESTANTS",)),
+    (("--contestants-from", "bench/thresholds.py"), ("needs a list CONTESTANTS",)),
     (("--contestant", ""), ("unknown contestant ''", "fastact_cython")),
     (("--contestant", "copy_add,numpy", "--baseline", "fastact_cython"), ("not among --contestant copy_add,numpy",)),
     (("--report=README.md",), ("README.md is no folder to write to",)),
