@@ -21,7 +21,7 @@ from bench.checks import unit
 from bench.contestants import CONTESTANTS
 
 pytest.importorskip("pytest_benchmark")
-from bench import results, tables  # noqa: E402 - they need pandas, which comes with it
+from bench import results, tables  # they need pandas, which comes with it
 
 pytestmark = pytest.mark.skipif("cython" not in fastact.available_backends(), reason="tried with the Cython variant")
 SMALL = ("--workload", "mobilefacenet_128x28", "--contestant", "copy_add,fastact_cython,numpy")
