@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .compare import FLOOR, compared, percentage
 from .compare import __doc__ as rule
-from .results import Unreadable, lines, read
+from .results import Unreadable, against, lines, read
 from .show import as_text, notes_of, write_page
 from .tables import legend, question, tables, target_tables
 
@@ -49,6 +49,9 @@ def _show(options: argparse.Namespace) -> int:
     baseline = options.baseline or run.about.get("baseline", "numpy")
     if options.baseline and options.baseline not in set(run.rows.contestant):
         raise ValueError(f"{options.run} has no contestant {options.baseline!r}")
+    if options.baseline:
+        speedup = against(run.rows, baseline)
+        run = run._replace(rows=run.rows.assign(speedup=speedup, baseline=speedup.notna().map({True: baseline})))
     notes, about = list(notes_of(run.about)), run.about | {"baseline": baseline}
     found = list(tables(run.rows, baseline))
     if options.targets:

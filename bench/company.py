@@ -21,9 +21,9 @@ from .groups import Group, Target, Work
 from .timing import rest
 from .workloads import WORKLOADS, Workload, make_task
 
+ALONE = " alone"  # behind a contestant's name: its calls that follow nobody's
 DELAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # seconds from a session's operation to a call
 WORTH = 4e6  # bytes of x from which several threads are expected to be faster in company, too
-ALONE = " alone"
 # Which of our contestants and which of the host's take part; and the host's operation of the same traffic.
 OURS = {
     "torch": ("fastact openmp", "fastact own", "fastact one thread", "torch", "torch_enabled", "torch copy / add"),

@@ -8,6 +8,8 @@ InsightFace's ArcFace (25); torchaudio's ConvTasNet, 3 x 8 blocks of two and one
 """
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,5 +73,11 @@ def from_file(path: Path) -> tuple[Workload, ...]:
         if not shape or min(shape) < 1 or alpha not in ALPHA_FORMS or not -len(shape) <= axis < len(shape):
             raise ValueError(f"no layer: {layer}; alpha is one of {', '.join(ALPHA_FORMS)}")
         name = f"{model['name']}.{'x'.join(map(str, shape))}"
-        found.append(Workload(name, shape, axis, alpha, model["name"], "own"))
-    return tuple(dict.fromkeys(found))
+        found.append(Workload(name, shape, axis % len(shape), alpha, model["name"], "own"))
+    layers = tuple(dict.fromkeys(found))
+    # A group has its workload's name: layers of one shape whose alphas differ need names of their own.
+    times = Counter(layer.name for layer in layers)
+    return tuple(
+        replace(layer, name=f"{layer.name}.{layer.alpha}.{layer.channel_axis}") if times[layer.name] > 1 else layer
+        for layer in layers
+    )

@@ -141,6 +141,8 @@ def settle_options(config: pytest.Config) -> None:
             raise pytest.UsageError("--benchmark-cprofile: contestants take turns before pytest-benchmark sees a call")
         if option.report:
             _check_folder(option.report)
+        if option.csv:
+            _check_file(option.csv)
         option.benchmark_save_data = True  # what is shown is made from the rounds
         if not option.benchmark_json:
             option.benchmark_json = _file_of_the_run(config)
@@ -232,12 +234,13 @@ def chosen_workloads(option: Any) -> tuple[Workload, ...]:
         return tuple(w for w in KNOWN if w.name in QUICK) if few else KNOWN
     if option.workload:
         raise pytest.UsageError("--shape and --model take the place of the workloads: --workload has nothing to choose")
+    layers: tuple[Workload, ...] = ()
     if option.model:
         try:
-            return from_file(option.model)
+            layers = from_file(option.model)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise pytest.UsageError(f"--model {option.model}: {type(error).__name__}: {error}") from None
-    return tuple(_own_workload(option, shape) for shape in option.shape)
+    return layers + tuple(_own_workload(option, shape) for shape in dict.fromkeys(option.shape or ()))
 
 
 def _own_workload(option: Any, shape: tuple[int, ...]) -> Workload:
@@ -292,6 +295,14 @@ def _check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise pytest.UsageError(f"--report={folder} is no folder to write to: {error.strerror}") from None
+
+
+def _check_file(path: Path) -> None:
+    """The same for a file."""
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise pytest.UsageError(f"--csv={path} cannot be written: {error.strerror}") from None
 
 
 def _names(text: str) -> list[str]:

@@ -338,8 +338,7 @@ def company_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     groups = list(rows.groupby(["host", "operation", "workload"], sort=False))
     figure, axes = grid(len(groups), 0.26 * max(same.contestant.nunique() // 2 for _, same in groups) + 0.95)
     for axis, ((host, operation, workload), same) in zip(axes, groups, strict=True):
-        alone = same.contestant.str.endswith(" alone")
-        names = list(same[~alone].sort_values("rank", kind="stable", ascending=False).contestant)
+        names = list(same[~same.alone].sort_values("rank", kind="stable", ascending=False).contestant)
         by = same.set_index("contestant")[["low", "seconds", "high"]] * 1e6
         for place, name in enumerate(names):
             colour, there = colour_of(name), by.loc[name]

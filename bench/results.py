@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .company import ALONE
 from .contestants import CONTESTANTS, COPY, label_of
 from .groups import Group, Outcome
 from .timing import CLEAR, ROUNDS, far_apart, two_kinds
@@ -119,10 +120,12 @@ def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     quartiles = [statistics.quantiles(t, n=4, method="inclusive") if len(t) > 1 else t * 3 for t in frame.times]
     frame["low"], frame["high"] = [q[0] for q in quartiles], [q[2] for q in quartiles]
     frame["spread"] = (frame.high - frame.low) / 2 / frame.seconds
-    frame["label"] = [label_of(name) for name in frame.contestant]
-    frame["kind"] = [kind(name) for name in frame.contestant]
+    frame["alone"] = frame.contestant.str.endswith(ALONE)
+    plain = frame.contestant.str.removesuffix(ALONE)
+    frame["label"] = plain.map(label_of) + frame.alone.map({True: ALONE, False: ""})
+    frame["kind"] = plain.map(kind)
     rank = {name: place for place, name in enumerate(CONTESTANTS)}
-    frame["rank"] = [rank.get(name.removesuffix(" alone"), len(rank)) for name in frame.contestant]
+    frame["rank"] = [rank.get(name, len(rank)) for name in plain]
     frame["group"] = frame.part + ": " + frame.case
     frame["share"], frame["share_low"], frame["share_high"] = (against(frame, COPY, part) for part in (0.5, 0.25, 0.75))
     frame["uneven"] = [two_kinds(times) for times in frame.times]
@@ -158,9 +161,12 @@ def torn(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _won(frame: pd.DataFrame) -> list[bool]:
-    """Whether it is sure that nobody but the bound is faster, neither round by round nor by the medians."""
+    """Whether it is sure that nobody but the bound is faster, neither round by round nor by the medians.
+
+    Whoever is called in company is not compared with calls that are alone.
+    """
     won = pd.Series(False, frame.index)
-    for _, same in frame[frame.contestant != COPY].groupby("group", sort=False):
+    for _, same in frame[frame.contestant != COPY].groupby(["group", "alone"], sort=False):
         for row in same[same.sure].itertuples():
             rivals = [other for other in same.itertuples() if len(other.times) == len(row.times)]
             won[row.Index] = all(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from .company import ALONE
 from .comparison import FORMS, MAIN, PRELU
 from .contestants import COPY
 from .models import MODELS
@@ -17,7 +18,7 @@ from .results import CLOSE, NOISE, against, lines, pairs, torn
 from .timing import CLEAR, FAR, ROUNDS
 
 HEADING = "§ "
-UNEVEN, TORN, OVER, BEST = "~", "?", "!", "*"  # the legend has what they say
+UNEVEN, TORN, OVER, BEST, MISSED = "~", "?", "!", "*", "#"  # the legend has what they say
 FEW = 64  # elements of a small call
 PASSES = {"forward": ("prelu",), "forward + backward": PRELU}
 
@@ -89,6 +90,8 @@ def legend(tables: list[Table], baseline: str) -> Iterator[str]:
         yield f"{TORN}: the quotient of the two median times differs from this ratio by more than {CLEAR:.0%}."
     if UNEVEN in marks:
         yield f"{UNEVEN}: the median is more than {FAR:g} times the minimum, so it is no typical time."
+    if MISSED in marks:
+        yield f"{MISSED}: the target is missed."
     if BEST in marks:
         yield (
             f"{BEST}: nobody but the bound is faster by more than {CLOSE - 1:.0%}. The mark needs more than "
@@ -276,10 +279,9 @@ def company_tables(frame: pd.DataFrame | None) -> Iterator[Table]:
     """What a call takes after an operation of the host, and alone."""
     if frame is None:
         return
-    alone = frame.contestant.str.endswith(" alone")
     frame = frame.assign(
-        label=[name.removesuffix(" alone") for name in frame.label],
-        column=frame.workload + [" alone" if is_alone else " there" for is_alone in alone],
+        label=frame.label.str.removesuffix(ALONE),
+        column=frame.workload + frame.alone.map({True: ALONE, False: " there"}),
     )
     frame = frame.sort_values(["rank", "column"], kind="stable")
     for (operation, host), same in frame.groupby(["operation", "host"], sort=False):
@@ -314,7 +316,7 @@ def target_tables(found: pd.DataFrame, all_lines: bool = False) -> Iterator[Tabl
         text = pd.DataFrame(
             {
                 "case": shown.case,
-                "ratio": [f"{r:.3f}" + BEST * bool(m) for r, m in zip(shown.ratio, shown.missed, strict=True)],
+                "ratio": [f"{r:.3f}" + MISSED * bool(m) for r, m in zip(shown.ratio, shown.missed, strict=True)],
                 "target": [figures(t) if pd.notna(t) else "-" for t in shown.target],
                 "time": [amount(v, u) for v, u in zip(shown.value, shown.unit, strict=True)],
                 "its time": [amount(v, u) for v, u in zip(shown.against, shown.unit, strict=True)],
@@ -333,10 +335,10 @@ def target_tables(found: pd.DataFrame, all_lines: bool = False) -> Iterator[Tabl
             "lines": str(len(judged)),
             "misses": str(int(same.missed.sum())),
             "worst": f"{judged.ratio.max():.3f}",
-            "mean": f"{mean:.3f}" + BEST * bool(pd.notna(wanted) and mean > wanted),
+            "mean": f"{mean:.3f}" + MISSED * bool(pd.notna(wanted) and mean > wanted),
             "target": targets + (f", mean {wanted:.3g}" if pd.notna(wanted) else ""),
         }
-    yield Table(f"Summary of the targets ({BEST}: missed)", pd.DataFrame.from_dict(cells, orient="index"))
+    yield Table(f"Summary of the targets ({MISSED}: missed)", pd.DataFrame.from_dict(cells, orient="index"))
 
 
 def question(frame: pd.DataFrame) -> Iterator[str]:

@@ -66,11 +66,11 @@ class Workload:
 
     def facts(self) -> dict[str, Any]:
         """What is saved with each time."""
-        alpha = f"{math.prod(self.alpha_shape)} alphas on axis {self.channel_axis}"
+        where = f" on axis {self.channel_axis}" if self.alpha == "channel" else ", one an element"
         return {
             "workload": self.name,
             "shape": self.shape,
-            "alpha": "shared alpha" if self.alpha == "shared" else alpha,
+            "alpha": "shared alpha" if self.alpha == "shared" else f"{math.prod(self.alpha_shape)} alphas{where}",
             "origin": self.origin,
             "offset": self.offset,
         }

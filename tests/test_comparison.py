@@ -5,6 +5,7 @@ is a Chromium it is opened in it without a network.
 """
 
 import contextlib
+import csv
 import json
 import re
 import shutil
@@ -20,6 +21,8 @@ from bench.checks import unit
 from bench.contestants import CONTESTANTS
 
 pytest.importorskip("pytest_benchmark")
+from bench import results, tables  # they need pandas, which comes with it
+
 pytestmark = pytest.mark.skipif("cython" not in fastact.available_backends(), reason="tried with the Cython variant")
 SMALL = ("--workload", "mobilefacenet_128x28", "--contestant", "copy_add,fastact_cython,numpy")
 
@@ -39,6 +42,7 @@ BAD_INPUT = [
     (("--contestant", ""), ("unknown contestant ''", "fastact_cython")),
     (("--contestant", "copy_add,numpy", "--baseline", "fastact_cython"), ("not among --contestant copy_add,numpy",)),
     (("--report=README.md",), ("README.md is no folder to write to",)),
+    (("--csv=none/all.csv",), ("--csv=none/all.csv cannot be written",)),
     (("--report=",), ("a folder's name is missing",)),
     (("--threads", "0"), ("this process may use 1 to",)),
     (("--threads", "99999"), ("this process may use 1 to",)),
@@ -192,11 +196,50 @@ def test_contestants_shapes_and_models_of_the_users_own(tmp_path):
     assert done.returncode == 0, done.stdout
     assert "2x8x4 (2,8,4), 8 alphas on axis 1" in done.stdout and "3x5 (3,5)" in done.stdout
     assert re.search(r"^  mine ", done.stdout, re.M)
-    layers = [{"shape": [1, 8, 4, 4]}, {"shape": [1, 30], "alpha": "shared"}]
+    layers = [{"shape": [1, 8, 4, 4]}, {"shape": [1, 8, 4, 4], "alpha": "full"}, {"shape": [1, 30], "alpha": "shared"}]
     (tmp_path / "layers.json").write_text(json.dumps({"name": "net", "layers": layers}))
-    done = run_pytest("--quick", f"--model={tmp_path}/layers.json", "--contestant", "fastact_cython,numpy")
+    done = run_pytest("--quick", f"--model={tmp_path}/layers.json", "--shape", "3x5", "--contestant",
+                      "fastact_cython,numpy")  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert "net.1x8x4x4 (1,8,4,4)" in done.stdout and "net.1x30 (1,30), shared alpha" in done.stdout
+    for heading in (
+        "net.1x8x4x4.channel.1 (1,8,4,4), 8 alphas on axis 1",
+        "net.1x8x4x4.full.1 (1,8,4,4), 128 alphas, one an element",
+        "net.1x30 (1,30), shared alpha",
+        "3x5 (3,5), 5 alphas on axis 1",
+    ):
+        assert done.stdout.count(heading) == 4  # a table for each operation
+
+
+def test_a_call_in_company_is_compared_with_others_there():
+    """And a contestant has one line, there and alone."""
+    named = {"torch_enabled": 3.0, "torch": 4.0, "torch_enabled alone": 1.0, "torch alone": 2.0}
+    facts = {"part": "company", "case": "one", "operation": "prelu", "workload": "w", "host": "torch", "unit": "s"}
+    frame = results.table(facts | {"contestant": name, "times": [s] * 5} for name, s in named.items())
+    assert dict(zip(frame.contestant, frame.won, strict=True)) == {name: "enabled" in name for name in named}
+    (shown,) = tables.company_tables(frame)
+    assert shown.frame.to_dict("index") == {
+        "torch": {"w alone": "2 s", "w there": "4 s"},
+        "torch, fastact enabled": {"w alone": "1 s*", "w there": "3 s*"},
+    }
+
+
+def test_a_missed_target_is_not_marked_as_the_fastest():
+    facts = {"part": "small", "case": "one", "unit": "s"}
+    target = {"name": "ours", "baselines": ["numpy"], "most": 1.3, "kind": "", "scale": 1.0, "mean": None}
+    frame = results.table(
+        facts | {"contestant": name, "times": [s] * 5, "targets": [target] if name == "ours" else None}
+        for name, s in (("ours", 2.0), ("numpy", 1.0))
+    )
+    found = list(tables.target_tables(results.lines(frame)))
+    assert found[0].frame.ratio.tolist() == ["2.000#"]
+    assert list(tables.legend(found, "numpy")) == ["#: the target is missed."]
+
+
+def test_another_baseline_is_in_the_file_of_all_results_too(run, tmp_path):
+    bench("show", run[0] / "run.json", "--baseline", "fastact_cython", f"--csv={tmp_path}/all.csv")
+    lines = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
+    ours = [line for line in lines if line["contestant"] == "fastact_cython"]
+    assert ours and all((line["baseline"], line["speedup"]) == ("fastact_cython", "1.0") for line in ours)
 
 
 def test_results_over_their_operands():
