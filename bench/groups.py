@@ -15,7 +15,7 @@ import numpy as np
 
 from fastact import _limit
 
-from .checks import check_result, ulp_error
+from .checks import WrongResult, check_result, ulp_error
 from .contestants import COPY, Call
 from .timing import LEAST, Effort, TurnFailed, Turns, take_turns
 from .workloads import Task, expected_of, is_float, plain
@@ -136,8 +136,11 @@ def _checked(group: Group, work: Work, found: Outcome) -> dict[str, Call]:
                 results = call()
                 found.first[name] = time.perf_counter() - start
                 if wanted and name not in work.free:
+                    if results is None:
+                        raise WrongResult("the call returns nothing")
                     results = work.results(name, results)
-                    found.errors[name], found.sums[name] = check_result(results, wanted, work.exact(name))
+                    found.errors[name], of_sums = check_result(results, wanted, work.exact(name))
+                    found.sums |= {name: of_sums} if work.task.op.summed else {}
                 if work.accuracy:
                     found.sums[name] = ulp_error(results[1], work.task)
         except Exception as error:  # whatever a peer does, the others go on

@@ -130,7 +130,7 @@ class Report:
         if option.check:
             terminalreporter.section("fastact: the worst errors, in units in the last place (ulp)")
             self._write(terminalreporter, as_text([self._errors()]))
-        if not self._timed:
+        if not self._timed or option.collectonly:
             return
         frame = table(self.rows)
         found, notes = list(tables(frame, self.baseline)), list(self._notes())

@@ -60,7 +60,7 @@ def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str,
         "dalpha_error_ulp": found.sums.get(member),
     }
     targets = [target.__dict__ for target in group.targets if target.name == member]
-    return {name: value for name, value in known.items() if value not in (None, "", 0)} | (
+    return {name: value for name, value in known.items() if value not in (None, "")} | (
         {"targets": targets} if targets else {}
     )
 
