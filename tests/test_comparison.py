@@ -185,6 +185,7 @@ CONTESTANTS = [Mine()]
 """
 
 
+@pytest.mark.full
 def test_contestants_shapes_and_models_of_the_users_own(tmp_path):
     """The file of docs/benchmarks.md; two shapes; a model."""
     (tmp_path / "my.py").write_text(MINE)
@@ -242,6 +243,7 @@ def test_another_baseline_is_in_the_file_of_all_results_too(run, tmp_path):
     assert ours and all((line["baseline"], line["speedup"]) == ("fastact_cython", "1.0") for line in ours)
 
 
+@pytest.mark.full
 def test_results_over_their_operands():
     done = run_pytest("--quick", "--workload", "gtcrn_stream", "--form", "in_place", "--contestant",
                       "fastact_cython,fastact_numba,numpy")  # fmt: skip
@@ -261,6 +263,7 @@ def test_a_run_that_only_checks():
     assert "fastact benchmarks" not in done.stdout
 
 
+@pytest.mark.full
 def test_figures_have_targets(tmp_path):
     done = run_pytest(
         "--quick", "--figures", "small", "-k", "relu_backward_16", f"--benchmark-json={tmp_path}/run.json"
@@ -271,6 +274,7 @@ def test_figures_have_targets(tmp_path):
     assert "fastact / numpy" in shown and re.search(r"\b1\.3 .*numba out / njit out", shown)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "variables"), [((), {"FASTACT_NUM_THREADS": "1"}), (("--threads", "1"), {"FASTACT_NUM_THREADS": "2"})]
 )
