@@ -68,8 +68,15 @@ def test_every_allocation_of_the_first_team_fails_once(shim):
 
 @needs_core
 def test_no_thread_can_be_started(backend):
-    """The call runs serially (libgomp would end the process), and the next one with a team again."""
-    assert output_of("memory.py", "no_thread_can_be_started", backend) == "right"
+    """The call runs serially (libgomp would end the process), and the next one with a team again.
+
+    Once in some hundred runs something gives memory back just then, and a thread can be started after all.
+    """
+    try:
+        said = output_of("memory.py", "no_thread_can_be_started", backend)
+    except AssertionError:
+        said = output_of("memory.py", "no_thread_can_be_started", backend)
+    assert said == "right"
 
 
 def test_limited_address_space():
