@@ -118,12 +118,12 @@ def test_streamed_results_at_every_address(name, dtype, n, policy):
     x, dy, keywords = values(n, dtype), values(n, dtype, 1), alphas(name)[0]
     want = {"x": expected(name, {"x": x} | keywords), "mask": bits_of(name, x)}
     want["dy"] = expected(f"{name}_backward", {"x": x, "dy": dy} | keywords)
-    line = tables.LINE // x.itemsize
-    memory = np.empty(n + 2 * line, dtype)
-    to_line = -memory.ctypes.data % tables.LINE // x.itemsize
+    memory = np.empty(x.nbytes + 2 * tables.LINE, np.uint8)
+    to_line = -memory.ctypes.data % tables.LINE
     mask = np.empty_like(want["mask"])
-    for offset, variant, n_threads in itertools.product(range(line), COMPILED, THREADS):
-        y = memory[to_line + offset :][:n]
+    offsets = (*range(0, tables.LINE, x.itemsize), 1)  # the last one within an element: there nothing can be streamed
+    for offset, variant, n_threads in itertools.product(offsets, COMPILED, THREADS):
+        y = memory[to_line + offset :][: x.nbytes].view(dtype)
         options = {"n_threads": n_threads} | keywords
         call_masked(name, x, variant, return_mask=True, out=(y, mask), **options)
         assert_same_bits(y, want["x"], f"{variant} {offset} {n_threads}")
