@@ -241,6 +241,12 @@ def _valued(rows: pd.DataFrame, by: pd.Series | float) -> pd.DataFrame:
     return rows.assign(value=rows.seconds / by, value_low=rows.low / by, value_high=rows.high / by)
 
 
+def _own(rows: pd.DataFrame, where: pd.Series, keys: list[str]) -> pd.Series:
+    """Beside each row the time of the row with the same keys that is chosen; nan where there is none."""
+    chosen = rows[where].set_index(keys).seconds
+    return pd.Series(chosen.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(), rows.index)
+
+
 def size_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     """Nanoseconds per element over n."""
     if rows.workload.nunique() < 2:
@@ -270,10 +276,9 @@ def size_plots(rows: pd.DataFrame) -> Iterator[Plot]:
 def sign_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     """The time by offset, against the contestant's own at offset 0."""
     rows = rows.assign(offset=rows.offset.fillna(0.0) if "offset" in rows else 0.0)
-    own = rows[rows.offset == 0].set_index(["operation", "contestant"]).seconds
-    if own.empty or rows.offset.nunique() < 2:
+    base = _own(rows, rows.offset == 0, ["operation", "contestant"])
+    if base.isna().all() or rows.offset.nunique() < 2:
         return
-    base = own.reindex(pd.MultiIndex.from_frame(rows[["operation", "contestant"]])).to_numpy()
     rows = _valued(rows, base)
     figure, axes = grid(rows.operation.nunique(), 3.2, sharey=True)
     for axis, (operation, same) in zip(axes, rows.groupby("operation", sort=False), strict=True):
@@ -293,10 +298,9 @@ def sign_plots(rows: pd.DataFrame) -> Iterator[Plot]:
 
 def thread_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     """The speed-up by threads."""
-    own = rows[rows.threads == 1].set_index(["operation", "workload", "contestant"]).seconds
-    if own.empty or rows.threads.nunique() < 2:
+    base = _own(rows, rows.threads == 1, ["operation", "workload", "contestant"])
+    if base.isna().all() or rows.threads.nunique() < 2:
         return
-    base = own.reindex(pd.MultiIndex.from_frame(rows[["operation", "workload", "contestant"]])).to_numpy()
     rows = rows.assign(value=base / rows.seconds, value_low=base / rows.high, value_high=base / rows.low).dropna(
         subset="value"
     )

@@ -24,6 +24,7 @@ from .others import Others
 from .results import FORMAT, kind, ratio, table
 from .show import as_text, write_page
 from .tables import Table, amount, duration, legend, question, tables
+from .workloads import SEED
 
 
 class Report:
@@ -75,7 +76,7 @@ class Report:
             "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
             "governor": governor(),
             "kernel": platform.release(),
-            "seed": 2015,
+            "seed": SEED,
         }
 
     # ---- progress ----

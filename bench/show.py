@@ -15,6 +15,8 @@ import pandas as pd
 
 import fastact
 
+from .contestants import CONTESTANTS
+from .others import BUSY
 from .results import kind
 from .tables import HEADING, Table, legend, question, tables
 
@@ -27,6 +29,11 @@ reuses the memory of large results that are gone. Conversions to oneDNN's and ot
 may be shared: read ratios, not times. docs/method.md says more."""
 
 
+def kind_of(label: str) -> str:
+    """Whose line of a table it is: "ours", "bound" or empty."""
+    return next((kind(name) for name, one in CONTESTANTS.items() if one.label == label), kind(label or " "))
+
+
 def as_text(found: list[Table]) -> Iterator[tuple[str, str]]:
     """Lines for a terminal, each with what it is: "title", "heading", "ours" or nothing."""
     for table in found:
@@ -37,9 +44,7 @@ def as_text(found: list[Table]) -> Iterator[tuple[str, str]]:
         short = {label: key for key, label in headings.items()}
         frame.index = ["  " + label if label not in short else short[label] for label in map(str, frame.index)]
         frame.columns.name = None
-        ours = tuple(
-            f"  {label}" for label in table.frame.index if str(label).startswith(("fastact", "torch, fastact"))
-        )
+        ours = tuple(f"  {label}" for label in table.frame.index if kind_of(str(label)) == "ours")
         for line in frame.to_string(line_width=WIDTH).splitlines():
             key = line.split(maxsplit=1)[0] if line.strip() else ""
             if key in headings:
@@ -94,10 +99,9 @@ def write_page(folder: Path, frame: pd.DataFrame, about: dict[str, Any], notes: 
 
 
 def _lines(table: Table) -> Iterator[dict[str, Any]]:
-    names = {"fastact cython": "ours", "fastact numba": "ours", "copy / add": "bound"}
     for label, cells in zip(map(str, table.frame.index), table.frame.to_numpy(), strict=True):
         heading = label.startswith(HEADING)
-        yield {"label": label.removeprefix(HEADING), "heading": heading, "kind": names.get(label, kind(label)),
+        yield {"label": label.removeprefix(HEADING), "heading": heading, "kind": kind_of(label),
                "cells": [] if heading else list(map(str, cells))}  # fmt: skip
 
 
@@ -105,7 +109,7 @@ def notes_of(about: dict[str, Any]) -> Iterator[str]:
     """What a reader of a saved run has to know beside the figures."""
     if missing := about.get("missing_cases"):
         yield f"The run ended early: {missing} cases are missing."
-    if (share := about.get("others_share")) and share > 0.1:
+    if (share := about.get("others_share")) and share > BUSY:
         yield f"Others took {share:.0%} of the processors' time during this run: distrust the times."
     for one in about.get("failed", ()):
         yield f"failed: {one['contestant']} in {one['case']}: {one['reason']}"

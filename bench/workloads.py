@@ -21,6 +21,7 @@ from .layouts import Layout
 
 ALPHA_FORMS = ("shared", "channel", "full")
 PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy", "layouts")  # those of operations
+SEED = 2015  # of the data
 SMALL = 2**16  # elements of a workload in an untimed run
 
 
@@ -162,7 +163,7 @@ def computing(array: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _arrays(workload: Workload, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(2015)
+    rng = np.random.default_rng(SEED)
     scale, kind = 1 if is_float(dtype) else 20, dtype_of(dtype)
     generated = np.float64 if dtype == "float64" else np.float32
     x, dy = ((scale * rng.standard_normal(workload.shape, dtype=generated)).astype(kind, copy=False) for _ in range(2))

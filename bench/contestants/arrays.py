@@ -1,6 +1,5 @@
 """On NumPy arrays: fastact's backends, NumPy's common and best spelling, numexpr, first attempts, the bound."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from fastact import reference
 from fastact._tables import OPERATIONS, Operation
 
 from ..workloads import Task, Workload
-from .base import Call, Contestant, Outputs
+from .base import Call, Configured, Contestant, Outputs, number_of_threads
 
 
 class NumPy(Contestant):
@@ -198,11 +197,8 @@ class NumExpr(Contestant):
         with super().session(threads, dtype):
             import numexpr
 
-            before = numexpr.set_num_threads(threads)
-            try:
+            with number_of_threads(numexpr.get_num_threads, numexpr.set_num_threads, threads):
                 yield
-            finally:
-                numexpr.set_num_threads(before)
 
     def relu(self, task: Task, out: Outputs) -> Call:
         return self._evaluate("where(x > 0, x, 0)", task, out)
@@ -224,12 +220,10 @@ class NumExpr(Contestant):
         return partial(numexpr.evaluate, expression, local_dict=names, global_dict={}, out=out and out[0])
 
 
-class TextbookNumba(Contestant):
-    """The loop that people write first, with prange."""
+class Textbook(Contestant):
+    """The loop that people write first, with threads over its outermost axis."""
 
-    name = "textbook_numba"
-    modules = ("numba",)
-    out = ("relu", "relu_backward", "prelu", "prelu_backward")
+    out = in_place = ("relu", "relu_backward", "prelu", "prelu_backward")
     dtypes = ("float32", "float64")
 
     @property
@@ -242,6 +236,13 @@ class TextbookNumba(Contestant):
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
         return super().can(op, workload, dtype, form, threads) and (not op.alpha or workload.alpha != "full")
 
+
+class TextbookNumba(Textbook):
+    """In Numba, with prange."""
+
+    name = "textbook_numba"
+    modules = ("numba",)
+
     def most_threads(self) -> float:
         import numba
 
@@ -252,12 +253,8 @@ class TextbookNumba(Contestant):
         with super().session(threads, dtype):
             import numba
 
-            before = numba.get_num_threads()
-            numba.set_num_threads(threads)
-            try:
+            with number_of_threads(numba.get_num_threads, numba.set_num_threads, threads):
                 yield
-            finally:
-                numba.set_num_threads(before)
 
     def loop(self, task: Task, out: Outputs) -> Call:
         from .. import textbook
@@ -265,23 +262,11 @@ class TextbookNumba(Contestant):
         return textbook.prepare(textbook, task, out)
 
 
-class TextbookCython(TextbookNumba):
-    """The same loop in Cython, built when it is first asked for."""
+class TextbookCython(Configured, Textbook):
+    """In Cython, built when it is first asked for."""
 
     name = "textbook_cython"
     modules = ("Cython", "setuptools")
-
-    def __init__(self) -> None:
-        self.threads = 1
-
-    def most_threads(self) -> float:
-        return math.inf
-
-    @contextmanager
-    def session(self, threads: int, dtype: str) -> Iterator[None]:
-        self.threads = threads
-        with Contestant.session(self, threads, dtype):
-            yield
 
     def loop(self, task: Task, out: Outputs) -> Call:
         from .. import textbook

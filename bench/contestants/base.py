@@ -74,3 +74,26 @@ class Contestant:
     def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
         """A call's result as (y,), (dx,) or (dx, dalpha)."""
         return result if isinstance(result, tuple) else (result,)
+
+
+class Configured(Contestant):
+    """A contestant that is told its number of threads where a call is prepared, as `threads`."""
+
+    threads = 1
+
+    @contextmanager
+    def session(self, threads: int, dtype: str) -> Iterator[None]:
+        self.threads = threads
+        with super().session(threads, dtype):
+            yield
+
+
+@contextmanager
+def number_of_threads(get: Callable[[], int], set_it: Callable[[int], Any], threads: int) -> Iterator[None]:
+    """A library's own setting, for a while."""
+    before = get()
+    set_it(threads)
+    try:
+        yield
+    finally:
+        set_it(before)

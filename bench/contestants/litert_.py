@@ -1,30 +1,18 @@
 """LiteRT (the former TensorFlow Lite): a model of one operator, which its XNNPACK delegate computes, forward only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
 from ..workloads import Task
-from .base import Call, Contestant, Outputs
+from .base import Call, Configured, Outputs
 
 
-class LiteRt(Contestant):
+class LiteRt(Configured):
     """x is in the interpreter's buffer beforehand; the result is a copy of the output, as `get_tensor` gives it."""
 
     name = "litert"
     modules = ("ai_edge_litert",)
     dtypes = ("float32",)
     seldom = True
-
-    def __init__(self) -> None:
-        self.threads = 1
-
-    @contextmanager
-    def session(self, threads: int, dtype: str) -> Iterator[None]:
-        self.threads = threads
-        with super().session(threads, dtype):
-            yield
 
     def relu(self, task: Task, out: Outputs) -> Call:
         return self._interpreted(task, "RELU")

@@ -1,7 +1,5 @@
 """ONNX Runtime: its own operators, and PRelu of fastact's library."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,25 +9,16 @@ from fastact._tables import Operation
 from fastact.onnx import library_path
 
 from ..workloads import Task, Workload
-from .base import Call, Contestant, Outputs
+from .base import Call, Configured, Outputs
 
 
-class OnnxRuntime(Contestant):
+class OnnxRuntime(Configured):
     """A model of one node, forward only; with out= its input and output are bound to our arrays."""
 
     name = "onnxruntime"
     modules = ("onnxruntime", "onnx")
     out = ("relu", "leaky_relu", "prelu")
     dtypes = ("float32",)
-
-    def __init__(self) -> None:
-        self.threads = 1
-
-    @contextmanager
-    def session(self, threads: int, dtype: str) -> Iterator[None]:
-        self.threads = threads
-        with super().session(threads, dtype):
-            yield
 
     def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
         return tuple(result)

@@ -1,17 +1,14 @@
 """OpenVINO: a model of one node on its CPU plugin, forward only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
 from fastact._tables import Operation
 
 from ..workloads import Task, Workload
-from .base import Call, Contestant, Outputs
+from .base import Call, Configured, Outputs
 
 
-class OpenVino(Contestant):
+class OpenVino(Configured):
     """New results are in the engine's own buffer, which its users read: no new memory; with out= in our array."""
 
     name = "openvino"
@@ -19,15 +16,6 @@ class OpenVino(Contestant):
     out = ("relu", "prelu")
     dtypes = ("float32",)
     seldom = True
-
-    def __init__(self) -> None:
-        self.threads = 1
-
-    @contextmanager
-    def session(self, threads: int, dtype: str) -> Iterator[None]:
-        self.threads = threads
-        with super().session(threads, dtype):
-            yield
 
     def relu(self, task: Task, out: Outputs) -> Call:
         from openvino import opset13

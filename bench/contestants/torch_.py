@@ -10,7 +10,7 @@ import numpy as np
 from fastact._tables import Operation
 
 from ..workloads import Task, Workload
-from .base import Call, Contestant, Outputs
+from .base import Call, Contestant, Outputs, number_of_threads
 
 
 def _as_tensor(array: np.ndarray) -> Any:
@@ -47,12 +47,8 @@ class Torch(Contestant):
         with super().session(threads, dtype):
             import torch
 
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            try:
+            with number_of_threads(torch.get_num_threads, torch.set_num_threads, threads):
                 yield
-            finally:
-                torch.set_num_threads(before)
 
     def arrays(self, task: Task, result: Any) -> tuple[np.ndarray, ...]:
         dx, *dalpha = (tensor.detach() for tensor in super().arrays(task, result))
