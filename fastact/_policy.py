@@ -17,15 +17,16 @@ from fastact._tables import MOST_THREADS
 # prelu_backward 1.0 at 192 KB, 0.76 at 384 KB.
 bytes_per_thread = 128 << 10
 bytes_per_summing_thread = 192 << 10
-# In company (pool.h) a helper has to be woken, which costs its caller 13 us, and begins some 50 us later.  Between
-# PyTorch's convolutions two threads took 1.05 to 1.15 of one thread's time at 3.2 MB, 0.65 to 0.9 at 8.7 MB.
+# A helper that sleeps (pool.h) has to be woken, which costs its caller 13 us, and begins some 50 us later.  Between
+# PyTorch's convolutions two threads took 1.05 to 1.15 of one thread's time at 3.2 MB, 0.65 to 0.9 at 8.7 MB; after 6 ms
+# of rest 2.5 at 0.25 MB, 1.15 at 4 MB, 1.0 to 1.08 at 6 MB, 0.8 at 12 MB.
 bytes_to_wake = 5 << 20
 # Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a
 # call reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against
 # ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
 stream_bytes_per_thread = 5 * _cpu.caches()["L2"] // 4
 # A last-level cache keeps a result for its next reader.  Where the cache is this machine's own, streaming begins when
-# three quarters of it are used.  A virtual machine may report the cache of a whole socket and show few of its cores: a
+# three quarters of it are used; with several threads, nine eighths (`streams`).  A virtual machine may report the cache of a whole socket and show few of its cores: a
 # cache of more than 32 MB for each core that shares it is not taken for the machine's own.
 stream_bytes = 3 * _cpu.caches()["L3"] // 4 if _cpu.sharing() * (32 << 20) >= _cpu.caches()["L3"] else 0
 # Elements (some 5 us of work) below which letting other Python threads run costs more than it gives.
@@ -48,13 +49,19 @@ def threads_that_pay(traffic, summed):
 
 
 def wakes(traffic):
-    """Whether this many bytes are worth waking helpers in company."""
+    """Whether this many bytes are worth waking helpers that sleep."""
     return traffic >= bytes_to_wake
 
 
 def streams(traffic, threads):
-    """Whether a result is written by streaming stores."""
-    return traffic >= stream_bytes and traffic // threads >= stream_bytes_per_thread
+    """Whether a result is written by streaming stores.
+
+    One core alone writes faster by streaming stores as soon as much of its result goes to memory.  Two cores read and
+    write a last-level cache so fast that they gain by what is still in it.  Streamed against ordinary, 32 MB of cache:
+    relu of 16.8 MB (34 of traffic) 0.87 on one thread, 1.26 on two; relu_backward of 12 MB (36) 0.71 and 0.93.
+    """
+    bound = stream_bytes if threads == 1 else stream_bytes + stream_bytes // 2
+    return traffic >= bound and traffic // threads >= stream_bytes_per_thread
 
 
 def bound_on_threads(explicit, processors, openmp):
