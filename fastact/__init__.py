@@ -33,14 +33,10 @@ if _TYPE_CHECKING or (ops := _built.optional("ops")) is None:
 else:
     globals().update({name: getattr(ops, name) for name in ops.__all__})
 
-
-def __getattr__(name: str) -> object:
-    """The capsule of the C interface (fastact.h), which is made when somebody asks for it."""
-    if name == "_C_API":
-        from ._interface import capsule
-
-        return capsule()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The C interface (fastact.h).  It is no `__getattr__`, because Python looks up every attribute of a module that has one
+# the slow way: `fastact.relu(x, out=y)` on 64 floats took 145 ns so, 132 without.
+if _built.entry is not None:
+    _C_API = _built.entry.capsule()
 
 
 __all__ = [

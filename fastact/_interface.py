@@ -1,9 +1,5 @@
-"""The C interface as Python sees it: where fastact.h is, and the capsule that fastact_import() asks for.
+"""The C interface as Python sees it: where fastact.h is, and the kernels that fastact_import() asks for."""
 
-Callers in C use the kernels of the Cython variant, which are loaded when the capsule is asked for.
-"""
-
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -30,17 +26,14 @@ def get_include() -> str:
     return str(Path(__file__).parent)
 
 
-@cache
-def capsule() -> object:
-    """Return the table of functions.  Raise ImportError where they were not built."""
+def load_kernels() -> None:
+    """Load the Cython variant's kernels of the SIMD level in use, for callers in C.
+
+    fastact_import() calls this; tests that switch the level call it again.  Raises ImportError where the C interface
+    was not built.
+    """
     if reason := _backends.missing("cython"):
         raise ImportError(f"fastact has no C interface here: {reason}")
-    load_kernels()
-    return _built.entry.capsule()
-
-
-def load_kernels() -> None:
-    """Set the kernels of the SIMD level in use, for callers in C; tests that switch the level call this again."""
     _built.entry.use_kernels(
         {
             (kernel, dtype): _backends.kernel_address("cython", kernel, dtype)

@@ -76,7 +76,7 @@ def init() -> None:
     if _ready:
         return
     try:
-        _interface.capsule()
+        _interface.load_kernels()
     except ImportError:
         _name_missing_functions()
         compiled = False

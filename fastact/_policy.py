@@ -26,8 +26,9 @@ bytes_to_wake = 5 << 20
 # ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
 stream_bytes_per_thread = 5 * _cpu.caches()["L2"] // 4
 # A last-level cache keeps a result for its next reader.  Where the cache is this machine's own, streaming begins when
-# three quarters of it are used; with several threads, nine eighths (`streams`).  A virtual machine may report the cache of a whole socket and show few of its cores: a
-# cache of more than 32 MB for each core that shares it is not taken for the machine's own.
+# three quarters of it are used; with several threads, nine eighths (`streams`).  A virtual machine may report the cache
+# of a whole socket and show few of its cores: a cache of more than 32 MB for each core that shares it is not taken for
+# the machine's own.
 stream_bytes = 3 * _cpu.caches()["L3"] // 4 if _cpu.sharing() * (32 << 20) >= _cpu.caches()["L3"] else 0
 # Elements (some 5 us of work) below which letting other Python threads run costs more than it gives.
 gil_elements = 32768

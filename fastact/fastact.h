@@ -138,7 +138,12 @@ FASTACT_FUNCTIONS(FASTACT_PROTOTYPE)
 static const struct fastact_api *fastact_functions;
 static inline int fastact_import(void)
 {
-    const struct fastact_api *found = (const struct fastact_api *)PyCapsule_Import("fastact._C_API", 0);
+    const struct fastact_api *found = NULL;
+    PyObject *module = PyImport_ImportModule("fastact._interface");
+    PyObject *loaded = module ? PyObject_CallMethod(module, "load_kernels", NULL) : NULL;
+    if (loaded) found = (const struct fastact_api *)PyCapsule_Import("fastact._C_API", 0);
+    Py_XDECREF(loaded);
+    Py_XDECREF(module);
     if (found && found->size < sizeof *found) {
         PyErr_Format(PyExc_ImportError, "the fastact that is installed is older than the header used here");
         found = NULL;

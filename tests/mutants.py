@@ -390,6 +390,8 @@ MUTANTS = [
            "if (slot->mode != fa_get_mode()) fa_set_mode(slot->mode);", ""),
     Mutant("team: a sleeper is not woken", POOL,
            "if (__atomic_load_n(&slot->sleepers, __ATOMIC_SEQ_CST)) {", "if (0) {"),
+    Mutant("team: every small call wakes", POOL, "if (!worth) continue;", ""),
+    Mutant("team: no series of small calls wakes", POOL, "if (worth < 0) worth = fa_call_in_series();", "worth = 0;"),
     Mutant("team: the caller takes a range that was begun", POOL,
            "if (fa_change(&fa_pool[team->slot[i]], FA_WORK, FA_TAKEN)) run", "run"),
     Mutant("fork: nobody waits for a compilation", FORKS, "before=forks.before, ", ""),

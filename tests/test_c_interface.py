@@ -52,7 +52,7 @@ NATIVE = [name for name in LAYOUTS if not name.startswith("byte-swapped") and na
 @pytest.fixture(scope="module", autouse=True)
 def kernels():
     """The import that the header asks for."""
-    assert fastact._C_API
+    fastact._interface.load_kernels()
 
 
 def results_of(name):

@@ -198,3 +198,10 @@ def test_fork_behind_pythons_back():
 def test_forks_while_threads_start_teams():
     """A hang is a timeout."""
     assert output_of("fork_under_load.py", 5, OMP_NUM_THREADS="2").startswith("children: ")
+
+
+@pytest.mark.skipif(not HAS_CORE or cpu.processors() < 2, reason="needs the compiled driver and two cores")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+def test_small_calls_that_meet_a_sleeping_helper():
+    """One leaves it asleep, two in series wake it, and so does one large call."""
+    assert output_of("waking.py").split() == ["0", "True", "True"]

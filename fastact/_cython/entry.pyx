@@ -395,8 +395,8 @@ cdef int check_options(const fastact_options* options) noexcept nogil:
 
 
 cdef fastact_options DEFAULTS = fastact_default_options()
-cdef const char* NOT_LOADED = b"the kernels are not loaded: call fastact_import(), or ask Python for fastact._C_API, " \
-    b"first"
+cdef const char* NOT_LOADED = b"the kernels are not loaded: call fastact_import(), or in Python " \
+    b"fastact._interface.load_kernels(), first"
 
 
 cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,

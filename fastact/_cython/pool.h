@@ -17,8 +17,9 @@
    after each operation.  A helper that spins beside one has its processor half of the time only, and takes that half
    from the library's next operation.  A helper that sleeps gets the processor when it is woken, because the system
    prefers a thread that has waited.  So a helper that was preempted while it spun reports company (fa_crowded).  For
-   the next 100 ms helpers go to sleep as soon as their ranges are done, and only calls with `bytes_to_wake` wake them.  Between PyTorch's convolutions prelu on 8 MB took 0.6 of one thread's time this way; where helpers spun
-   it took 1.2.  docs/performance.md has what else was tried.
+   the next 100 ms helpers go to sleep as soon as their ranges are done, and calls with less than `bytes_to_wake` do not
+   wake them, in series either.  Between PyTorch's convolutions prelu on 8 MB took 0.6 of one thread's time this way;
+   where helpers spun it took 1.2.  docs/performance.md has what else was tried.
 
    The pool does not call sched_yield.  A thread that yields to one that spins is off its processor for milliseconds.
 
