@@ -15,7 +15,7 @@ import fastact
 
 from .contestants import CONTESTANTS
 from .groups import Group, Groups
-from .options import effort, figures_of, others, selection_of
+from .options import effort, figures_of, hosted, selection_of
 from .selection import groups as groups_of
 
 DISPLAY_OPTIONS = ("compare", "columns", "histogram", "cprofile", "verbose")  # --benchmark-...
@@ -26,7 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each contestant of each group, in timing order."""
     if "group" in metafunc.fixturenames:
         option = metafunc.config.option
-        found = list(groups_of(selection_of(option), figures_of(option), others(option)))
+        found = list(groups_of(selection_of(option), figures_of(option), hosted(option)))
         pairs = [(group, member) for group in found for member in group.members]
         ids = [group.id(member) for group, member in pairs]
         metafunc.parametrize(("group", "member"), pairs, ids=ids)

@@ -7,7 +7,9 @@ A case of "relu" has ReLU in PReLU's place, which is as fast as an activation ca
 import contextlib
 import copy
 import importlib.util
+import io
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import product
@@ -24,9 +26,9 @@ from .contestants import CONTESTANTS, Call
 from .groups import Group, Work
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TRAINED = {"mobilefacenet": 8, "convtasnet": 2}  # with this batch
-SELDOM = ("convtasnet training step", "fsrcnn inference", "arcface_r50 inference")  # what a plain run leaves out
-MODELS = ("mobilefacenet", "arcface_r50")  # of the example for ONNX Runtime
+NETWORKS = {"mobilefacenet": 8, "convtasnet": 2, "fsrcnn": 2, "arcface_r50": 2}  # trained with this batch
+MODELS = ("mobilefacenet", "arcface_r50")  # of the example for ONNX Runtime, which needs no PyTorch
+PLAIN = ("mobilefacenet training step torch", "mobilefacenet inference", "convtasnet inference torch")  # in a plain run
 CLOSE = 1e-2  # of the largest output: sums in another order, through dozens of layers
 
 
@@ -42,14 +44,15 @@ def example(name: str) -> ModuleType:
 
 def networks(full: bool = True) -> Iterator[Group]:
     """Every network in every host that is installed; without `full` those that do not take long."""
-    torch, ort = ("torch", "torch_enabled", "relu"), ("onnxruntime", "ort_fastact")
-    for host, names, members in (("torch", (*TRAINED, "fsrcnn"), torch), ("onnxruntime", (*MODELS, "fsrcnn"), ort)):
-        if CONTESTANTS[members[1]].missing():
+    hosts = {"torch": ("torch", "torch_enabled", "relu"), "onnxruntime": ("onnxruntime", "ort_fastact")}
+    for (host, members), network, what in product(hosts.items(), NETWORKS, ("training step", "inference")):
+        trains = what != "inference"
+        if CONTESTANTS[members[1]].missing() or (trains and host != "torch"):
             continue
-        for name, what in product(names, ("training step", "inference")):
-            batch = 1 if what == "inference" else TRAINED.get(name, 0) * (host == "torch")
-            if batch and (full or f"{name} {what}" not in SELDOM):
-                yield _group(host, name, what, batch, members)
+        if network not in MODELS and CONTESTANTS["torch"].missing():
+            continue
+        if full or f"{network} {what} {host}".startswith(PLAIN):
+            yield _group(host, network, what, NETWORKS[network] if trains else 1, members)
 
 
 def _group(host: str, network: str, what: str, batch: int, members: tuple[str, ...]) -> Group:
@@ -154,12 +157,11 @@ def _inference(network: str, batch: int) -> Callable[[str], Call]:
 def _onnx(network: str, batch: int) -> Callable[[str], Call]:
     import onnxruntime
 
-    rng = np.random.default_rng(0)
-    if network == "fsrcnn":
-        model, image = _onnx_fsrcnn(rng), rng.random((batch, 1, 180, 320), np.float32)
-    else:
+    if network in MODELS:
         model = example("onnx_face_models").made(network, 17).SerializeToString()
-        image = rng.standard_normal((batch, 3, 112, 112), np.float32)
+        image = np.random.default_rng(0).standard_normal((batch, 3, 112, 112), np.float32)
+    else:
+        model, image = _exported(network, batch)
 
     def prepare(name: str) -> Call:
         options = onnxruntime.SessionOptions()
@@ -171,28 +173,12 @@ def _onnx(network: str, batch: int) -> Callable[[str], Call]:
     return prepare
 
 
-def _onnx_fsrcnn(rng: np.random.Generator) -> bytes:
-    """The same layers as `fsrcnn`."""
-    import onnx
-    from onnx import helper, numpy_helper
+def _exported(network: str, batch: int) -> tuple[bytes, np.ndarray]:
+    """PyTorch's network as ONNX, and its input.  The newer exporter would need one more package."""
+    import torch
 
-    nodes, weights, value = [], [], "image"
-
-    def add(kind: str, *arrays: np.ndarray, **attributes: Any) -> None:
-        nonlocal value
-        names = [f"{kind}{len(nodes)}_{k}" for k in range(len(arrays))]
-        weights.extend(map(numpy_helper.from_array, arrays, names))
-        nodes.append(helper.make_node(kind, [value, *names], [f"value{len(nodes)}"], **attributes))
-        value = nodes[-1].output[0]
-
-    for inputs, outputs, kernel in ((1, 56, 5), (56, 12, 1), *[(12, 12, 3)] * 4, (12, 56, 1)):
-        weight = rng.normal(0, (inputs * kernel**2) ** -0.5, (outputs, inputs, kernel, kernel))
-        add("Conv", weight.astype("f4"), pads=[kernel // 2] * 4)
-        add("PRelu", rng.uniform(0.05, 0.6, (outputs, 1, 1)).astype("f4"))
-    weight = rng.normal(0, 0.02, (56, 1, 9, 9)).astype("f4")
-    add("ConvTranspose", weight, strides=[2, 2], pads=[4] * 4, output_padding=[1, 1])
-    shapes = {"image": (1, 1, 180, 320), value: (1, 1, 360, 640)}
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    graph = helper.make_graph(nodes, "fsrcnn", ends[:1], ends[1:], weights)
-    opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    model, x = _torch_model(network, batch)
+    with warnings.catch_warnings(), io.BytesIO() as file:
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(model.eval(), (x,), file, input_names=["image"], opset_version=17, dynamo=False)
+        return file.getvalue(), x.numpy()

@@ -187,12 +187,12 @@ def effort(option: Any) -> Effort | None:
     return None if not timed(option) else QUICK_EFFORT if option.quick else FULL if option.full else SHORT
 
 
-def others(option: Any) -> bool:
+def hosted(option: Any) -> tuple[str, ...]:
     """Whether calls in company and whole networks are timed: by choice, or where nothing is chosen."""
     if option.workload:
-        return bool({*_names(option.workload)} & {*HOSTED})
-    chosen = (option.shape, option.model, option.dtype, option.contestant)
-    return not option.quick and not any(chosen) and not option.check
+        return tuple(name for name in HOSTED if name in _names(option.workload))
+    chosen = (option.shape, option.model, option.dtype, option.contestant, option.quick, option.check)
+    return () if any(chosen) else HOSTED
 
 
 def figures_of(option: Any) -> tuple[str, ...]:

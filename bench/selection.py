@@ -30,19 +30,19 @@ SMOKE = ("small", "masks", "new", "streaming", "teams", "company")  # what an un
 FEW = 4
 
 
-def groups(selection: Selection, figures: tuple[str, ...], others: bool) -> Iterator[Group]:
-    """The groups of a run; with `others` those in company and of whole networks too."""
+def groups(selection: Selection, figures: tuple[str, ...], hosted: tuple[str, ...]) -> Iterator[Group]:
+    """The groups of a run; `hosted` names what it has beside operations alone."""
     if figures:
         for name in figures:
             yield from FIGURES[name](selection.quick)
         return
     yield from operation_groups(selection)
-    if not others:
-        return
     if selection.timed:
-        yield from company.company(names=None if selection.full else company.SHOWN)
-        yield from networks.networks(selection.full)
+        if "company" in hosted:
+            yield from company.company(names=None if selection.full else company.SHOWN)
+        if "networks" in hosted:
+            yield from networks.networks(selection.full)
         return
-    for name in SMOKE:
+    for name in SMOKE if hosted else ():
         found = list(FIGURES[name](True))
         yield from found[:: max(1, len(found) // FEW)][:FEW]

@@ -100,7 +100,7 @@ def test_a_page_is_drawn_with_matplotlibs_own_defaults(tmp_path):
     (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
     for folder, variables in (("plain", {}), ("odd", {"MATPLOTLIBRC": str(tmp_path)})):
         command = [sys.executable, SCRIPTS / "page.py", tmp_path / folder]
-        subprocess.run(command, env=pytest_environment() | variables, check=True, timeout=60)
+        subprocess.run(command, env=pytest_environment() | variables, check=True, timeout=240)
     plots = sorted(Path(tmp_path / "plain").glob("*.png"))
     assert plots
     for plot in plots:
