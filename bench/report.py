@@ -128,7 +128,7 @@ class Report:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         option = self.config.option
-        if option.check:
+        if option.check and self.errors:
             terminalreporter.section("fastact: the worst errors, in units in the last place (ulp)")
             self._write(terminalreporter, as_text([self._errors()]))
         if not self._timed or option.collectonly:

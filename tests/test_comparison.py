@@ -251,6 +251,17 @@ def test_results_over_their_operands():
     assert "in_place time" in done.stdout and "10 passed" in done.stdout  # NumPy can do relu and its backward so
 
 
+@pytest.mark.full
+def test_networks_of_pytorch_run_in_onnx_runtime():
+    """Conv-TasNet is exported; only networks are in a run that asks for them."""
+    for name in ("torch", "onnxruntime", "onnx"):
+        pytest.importorskip(name)
+    chosen = ("--check", "--full", "--workload", "networks")
+    done = run_pytest(*chosen, "-k", "convtasnet and onnxruntime", "bench")
+    assert not done.returncode, done.stdout
+    assert "2 passed, 30 deselected" in done.stdout
+
+
 def test_a_run_that_only_checks():
     """The worst error of each contestant; nothing is timed."""
     done = run_pytest("--check", "--workload", "gtcrn_stream", "--contestant", "fastact_cython,numpy", "bench")
