@@ -211,8 +211,8 @@ def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> n
     return memory
 
 
-# Steps of NumPy's exact test for shared memory, some 20 ms at the worst.  The test is exponential in the number of axes.
-# What it has not decided after these steps counts as shared.
+# Steps of NumPy's exact test for shared memory, at most some 20 ms.  The test's time is exponential in the number of
+# axes.  Memory that it has not decided on after these steps counts as shared.
 MOST_WORK = 100_000
 
 

@@ -710,8 +710,8 @@ def _pointer_to_options(builder, channel_axis):
     """The address of a fastact_options: one thread inside a parallel region, else the bound in force.
 
     The threads that Numba starts for prange have no Python thread state, in each of its threading layers; a thread that
-    calls an @njit function from Python has one.  With OpenMP and TBB the calling thread works in the region, too.  The C
-    interface detects this with OpenMP.  Nothing detects it with TBB: the calling thread's part may use several threads.
+    calls an @njit function from Python has one.  With OpenMP and TBB the calling thread works in the region, too.  With
+    OpenMP the C interface detects this.  With TBB nothing does: the calling thread's part may use several threads.
     """
     kind = ir.FunctionType(_POINTER, [])
     state = cgutils.get_or_insert_function(builder.module, kind, "PyGILState_GetThisThreadState")

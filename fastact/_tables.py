@@ -221,7 +221,7 @@ INNER_LOOP = {
     "y": "S *",  # the result, y or dx; NULL: not needed
     "dy": "const S *",  # NULL where the operation has no such operand
     "x": "const S *",
-    # The slopes: one for each row.  Where alpha is along the loop: m slopes, and if m < n the first GROUP of them again.
+    # The slopes: one for each row.  Where alpha is along the loop: m slopes, and if m < n the first GROUP again.
     "alpha": "const T *",
     # Where sums are added to: one for each row, or one for each of the m elements.  In the second case whole groups
     # are read and written: from GROUP doubles before `sums` to 2 * GROUP - 1 after its end; the outer ones keep their
