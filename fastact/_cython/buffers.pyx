@@ -254,8 +254,8 @@ cdef inline size_t bound() noexcept nogil:
     """The most bytes that may be idle and in use together: a quarter more than were in use recently, or SPARE more.
 
     Without the quarter, a loop that keeps a small result and drops a large one would unmap the large one every time.
-    Without SPARE, so would a network in inference, which drops each result before it asks for one of another size:
-    one picture through MobileFaceNet in torch made 400 page faults, which were 10 % of its time.
+    Without SPARE, inference of a network would unmap results, too: it drops each result before it asks for one of
+    another size.  One picture through MobileFaceNet in torch made 400 page faults then, which took 10 % of its time.
     """
     cdef size_t recent = max(in_use_bytes, peak, peak_before)
     return recent + max(recent // 4, <size_t>SPARE)
@@ -471,7 +471,7 @@ cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
             return like(prototype, descr)
     # The array is made as NumPy would make it if our allocator were in force.  To put it in force, one has to set a
     # context variable and to reset it afterwards.  That takes 0.15 us more than this.  The reset can also fail when
-    # memory is short, and then our allocator stayed in force.
+    # memory is short, and then our allocator would stay in force.
     keep_order(prototype, itemsize, strides)
     Py_INCREF(descr)
     try:
