@@ -349,7 +349,7 @@ cdef object converted(int op, object dy, object x, object alpha, object channel_
 # ---- what ops.py calls -----------------------------------------------------------------------------------------------
 
 cdef inline int number_of(object name) except -1:
-    """The number of an operation.  ops.py passes the same name objects; a look-up in a dict takes 60 instructions more."""
+    """The number of an operation.  ops.py passes the same name objects; a dict would take 60 instructions more."""
     cdef int number
     for number in range(operations):
         if <PyObject*>name == names[number]:
