@@ -277,7 +277,7 @@ def _crowds(op: str, which: int, n_threads: int, quick: bool, effort: Effort) ->
 
 
 def _crowd(calls: list[Callable[[int], object]], seconds: float) -> tuple[float, float]:
-    """Run each call in its own thread for this time: seconds per call of all, and the longest wait between two calls."""
+    """Run each call in its own thread for so many seconds; return seconds per call of all, and the longest stall."""
     done, ready = [], threading.Barrier(len(calls))
 
     def run(call: Callable[[int], object]) -> None:

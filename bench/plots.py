@@ -131,7 +131,7 @@ def grid(number: int, height: float, columns: int = 2, **options: Any) -> tuple[
 
 
 def logarithmic(panel: Axes, which: str = "x") -> None:
-    """A logarithmic axis with plain numbers: powers of ten; if those are few, also 2 and 5 times them, or all digits."""
+    """A logarithmic axis with plain numbers: powers of ten; if these are few, also 2 and 5 of each, or all digits."""
     panel.set(**{f"{which}scale": "log"})
     panel.autoscale_view()
     low, high = getattr(panel, f"get_{which}lim")()
