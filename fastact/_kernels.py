@@ -2,9 +2,9 @@
 
 Cython and Numba both compile this text.  The functions that it calls but does not define (`load`, `where_gt`, `fetch`
 ...) are called words, and a set of them is a vocabulary.  Cython's vocabulary is simd.h with a level.h for each SIMD
-level, in C vectors; Numba's is _numba/simd.py, in LLVM vectors.  None is imported here: setup.py makes declarations for
-Cython from the annotations, and _numba/kernels.py puts its words into this module before it runs.  The numbers (GROUP,
-BLOCK ...) come from _tables.py.  No Python object, exception or thread is used in here.
+level, in C vectors; Numba's is _numba/simd.py, in LLVM vectors.  No vocabulary is imported here: setup.py makes
+declarations for Cython from the annotations, and _numba/kernels.py puts its words into this module before it runs.  The
+numbers (GROUP, BLOCK ...) come from _tables.py.  No Python object, exception or thread is used in here.
 
 A kernel gets one `inner_loop` (see _tables.py): n elements, and alpha in one of two forms.  Either alpha is constant
 along rows of m elements, or it changes with every element along the loop and begins again after m elements (its
@@ -363,7 +363,7 @@ def sweep_dalpha(streams: bool, dalpha: Out, dy: In, x: In, lo: int, hi: int) ->
 
 
 def push(pending: Sums, count: int, total: float) -> None:
-    """Add a block's sum in pairs, pairs of pairs ...  pending[d] holds 2**d of the `count` blocks before this one."""
+    """Add a block's sum in pairs, pairs of pairs ...  pending[d] is the sum of 2**d of the `count` earlier blocks."""
     d = ZERO
     while (count >> d) & 1:
         total = sum_at(pending, d) + total
@@ -401,7 +401,7 @@ def dx_along(how: int, dx: Out, dy: In, x: In, i: int, a: Slopes, phase: int, n:
 
 
 def fetch_group(dy: In, x: In, i: int) -> None:
-    """Prefetch every line of a later group.  With half of them float64 took 1.10 to 1.20 of the bandwidth bound."""
+    """Prefetch every line of a later group.  With half of them float64 from memory took 1.10 to 1.20 of the bound."""
     d = ZERO
     while d < GROUP:
         fetch(dy, i + d)

@@ -505,7 +505,8 @@ def _fill(context, builder, kinds, formula, y, dy, x, alpha, begin, end):
     """y[i] = formula(dy[i], x[i], alpha) for begin <= i < end, on arrays in C order; alpha is a number or None.
 
     LLVM is told that no iteration reads what another one writes: y lies exactly where an operand does, or apart from
-    all.  It then makes one vector loop without checks for overlap.  In a call in place those checks failed.
+    all.  It then makes one vector loop without checks for overlap.  A call in place would fail such checks, and run the
+    loop without vectors.
     """
     module = builder.module
     group, loop_id = _Distinct(module), _Distinct(module)

@@ -21,14 +21,14 @@ from fastact._tables import GROUP, LINE, RADIX, SUM_LEVELS
 
 SHORTEST_ROW = 16  # rows below this are run as if alpha ran along the loop, each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
-PERIOD = 256  # elements: shorter periods of an alpha along the loop are repeated up to this ...
-REGISTERS = 64  # ... or, where a sum is made, up to a multiple of this: so many accumulators stay in registers
+PERIOD = 256  # elements: a shorter period of an alpha along the loop is repeated up to this length
+REGISTERS = 64  # elements: for a sum, periods are repeated to a multiple of this; 64 accumulators stay in registers
 SHORT_PERIOD = 2048  # elements of several short rows that are run as one period where it repeats often
 COLUMNS = 8192  # accumulators of an alpha along the loop (64 KB) that stay in L2, as do its slopes
-# Elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
+# Elements of a chunk, which a thread takes at a time: at least 1 us of work, at most 512 KB of doubles.
 LEAST_CHUNK = 8192
 MOST_CHUNK = 65536
-CHUNKS = 64  # ... and within these bounds 64 chunks: threads get equal ranges, and long loops stream better
+CHUNKS = 64  # chunks of a call, within these two bounds: threads get equal ranges, and long loops stream better
 SHORT_LOOP = 4096  # elements: shorter inner loops cost more than the reductions that they save
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
@@ -265,7 +265,7 @@ def make_grid(plan, count, chunk, per_row, summed):
     plan.rows = turns_of(plan, count, False)
     chunk_rows = min(plan.rows, max(1, chunk // per_row))
     if plan.along and plan.chunk_columns < plan.columns:
-        chunk_rows = min(plan.rows, RADIX)  # a strip of alpha is read from L2 for so many rows
+        chunk_rows = min(plan.rows, RADIX)  # for this many rows, a strip of alpha is read from L2
     if summed:
         # Partial sums take O(channels) of memory: groups are bounded in number, unless each would have too many rows.
         groups = PARTIALS // plan.columns

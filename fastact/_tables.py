@@ -193,7 +193,7 @@ SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in t
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
 TILE_ELEMENTS = 32768  # of a cache-sized scratch: 64 to 256 KB, which an L2 cache holds
 # Elements: operands with gaps are buffered where their inner loops are shorter (SHORTEST_LOOP with slopes, else
-# SHORTEST_ROWS).  Times on crops with rows of so many elements, as multiples of the time on a whole array:
+# SHORTEST_ROWS).  Times on crops with rows of 8 to 112 elements, as multiples of the time on a whole array:
 #                          as it lies   buffered
 #   prelu_backward, 56         3.0         2.5
 #   prelu_backward, 112        1.8         2.5
@@ -205,8 +205,8 @@ BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 4 to 16 KB for each ope
 # Where operands lie in different axis orders: a tile's elements, and its length along an axis that is innermost for
 # some operand but not for x.  Whole cache lines are then read along both axes; larger tiles did not help.
 BUFFER_TURNED, BUFFER_SIDE = 8192, 32
-BUFFER_GROUPS = 64  # groups of tiles: each has sums of its own, so that threads can share the groups ...
-BUFFER_SUMS = 65536  # ... and the most sums of all groups, unless alpha alone has more
+BUFFER_GROUPS = 64  # groups of tiles: each has sums of its own, so that threads can share the groups
+BUFFER_SUMS = 65536  # the most sums of all groups together, unless alpha alone has more
 
 # ---- messages --------------------------------------------------------------------------------------------------------
 

@@ -99,8 +99,8 @@ cdef size_t limit = 0, idle_bytes = 0, idle_blocks = 0, in_use_bytes = 0, hits =
 cdef size_t epoch = 0                   # the number of the current epoch
 cdef size_t epoch_began = 0, epoch_length = 5000    # in milliseconds
 cdef size_t peak = 0, peak_before = 0   # the most bytes that were in use at once, in this epoch and in the one before
-cdef Block* idle[SIZES]                 # the tops of the stacks of idle blocks, by the size of the block ...
-cdef Block* tails[SIZES]                # ... and of the stacks of live blocks, by the size of the tail
+cdef Block* idle[SIZES]                 # the tops of the stacks of idle blocks, by the size of the block
+cdef Block* tails[SIZES]                # the tops of the stacks of live blocks, by the size of the tail
 cdef Block* newest = NULL               # the ends of the list by age
 cdef Block* oldest = NULL
 

@@ -162,9 +162,9 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
     if work.partial != NULL:
         partial = work.partial + (plane * plan.groups + group) * plan.columns + first
         if plan.along:
-            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # the kernel reads and writes whole groups ...
+            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # the kernel reads and writes whole groups
             memset(scratch, 0, GROUP * sizeof(double))
-            scratch += GROUP                                    # ... and one before the first
+            scratch += GROUP                                    # it also does so with the group before the first
         # Sums are made in place, unless two threads would keep writing to one cache line.
         acc = partial if levels == 1 and lanes == width and width >= DOUBLES else scratch
         memset(acc, 0, levels * lanes * sizeof(double))

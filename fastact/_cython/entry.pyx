@@ -66,8 +66,8 @@ cdef extern from "system.h" nogil:
 cdef enum:
     MAX_NDIM = 6
     FEW = 1                         # loops that a slot keeps: contiguous operands have no more
-    FULL = -2                       # in place of an axis: alpha has x's shape ...
-    OTHER = -3                      # ... or another one of several axes
+    FULL = -2                       # instead of an axis: alpha has x's shape
+    OTHER = -3                      # instead of an axis: alpha changes along several axes, but not in x's shape
 cdef struct Slot:
     int ndim, itemsize, axis, summed
     Py_ssize_t[MAX_NDIM] shape

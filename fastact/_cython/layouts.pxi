@@ -141,9 +141,9 @@ cdef struct Operand:
     int dtype
     Py_ssize_t[MAX_LOOPS] strides       # along x's axes; 0 where alpha is broadcast
 cdef struct Operands:                   # of one call, checked
-    int dtype                           # the kernel's storage type ...
+    int dtype                           # the kernel's storage type
     Py_ssize_t itemsize
-    int alpha_dtype                     # ... and its computing type, which alpha has
+    int alpha_dtype                     # the kernel's computing type, in which it reads alpha
     Py_ssize_t slope_size
     int ndim
     Py_ssize_t elements, alphas         # of x; of alpha, 0 where there is none
@@ -377,13 +377,13 @@ cdef struct Tiles:                      # what the threads share
     Part dalpha
     Py_ssize_t[MAX_LOOPS] shape, alpha_shape
     Py_ssize_t[MAX_LOOPS] extent        # of a tile
-    int cuts                            # the axes along which there are several tiles ...
-    int[MAX_LOOPS] cut                  # ... which ones ...
-    Py_ssize_t[MAX_LOOPS] along         # ... and how many tiles
+    int cuts                            # the number of axes along which there are several tiles
+    int[MAX_LOOPS] cut                  # these axes
+    Py_ssize_t[MAX_LOOPS] along         # how many tiles there are along each
     Py_ssize_t[MAX_LOOPS] sums_strides  # of the sums in C order, in bytes; 0 where alpha is broadcast
     Py_ssize_t tiles, groups
-    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms ...
-    bint terms                          # ... which the kernel writes in dalpha's own type
+    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms
+    bint terms                          # whether the kernel writes these single terms itself, in dalpha's type
     bint stream                         # whether a result that needs no copy is streamed
     Py_ssize_t tile_elements, tile_bytes    # of one operand's tile
     Py_ssize_t bytes                    # of a thread's memory
@@ -393,8 +393,8 @@ cdef struct Own:                        # what a thread has for itself
     char* tiles                         # of y, dy, x, alpha
     char* spare                         # for elements before their conversion
     double* sums                        # of one tile
-    double* levels                      # the sums of a group's tiles, on SUM_LEVELS levels ...
-    Py_ssize_t[SUM_LEVELS] first, stop  # ... and the range of slopes whose sums on a level may not be 0
+    double* levels                      # the sums of a group's tiles, on SUM_LEVELS levels
+    Py_ssize_t[SUM_LEVELS] first, stop  # the range of slopes whose sums on a level may not be 0
     double* scratch
     # What follows from the extent of the tile that the thread is at:
     Py_ssize_t[MAX_LOOPS] extent, alpha_extent
@@ -499,7 +499,7 @@ cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) 
     """Run one tile, and add its sums to the group's."""
     cdef const Operands* o = t.o
     cdef char* at[PARTS]                # the tile's first element in each operand
-    cdef intptr_t[PARTS] where          # ... where it is read or written
+    cdef intptr_t[PARTS] where          # the address where the kernel reads or writes the tile
     cdef char* sums_at = t.dalpha.operand.data if t.single else <char*>own.levels
     cdef Py_ssize_t first, size, index = number
     cdef bint changed = first_one

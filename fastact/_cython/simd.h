@@ -4,8 +4,8 @@
  * storage type S.  `wide` is a group of 16 doubles whatever the register, so that sums have one order at every level.
  * The build picks the types (-DFASTACT_FLOAT or -DFASTACT_DOUBLE, and for 16-bit storage -DFASTACT_HALF or
  * -DFASTACT_BRAIN) and the level: its folder, with level.h, is on the include path.  A level is a dozen words on one
- * register, r32 (floats) or r64 (doubles); everything here is common to all levels.  A word takes a pointer and an
- * index, as the text has them.
+ * register, r32 (floats) or r64 (doubles); everything here is common to all levels.  Words take a pointer and an index,
+ * as _kernels.py uses them.
  * (A vec of 16 elements was tried first: GCC 12 passes such structs through the stack, 10 times slower.)
  */
 #ifndef FASTACT_SIMD_H

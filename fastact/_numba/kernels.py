@@ -130,7 +130,7 @@ def _compile(kernel: str, dtype: str):
         # our own comes up again here.
         compiled = cfunc(signature, **simd.FLAGS)(function(0))
     with suppress(Exception):
-        FunctionCache(compiled.__wrapped__).flush()  # if the cache is damaged, the next process fills it afresh
+        FunctionCache(compiled.__wrapped__).flush()  # a damaged cache is emptied, and the next process fills it again
     return compiled
 
 

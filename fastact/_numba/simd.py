@@ -216,7 +216,7 @@ def _computed(context, builder, vector, dtype: types.Type):
         return builder.bitcast(builder.shl(bits, _numbers(bits, 16)), _like(vector, ir.FloatType()))
     sign = builder.shl(builder.and_(bits, _numbers(bits, 0x8000)), _numbers(bits, 16))
     rest = builder.and_(bits, _numbers(bits, 0x7FFF))
-    # The exponent's bias grows by 112; for inf and NaN 224 is added.  A subnormal's value is its bits times 2**-24.
+    # 112 is added to the exponent, and 224 to that of inf and NaN.  A subnormal's value is its bits times 2**-24.
     large = builder.icmp_unsigned(">=", rest, _numbers(bits, 0x7C00))
     moved = builder.select(large, _numbers(bits, 224 << 23), _numbers(bits, 112 << 23))
     normal = builder.add(builder.shl(rest, _numbers(bits, 13)), moved)
@@ -656,7 +656,7 @@ def get_bits(mask, i, n):
 
 @inlined
 def put_bits(mask, i, bits, n):
-    """Store n bits of `bits`, from the lowest bit of element i's byte on; bits after them in the last byte become 0."""
+    """Store the lowest n bits, in whole bytes, from element i's byte on."""
     for k in range((n + 7) >> 3):
         put_sum(mask, (i >> 3) + k, np.uint8((bits >> (8 * k)) & 255))
 
