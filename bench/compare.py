@@ -2,8 +2,8 @@
 
 The rule:
 
-- The time of a case is the 20 % quantile of its rounds.  Where a second thread is late now and then, there are quick
-  and slow rounds, and a median may be of either kind.
+- The time of a case is a low quantile (20 %) of its rounds.  Where a second thread is late now and then, there are
+  quick and slow rounds, and a median may be of either kind.
 - A case has changed if its time has changed by more than the floor and by more than three standard errors of both runs.
   The errors are estimated from random samples of the rounds (a bootstrap).
 - A machine that drifts slows everybody down alike.  So the case must also have changed by as much relative to the
