@@ -2,8 +2,7 @@
 
 The groups come from conftest.  groups.py checks each result before it times anything: fastact's y and dx must equal the
 reference bit for bit, and its dalpha must lie within the contract's bound; the others get a loose tolerance.  The times
-of a group's rounds are replayed to pytest-benchmark, and what else is known goes to its extra_info.  In an untimed run
-each call is made once.
+of a group's rounds are replayed to pytest-benchmark, with more facts in extra_info.  Untimed, each call is made once.
 """
 
 from collections.abc import Callable, Iterable

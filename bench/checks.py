@@ -23,7 +23,7 @@ LOOSE = {"float16": 2.0**-9, "bfloat16": 2.0**-6, None: 1e-6}
 
 
 class WrongResult(Exception):
-    """What differs from the reference."""
+    """A result differs from the reference; the message says in what."""
 
 
 def check_result(results: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...], exact: bool) -> tuple[float, float]:

@@ -39,7 +39,7 @@ KNOWN = (*WORKLOADS, *LAYERS, *SIZES, *SIGNS, *SCALING, *ACCURACY, *LAYOUTS)
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is about; the defaults are a plain `pytest --benchmark-only`."""
+    """What a run times or checks.  The defaults are those of a plain `pytest --benchmark-only`."""
 
     workloads: tuple[Workload, ...] = KNOWN
     contestants: tuple[str, ...] = tuple(CONTESTANTS)

@@ -39,7 +39,7 @@ class Target:
 
 @dataclass
 class Work:
-    """What a group's contestants do; it keeps the arrays alive."""
+    """The work of a group's contestants, with its arrays."""
 
     prepare: Mapping[str, Callable[[], Call]]  # by contestant: a function that sets it up and returns the call
     task: Task | None = None  # the task whose result all must have

@@ -45,7 +45,7 @@ def lay(a, order=None, steps=None, margin=0, offset=0, swapped=False, in_record=
     return laid.view(kind)
 
 
-# Names of layouts, from the number of dimensions (and the bytes of an element) to what `lay` wants to know.
+# By the names of layouts: functions of the number of dimensions (and the bytes of an element) to arguments of `lay`.
 LAYOUTS = {
     "c": lambda n, size: {},
     "fortran": lambda n, size: {"order": range(n)[::-1]},
@@ -70,7 +70,7 @@ def last(n, step):
 
 
 def described(a, name):
-    """What `lay` wants to know about the layout of that name for an array."""
+    """The arguments of `lay` for the layout of that name, for an array."""
     return (LAYOUTS | EXPANDED)[name](a.ndim, a.itemsize)
 
 

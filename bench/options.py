@@ -202,7 +202,7 @@ def figures_of(option: Any) -> tuple[str, ...]:
 
 
 def selection_of(option: Any) -> Selection:
-    """What the run is about."""
+    """What the run times or checks, according to the options."""
     absent = ("bfloat16",) * (find_spec("ml_dtypes") is None)
     if option.dtype in absent:
         raise pytest.UsageError(f"--dtype {option.dtype} needs ml_dtypes (pip install ml_dtypes)")
@@ -297,7 +297,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """The same for a file."""
+    """Refuse a file that cannot be written before the run."""
     try:
         path.open("ab").close()
     except OSError as error:

@@ -26,14 +26,14 @@ NOISE = 1.15  # a larger share of the bandwidth bound means that the row's times
 
 
 class Run(NamedTuple):
-    """What a file holds."""
+    """The content of a saved run's file."""
 
     rows: pd.DataFrame
     about: dict[str, Any]  # the machine, the commit, the options, and the contestants that were absent or failed
 
 
 class Unreadable(Exception):
-    """Which file is no saved run, and why."""
+    """A file is no saved run; the message names it and says why."""
 
 
 def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str,
 
 
 def ratio(others: list[float] | None, own: list[float], part: float = 0.5) -> float | None:
-    """How many times as fast as another contestant of the group: the median of the rounds, or another quantile."""
+    """How many times as fast as another contestant: the median of the rounds' ratios, or the quantile `part`."""
     if not others:
         return None
     ratios = [b / a for a, b in zip(own, others, strict=True)]

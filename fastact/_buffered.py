@@ -50,7 +50,7 @@ def fastest(operand: np.ndarray) -> int | None:
 
 
 class TileSums:
-    """A float64 sum in which a term passes through at most 32 additions on each of three levels."""
+    """A float64 sum of parts in which a part passes through at most 32 additions on each of three levels."""
 
     def __init__(self, shape: tuple[int, ...]):
         self.levels = [np.zeros(shape) for _ in range(SUM_LEVELS)]
@@ -76,7 +76,7 @@ class TileSums:
 
 
 def compute(run: Callable[..., bool], dtype: np.dtype, computing: np.dtype, result, dy, x, alpha, dalpha) -> None:
-    """Write `result` and `dalpha` (unless None), each tile by `run`, which takes the same operands."""
+    """Write `result` and `dalpha` (unless None) tile by tile; `run` computes a tile from operands in the same order."""
     order = memory_order(x, result, dy)
     x, dy, alpha, result, dalpha = (None if a is None else a.transpose(order) for a in (x, dy, alpha, result, dalpha))
     given = [a for a in (result, dy, x) if a is not None]

@@ -174,7 +174,7 @@ def _check_out(kind: types.Type, name: str, wanted: bool, dtype: types.Type) -> 
 
 
 def _typing(op: Operation, function: object, compiled: bool):
-    """What Numba asks for the implementation of one operation."""
+    """The function that Numba calls to get the implementation of one operation."""
     public = inspect.signature(function)
 
     def typed(*args, **kws):
@@ -327,7 +327,7 @@ def _differs(a, like):
 
 @word(lambda a: a)
 def _borrowed(context, builder, kinds, a):
-    """The same array without an owner, so that Numba counts no references to it; a number or None, itself."""
+    """The same array without an owner, so that Numba counts no references to it; a number or None itself."""
     if not _is_array(kinds[0]):
         return a
     array = context.make_array(kinds[0])(context, builder, a)

@@ -238,7 +238,7 @@ class Textbook(Contestant):
 
 
 class TextbookNumba(Textbook):
-    """In Numba, with prange."""
+    """The loop in Numba, with prange."""
 
     name = "textbook_numba"
     modules = ("numba",)
@@ -263,7 +263,7 @@ class TextbookNumba(Textbook):
 
 
 class TextbookCython(Configured, Textbook):
-    """In Cython, built when it is first asked for."""
+    """The loop in Cython, which is built when it is first asked for."""
 
     name = "textbook_cython"
     modules = ("Cython", "setuptools")

@@ -51,9 +51,8 @@ FA_INLINE uint16_t fa_to_brain(float v)
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
 }
 
-/* Converts a double to a float that rounds to the same 16 bits as the double does.  It cuts the double off and sets the
-   last bit if anything was lost ("round to odd": Boldo, Melquiond 2008).  With the nearest float it would be rounded
-   twice. */
+/* Converts a double to a float that rounds to the same 16 bits as the double does: cut off, with the last bit set if
+   anything was lost ("round to odd": Boldo, Melquiond 2008).  By way of the nearest float it would be rounded twice. */
 FA_INLINE float fa_to_odd(double v)
 {
     float nearest = (float)v;
