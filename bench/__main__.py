@@ -12,7 +12,7 @@ from .tables import legend, question, tables, target_tables
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: of `compare` 1 where somebody got slower; 2 where a file is no saved run."""
+    """Run a command and return the exit status: 1 if `compare` finds somebody slower, 2 if a file is no saved run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="tables of a run; with --report a page, with --csv all results")

@@ -1,8 +1,8 @@
 """The benchmark: one contestant of one comparison group, timed in turns with the others and checked.
 
-The groups come from conftest.  groups.py has checked the result before it times anything: fastact's y and dx must equal
-the reference bit for bit and its dalpha lie within the contract's bound; the others get a loose tolerance.  The rounds
-of the group go through pytest-benchmark, what is known about them to its extra_info.  Untimed, each call is made once.
+The groups come from conftest.  groups.py checks each result before it times anything: fastact's y and dx must equal the
+reference bit for bit, and its dalpha must lie within the contract's bound; the others get a loose tolerance.  The times
+of a group's rounds are replayed to pytest-benchmark, with more facts in extra_info.  Untimed, each call is made once.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ CLOCK = Clock()
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # by somebody who is out, or untimed
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # if untimed, or if the contestant is out
 def test_group(benchmark: Any, group: Group, member: str, groups: Groups, pytestconfig: pytest.Config) -> None:
     found = groups.of(group)
     report = pytestconfig.pluginmanager.get_plugin("fastact-report")

@@ -1,9 +1,9 @@
 """Whether a result is right, and how far a sum is off.
 
-A benchmark checks what it times, because `--benchmark-only` skips the tests.  Exact results must have
-the reference's bits, and their sums lie within the contract's bound (which the reference itself may use up
-half of); the others get a loose tolerance.  The error of a sum is measured against the exact one, in units
-in the last place of the result's dtype.
+A benchmark checks what it times, because `--benchmark-only` skips the tests.  Exact contestants must have the
+reference's bits, and their sums must lie within the contract's bound (the reference itself may use up half of it).  The
+others get a loose tolerance.  The error of a sum is measured against the exact sum, in units in the last place (ulp) of
+the result's dtype.
 """
 
 import math
@@ -12,21 +12,22 @@ import numpy as np
 
 from .workloads import Task, computing
 
-# Of each float: its binary digits, and the exponent of its least number above 0.
+# For each float: its binary digits, and the exponent of its least number above 0.
 DIGITS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}
-# Of the sum of magnitudes, for sums that are not exact: what adding in the dtype itself may cost ...
-LOOSE_UNITS = 1e3  # ... in its units of rounding
-LOOSEST = 0.25  # ... and at most, because a thousand units of 16 bits are no bound
-# Of an element, for results that are not exact; two units in the last place of 16 bits.
+# The error that a sum of a contestant that is not exact may have, over the sum of its terms' magnitudes: this many
+# units of rounding of its dtype, since it may add in the dtype itself ...
+LOOSE_UNITS = 1e3
+LOOSEST = 0.25  # ... but no more than this, because a thousand units of 16 bits would be no bound
+# The relative error that an element of such a contestant may have: for 16-bit floats two units in the last place.
 LOOSE = {"float16": 2.0**-9, "bfloat16": 2.0**-6, None: 1e-6}
 
 
 class WrongResult(Exception):
-    """What differs from the reference."""
+    """A result differs from the reference; the message says in what."""
 
 
 def check_result(results: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...], exact: bool) -> tuple[float, float]:
-    """Hold (y,), (dx,) or (dx, dalpha) against what workloads.expected_of says; the largest error of each in ulp."""
+    """Compare (y,), (dx,) or (dx, dalpha) with workloads.expected_of's; return the largest error of each in ulp."""
     got, *got_sums = results
     want, *want_sums = wanted
     _same_kind("the result", got, want)
@@ -46,7 +47,7 @@ def _elementwise(got: np.ndarray, want: np.ndarray, tolerance: float) -> float:
     one, other = got[wrong].astype(wide), want[wrong].astype(wide)
     off = np.abs(one - other)
     digits, least = DIGITS.get(kind, (0, -1074))
-    normal = 2.0 ** (least + digits - 1)  # below it a unit in the last place is no smaller
+    normal = 2.0 ** (least + digits - 1)  # the least normal number: below it the unit in the last place stays the same
     far = ~(off <= tolerance * np.maximum(np.abs(other), normal))
     if far.any():
         where = tuple(int(axis[far.argmax()]) for axis in np.nonzero(wrong))
@@ -96,7 +97,7 @@ def ulp_error(dalpha: np.ndarray, task: Task) -> float:
     for channel, got in enumerate(dalpha.reshape(-1)):
         negative = ~(x[:, channel] > 0)
         high, low = _product(x[:, channel][negative].astype(np.float64), dy[:, channel][negative].astype(np.float64))
-        # Both sums rounded once: what is left of the exact one after its nearest double matters in float64.
+        # The error is taken against the exact sum, not against its nearest double: in float64 the difference counts.
         nearest = math.fsum([*high, *low])
         error = math.fsum([float(got), *-high, *-low])
         errors.append(abs(error) / float(unit(nearest, dalpha.dtype.name)))

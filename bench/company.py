@@ -1,8 +1,8 @@
-"""Calls between other libraries' operations, whose idle threads spin.
+"""Calls between the operations of another library (the host), whose idle threads spin.
 
 A library that has just computed leaves its threads spinning for milliseconds, because its next operation may come soon.
-A call in between finds the processors taken and the caches full of something else.  Here each timed call follows an
-operation of the host, and the same call alone and warm takes turns with it.
+A call in between finds the processors taken and the caches full of other data.  Here each timed call follows an
+operation of the host.  The same call alone, with its arrays in the caches, takes turns with it.
 """
 
 import itertools
@@ -21,16 +21,16 @@ from .groups import Group, Target, Work
 from .timing import rest
 from .workloads import WORKLOADS, Workload, make_task
 
-ALONE = " alone"  # behind a contestant's name: its calls that follow nobody's
+ALONE = " alone"  # follows a contestant's name where its calls do not follow the host's
 DELAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # seconds from a session's operation to a call
-WORTH = 4e6  # bytes of x from which several threads are expected to be faster in company, too
-# Which of our contestants and which of the host's take part; and the host's operation of the same traffic.
+WORTH = 4e6  # bytes of x from which several threads should be faster in company, too
+# The contestants beside each host: ours, the host's, and a copy or an addition by the host.
 OURS = {
     "torch": ("fastact openmp", "fastact own", "fastact one thread", "torch", "torch_enabled", "torch copy / add"),
     "onnxruntime": ("fastact own", "fastact one thread", "onnxruntime", "ort_fastact"),
     "openvino": ("fastact own", "fastact one thread", "openvino"),
 }
-SHOWN = ("arcface_r50_stage3", "convtasnet_h512")  # what a plain run has
+SHOWN = ("arcface_r50_stage3", "convtasnet_h512")  # the workloads of a plain run
 MEASURED = {
     "torch": ("mobilefacenet_128x28", "arcface_r50_stage3", "mtcnn_pnet_conv1", "convtasnet_h512", "arcface_r50_stem"),
     "onnxruntime": ("arcface_r50_stage3", "mtcnn_pnet_conv1", "convtasnet_h512", "realesr_general_256"),
@@ -39,7 +39,7 @@ MEASURED = {
 
 
 def company(quick: bool = False, names: tuple[str, ...] | None = None) -> Iterator[Group]:
-    """Every host that is installed."""
+    """The groups of every host that is installed."""
     for host, workloads in MEASURED.items():
         if fastact.get_num_threads() > 1 and not CONTESTANTS[host].missing():
             for workload in (w for w in WORKLOADS if w.name in (names or workloads[: 1 if quick else None])):
@@ -100,7 +100,7 @@ def _between(host: str, op: str, workload: Workload) -> Group:
 
 
 def workload_bytes(workload: Workload) -> float:
-    """Of x in float32."""
+    """The bytes of x in float32."""
     return 4.0 * np.prod(workload.shape)
 
 
@@ -134,7 +134,7 @@ def _results(task, name: str, found) -> tuple[np.ndarray, ...]:
 
 
 def _warm(made: dict[str, Call], name: str) -> None:
-    """Nobody's threads spin, and the call's arrays are where its last call left them."""
+    """Wait until no threads spin, then call three times, which brings the call's arrays into the caches."""
     rest()
     for _ in range(3):
         made[name]()
@@ -158,7 +158,7 @@ def _convolutions() -> Callable[[], None]:
 
 
 def _session(host: str) -> Callable[[], None]:
-    """An operation of ONNX Runtime or OpenVINO on all processors, and 0.1 to 100 ms in which the program is busy."""
+    """An operation of ONNX Runtime or OpenVINO on all processors, then 0.1 to 100 ms of work in the calling thread."""
     import onnx
     from onnx import helper
 

@@ -2,12 +2,12 @@
 
 The rule:
 
-- The time of a case is a low quantile, a fifth, of its rounds: where a second thread is late now and then, rounds are
-  of two kinds, and a median falls into either.
-- A case has changed if its time did by more than the floor and by more than three standard errors of both runs, which
-  are estimated from random samples of the rounds (a bootstrap).
-- A machine that drifts slows everybody down alike: the case must have changed by as much relative to the others of its
-  comparison group, too (to the median of their changes).
+- The time of a case is a low quantile (20 %) of its rounds.  Where a second thread is late now and then, there are
+  quick and slow rounds, and a median may be of either kind.
+- A case has changed if its time has changed by more than the floor and by more than three standard errors of both runs.
+  The errors are estimated from random samples of the rounds (a bootstrap).
+- A machine that drifts slows everybody down alike.  So the case must also have changed by as much relative to the
+  others of its comparison group (to the median of their changes).
 - Each further run AGAIN, of the same code as AFTER, must show the same change.
 - Cases without others, or of fewer than five rounds, are not judged.
 
@@ -44,7 +44,7 @@ class Saved(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A case of two runs."""
+    """The times of a case in two runs."""
 
     name: str
     before: Saved
@@ -54,22 +54,22 @@ class Change(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Of the ratio."""
+        """The relative standard error of the ratio."""
         return math.hypot(self.before.error, self.after.error)
 
     @property
     def least(self) -> float:
-        """The smaller of both changes, as a logarithm; 0 where they contradict each other or nothing can be told."""
+        """The smaller of the two changes, as a logarithm; 0 where they contradict each other or cannot be judged."""
         both = math.log(self.ratio), math.log(self.relative)
         return min(both, key=abs) if self.judged and (both[0] > 0) == (both[1] > 0) else 0.0
 
     def beyond(self, floor: float) -> bool:
-        """The noise."""
+        """Whether the change is beyond the noise."""
         return abs(self.least) > math.log1p(max(floor / 100, SURE * self.error))
 
     @property
     def judged(self) -> bool:
-        """Whether there is enough to tell."""
+        """Whether there are enough rounds and other contestants."""
         return math.isfinite(self.error) and math.isfinite(self.relative)
 
 
@@ -82,14 +82,14 @@ def _saved(row: Any) -> Saved:
     rounds = np.array(row.times)
     time = low(rounds.tolist())
     drawn = np.random.default_rng(0).choice(rounds, (DRAWS, rounds.size))
-    # Not their standard deviation: one draw of slow rounds only would be most of it.
+    # Quantiles and not a standard deviation: a single draw of slow rounds would dominate that.
     first, last = np.quantile(np.log([low(sample) for sample in drawn.tolist()]), (0.05, 0.95))
     error = (last - first) / NINETY
     return Saved(row.group, time, float(error) if row.rounds >= FEWEST else math.inf)
 
 
 def changes(before: dict[str, Saved], after: dict[str, Saved]) -> Iterator[Change]:
-    """The cases of both."""
+    """The changes of the cases that both runs have."""
     ratios = {name: after[name].time / before[name].time for name in before.keys() & after.keys()}
     groups: dict[str, list[str]] = {}
     for name in ratios:
@@ -102,7 +102,7 @@ def changes(before: dict[str, Saved], after: dict[str, Saved]) -> Iterator[Chang
 
 
 def confirmed(before: dict[str, Saved], runs: list[dict[str, Saved]]) -> list[Change]:
-    """Of each case that all runs have, the change in the run that shows it least; none where two contradict."""
+    """For each case that all runs have, the change in the run that shows it least; no change where two contradict."""
     found: dict[str, list[Change]] = {}
     for run in runs:
         for change in changes(before, run):
@@ -117,7 +117,7 @@ def confirmed(before: dict[str, Saved], runs: list[dict[str, Saved]]) -> list[Ch
 
 
 def differences(before: dict, after: dict) -> Iterator[str]:
-    """What else is not the same."""
+    """What else differs between two runs."""
     for key in ("fastact", "peers", "cpu", "python_version"):
         b, a = before.get(key), after.get(key)
         if isinstance(b, dict) and isinstance(a, dict):
@@ -127,7 +127,7 @@ def differences(before: dict, after: dict) -> Iterator[str]:
 
 
 def percentage(text: str) -> float:
-    """For argparse."""
+    """A percentage from the command line, for argparse."""
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no percentage")
@@ -135,13 +135,13 @@ def percentage(text: str) -> float:
 
 
 def compared(before: Run, others: list[Run], floor: float = FLOOR, everything: bool = False) -> tuple[list[str], int]:
-    """What there is to say about runs, and how many cases got slower; ValueError where they have no case in common."""
+    """The lines to print about the runs, and how many cases got slower; ValueError if they have no case in common."""
     first, *rest = (cases(run) for run in (before, *others))
     said = list(dict.fromkeys(t for run in others for t in differences(before.about["machine"], run.about["machine"])))
     found = confirmed(first, rest)
     if not found:
         raise ValueError("the runs have no case in common")
-    beyond = [c for c in found if COPY not in c.name and c.beyond(floor)]  # the bound is no contestant
+    beyond = [c for c in found if COPY not in c.name and c.beyond(floor)]  # the bandwidth bound is not judged
     cells = {}
     for change in found:
         if change in beyond or everything:

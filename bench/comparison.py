@@ -1,9 +1,9 @@
 """Which operations are compared on which workloads: operation x workload x form x threads x dtype, a group for each.
 
-The default is what most people want to know, in three minutes with all peers installed; `--full` has every form,
-operation and dtype, `--quick` four workloads, and an untimed run every operation once on smaller inputs.  One
-workload's groups stand side by side, because its arrays are made once.  A contestant that cannot do a case is in no
-group of it.
+The default answers what most people want to know, in three minutes with all peers installed.  `--full` has every form,
+operation and dtype, `--quick` has four workloads, and an untimed run makes every operation once on smaller inputs.  The
+groups of a workload follow one another, so that its arrays are made once.  A contestant that cannot do a case is not in
+that case's group.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,10 +27,11 @@ PRELU = ("prelu", "prelu_backward")
 FORMS = ("new", "out", "in_place")  # a new result, out=, over x or dy
 HALVES = ("float16", "bfloat16")
 QUICK = ("arcface_r50_stem", "arcface_r50_stage3", "convtasnet_h512", "gtcrn_stream")
-# What a plain run has: the workloads, and a call on 64 elements.  Some contestants take part in two workloads only.
+# The workloads of a plain run, with a call on 64 elements.  The contestants that are `seldom` take part in TWO only.
 USUAL = {*WORKLOADS, *(size for size in SIZES if size.name == "n_64")}
 TWO = ("arcface_r50_stage3", "convtasnet_h512")
-# Who does what in the part `layouts`: the operation in which NumPy is nearest, and the one with the most operands.
+# The contestants and operations of the part `layouts`: the operation in which NumPy comes closest, and the one with the
+# most operands.
 LAID_OUT_BY = ("fastact_cython", "fastact_numba", "numpy", "torch")
 LAID_OUT = ("relu", "prelu_backward")
 KNOWN = (*WORKLOADS, *LAYERS, *SIZES, *SIGNS, *SCALING, *ACCURACY, *LAYOUTS)
@@ -38,7 +39,7 @@ KNOWN = (*WORKLOADS, *LAYERS, *SIZES, *SIGNS, *SCALING, *ACCURACY, *LAYOUTS)
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is about; the defaults are a plain `pytest --benchmark-only`."""
+    """What a run times or checks.  The defaults are those of a plain `pytest --benchmark-only`."""
 
     workloads: tuple[Workload, ...] = KNOWN
     contestants: tuple[str, ...] = tuple(CONTESTANTS)
@@ -47,11 +48,11 @@ class Selection:
     timed: bool = True
     full: bool = False
     quick: bool = False
-    chosen: bool = False  # the workloads are somebody's choice
+    chosen: bool = False  # whether the user has chosen the workloads
 
 
 def threads_of(threads: str) -> int:
-    """The number behind "all" and "one"."""
+    """The number that "all", "one" or digits stand for."""
     return fastact.get_num_threads() if threads == "all" else 1 if threads == "one" else int(threads)
 
 
@@ -77,7 +78,7 @@ def operation_groups(selection: Selection) -> Iterator[Group]:
 
 
 def _groups(workload: Workload, present: list[str], selection: Selection) -> Iterator[Group]:
-    """One workload's: what is timed on it follows from the part of the comparison that it belongs to."""
+    """The groups of one workload: what is timed on it follows from its part of the comparison."""
     full, several = selection.full, fastact.get_num_threads() > 1
     operations, forms, threads, dtypes = MAIN, selection.forms[:1], ("all",), selection.dtypes[:1]
     match workload.part:
@@ -105,7 +106,7 @@ def _groups(workload: Workload, present: list[str], selection: Selection) -> Ite
 
 
 def contest(operation: str, workload: Workload, dtype: str, form: str, threads: str, names: Iterable[str]) -> Group:
-    """One operation on one workload by those of the contestants who can do it."""
+    """The group of one operation on one workload, with those of the contestants that can do it."""
     op, number = OPERATIONS[operation], threads_of(threads)
     members = tuple(name for name in names if CONTESTANTS[name].can(op, workload, dtype, form, threads))
     facts = {"operation": operation, **workload.facts(), "dtype": dtype, "form": form, "threads": number}
@@ -113,7 +114,7 @@ def contest(operation: str, workload: Workload, dtype: str, form: str, threads: 
     def session(name: str) -> AbstractContextManager:
         return CONTESTANTS[name].session(number, dtype) if name in members else nullcontext()
 
-    # Many layouts for two tables: less patience with rounds that disagree keeps them to some seconds of a run.
+    # There are many layouts, and for two tables only.  Less patience with rounds that disagree keeps them short.
     return Group(
         workload.part,
         f"{operation} {workload.name} {dtype} {threads} {form}",
@@ -157,7 +158,7 @@ def outputs(task: Task) -> tuple[np.ndarray, ...]:
 
 
 def _in_place(task: Task):
-    """A task on copies, results over its first operand, and what restores that one."""
+    """A task with a copy of its first operand, results that overwrite this copy, and a function that restores it."""
     first = task.op.reads[0]
     given = getattr(task, first)
     written = given.copy()

@@ -1,8 +1,8 @@
 """How pytest runs the benchmarks: the groups of a run, and what is saved with it.
 
-`pytest --benchmark-only` times the default set; options.py has the options.  Our tables take the place of
-pytest-benchmark's wide one, which stays for comparisons and whenever one of its own display options is given; saving
-and comparing work as ever.  A saved run is all that tables, plots and pages are made from (`python -m bench show`).
+`pytest --benchmark-only` times the default set; options.py has the options.  Our tables replace pytest-benchmark's wide
+one, except for comparisons and where one of its own display options is given.  Its saving and comparing work as usual.
+Tables, plots and pages are made from a saved run alone (`python -m bench show`).
 """
 
 import json
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups in timing order again, where a plugin has shuffled them."""
+    """Put the groups back in timing order if a plugin has shuffled them."""
     places = [place for place, item in enumerate(items) if _group(item)]
     ordered = sorted((items[place] for place in places), key=lambda item: item.callspec.indices["group"])
     for place, item in zip(places, ordered, strict=True):
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A run gets its groups and its report once the tests are known."""
+    """Make the run's groups and its report, once the tests are known."""
     if session.config.pluginmanager.has_plugin("fastact-report"):
         return
     items = {item.nodeid: group for item in session.items if (group := _group(item))}
@@ -75,8 +75,8 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> list | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """What the times depend on, and nothing that changes from run to run: a comparison warns of any difference."""
-    facts = json.loads(json.dumps(fastact.config()))  # as a saved run gives it back
+    """Save what the times depend on, but nothing that changes from run to run: a comparison warns of any difference."""
+    facts = json.loads(json.dumps(fastact.config()))  # in the form in which it is read from a saved run
     machine_info["fastact"] = {name: facts[name] for name in STABLE_FACTS}
     modules = {module for contestant in CONTESTANTS.values() for module in contestant.modules}
     machine_info["peers"] = {name: found for name in sorted(modules) if (found := _version(name))}
@@ -85,7 +85,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """A group is an object of ours: its parts are in extra_info.  And what a run has to say as a whole."""
+    """Leave out the groups, which are objects of ours (extra_info has their parts), and add the facts of the run."""
     for benchmark in output_json["benchmarks"]:
         benchmark["params"] = {"member": benchmark["extra_info"].get("contestant")}
     output_json["fastact"] = config.pluginmanager.get_plugin("fastact-report").about()

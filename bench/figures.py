@@ -1,7 +1,7 @@
-"""The figures that the package must hold, as comparison groups with targets: `pytest --figures ROW,...`.
+"""The figures that the package must meet, as comparison groups with targets: `pytest --figures ROW,...`.
 
 A row is a function that yields groups.  "copy_add" is a copy (one input) or an addition (two inputs) with the same
-number of threads, the better of ordinary and streaming stores.  Arrays are made when a group runs.
+number of threads, with ordinary or with streaming stores, whichever is faster.  Arrays are made when a group runs.
 """
 
 import math
@@ -26,27 +26,28 @@ from .timing import Statement
 from .workloads import WORKLOADS, Task, Workload, dtype_of, make_task, task_of
 
 KB, MB = 1 << 10, 1 << 20
-# Machines report the cache of a whole socket (480 MB on the one at hand), of which a process has its share: from
-# 64 MB for each array on the times are memory's here, and 256 MB is above the cache by any count.
+# Machines report the cache of a whole socket (480 MB on this one), and a process has a part of it.  Here the times are
+# those of memory from 64 MB for each array on, and the arrays of 256 MB together exceed the whole cache.
 MEMORY_SIZES = (64 * MB, 256 * MB)
 CACHE_SIZES = tuple(int(MB * size) for size in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32))  # inputs and results
 NEW_SIZES = tuple(size * KB for size in (64, 128, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 768 << 10))
 START_SIZES = tuple(4 * KB << shift for shift in range(15))
 DTYPES = ("float32", "float64")
-IN_L2 = (32 * KB, 100 * KB, 400 * KB)  # of an array of 16-bit floats
-# What the instructions of PReLU's loops allow in L2, times the bound: conversions, and a sum in double.  Of a trial.
+IN_L2 = (32 * KB, 100 * KB, 400 * KB)  # bytes of an array of 16-bit floats
+# PReLU's time in L2 as a multiple of the bandwidth bound, as its instructions allow it (conversions, and a sum in
+# double).  The figures were found by a trial.
 INSTRUCTIONS = {"float16": 1.6, "bfloat16": 3.3}
 PEERS = ("torch", "onednn", "jax", "onnxruntime", "numexpr")
 BLOCK = 1 << 20  # random elements, repeated in longer arrays
 
 
 def variants() -> tuple[str, ...]:
-    """The compiled backends that are there."""
+    """The compiled backends that can be used here."""
     return tuple(name for name in ("cython", "numba") if name in fastact.available_backends())
 
 
 def thread_counts() -> tuple[int, ...]:
-    """One and all."""
+    """One thread, and all."""
     return tuple(sorted({1, fastact.get_num_threads()}))
 
 
@@ -78,7 +79,7 @@ def figure(
 def measured(
     row: str, name: str, measure: Callable[..., dict[str, list[float]]], targets: list[Target], unit: str = "s"
 ) -> Group:
-    """A group with its own way to measure: from the effort to figures by contestant."""
+    """A group that measures in its own way: `measure` takes the effort and returns figures by contestant."""
     members = dict.fromkeys(who for target in targets for who in (target.name, *target.baselines))
     return Group(row, name, tuple(members), measure=measure, targets=tuple(targets), unit=unit)
 
@@ -91,7 +92,7 @@ def _rows(n: int, row: int) -> tuple[tuple[int, ...], int, str]:
     return (n // (channels * row), channels, row), 1, "channel"
 
 
-# How alpha runs along x's memory: name -> (shape of about n elements, channel axis, form of alpha).
+# How alpha lies along x's memory: name -> (shape of about n elements, channel axis, form of alpha).
 ROW_FORMS: dict[str, Callable[[int], tuple[tuple[int, ...], int, str]]] = {
     "shared": lambda n: ((1, n), 1, "shared"),
     "rows of 49": lambda n: _rows(n, 49),
@@ -104,7 +105,7 @@ ROW_FORMS: dict[str, Callable[[int], tuple[tuple[int, ...], int, str]]] = {
 
 
 class Data:
-    """Arrays of up to n elements, made when they are first asked for, their pages touched."""
+    """Arrays of up to n elements.  They are made when they are first asked for, and all their pages are touched."""
 
     def __init__(self, n: int, dtype: str) -> None:
         self.n, self.dtype, self.flat = n, dtype, {}
@@ -144,7 +145,7 @@ def task_for(op: Operation, form: str, n: int, dtype: str) -> tuple[Task, tuple[
 
 
 def statement(task: Task, out: Outputs = None, keep: bool = False, **more: object) -> Statement:
-    """A call of fastact as text, with these keywords: functools.partial would add 0.1 us to it."""
+    """A call of fastact with these keywords as text, because functools.partial would add 0.1 us to it."""
     call = Fastact.call(task, out)
     keywords = call.keywords | more
     operands = {f"operand{i}": operand for i, operand in enumerate(call.args)}
@@ -163,8 +164,8 @@ def size_text(nbytes: float) -> str:
 def against_copy(
     row: str, op: Operation, form: str, dtype: str, n: int, threads: int, most: float | None, label: str, fewer=False
 ) -> Group:
-    """Both variants with out= against the bound; with `fewer` also against the bound with one thread."""
-    # A full alpha is one more input; its backward moves 5 arrays (dy, x, alpha, dx, dalpha) where add moves 3.
+    """Both variants with out= against the bandwidth bound; with `fewer` also against the bound with one thread."""
+    # A full alpha is one more input.  Its backward moves 5 arrays (dy, x, alpha, dx, dalpha), and add moves 3.
     full = form == "full alpha"
     scale = 5 / 3 if full and op.summed else 1.0
 
@@ -202,13 +203,13 @@ def cache(quick: bool = False) -> Iterator[Group]:
         for (op, form), threads in product(_operations_and_forms(), thread_counts()):
             arrays = len(op.reads) + 1 + (1 + op.summed) * (form == "full alpha")
             n = nbytes // arrays // np.dtype(dtype).itemsize
-            if form != "rows of 12544" or n >= 2 * 12544:  # else less than two channels
+            if form != "rows of 12544" or n >= 2 * 12544:  # otherwise x would have fewer than two channels
                 most = 1.5 if op.summed else 1.15
                 yield against_copy("cache", op, form, dtype, n, threads, most, size_text(nbytes), fewer=True)
 
 
 def new(quick: bool = False) -> Iterator[Group]:
-    """New results against out=; for information also with the last result kept while the next one is made."""
+    """New results against out=; for information, also where the last result lives on while the next one is made."""
     for nbytes, dtype in product(NEW_SIZES[:5:2] if quick else NEW_SIZES, DTYPES):
         for name, threads in product(("relu", "prelu", "prelu_backward"), thread_counts()):
             if nbytes <= fastact.get_buffer_limit():
@@ -234,7 +235,7 @@ def _new(op: Operation, dtype: str, nbytes: int, threads: int) -> Group:
 def against(
     row: str, operation: str, workload: Workload, dtype: str, form: str, threads: int, others: tuple[str, ...]
 ) -> Iterator[Group]:
-    """Both variants against the others, as far as these can do it."""
+    """Both variants against those of the others that can do the operation."""
     number = "all" if threads == fastact.get_num_threads() else "one"
     ours = [f"fastact_{backend}" for backend in variants()]
     present = [name for name in others if not CONTESTANTS[name].missing()]
@@ -261,7 +262,7 @@ def peers(quick: bool = False) -> Iterator[Group]:
 
 
 def halves(quick: bool = False) -> Iterator[Group]:
-    """16-bit floats: from memory and in L2 against the bound of the same bytes, and against torch and NumPy."""
+    """16-bit floats: from memory and in L2 against the bandwidth bound, and against torch and NumPy."""
     dtypes = HALVES if find_spec("ml_dtypes") else HALVES[:1]
     for nbytes, dtype in product((8 * MB,) if quick else MEMORY_SIZES, dtypes):
         for (op, form), threads in product(_operations_and_forms(), thread_counts()):
@@ -284,7 +285,7 @@ def halves(quick: bool = False) -> Iterator[Group]:
 
 
 def masks(quick: bool = False) -> Iterator[Group]:
-    """relu and leaky_relu forward and backward: a mask between them against x, and against copies of as many bytes."""
+    """relu and leaky_relu forward and then backward: with a mask, against the same with x, and against copies."""
     sizes, dtypes = (8 * MB,) if quick else (256 * KB, *MEMORY_SIZES), ("float32", "float16")
     for nbytes, dtype, name, threads in product(sizes, dtypes, ("relu", "leaky_relu"), thread_counts()):
         yield _masked(name, dtype, nbytes, threads)
@@ -292,7 +293,7 @@ def masks(quick: bool = False) -> Iterator[Group]:
 
 def _masked(name: str, dtype: str, nbytes: int, threads: int) -> Group:
     n = nbytes // dtype_of(dtype).itemsize
-    # Each pass copies an array and moves a bit for each element; "copies" are two copies.
+    # Each of the two passes copies an array and moves a bit for each element; "copies" are two copies of an array.
     scale = (4 * nbytes + 2 * n / 8) / (4 * nbytes)
     copies = [f"copies {stores}" for stores in ("ordinary", "streaming")]
 
@@ -328,7 +329,7 @@ def _both(first: Call, second: Call) -> None:
 
 
 def threads(quick: bool = False) -> Iterator[Group]:
-    """One thread, all of them whatever the size, and as many as the package chooses; and what starting a team costs."""
+    """One thread, all threads at every size, and the number that the package chooses; also the cost to start a team."""
     if fastact.get_num_threads() > 1:
         yield _threads(OPERATIONS["relu"], 128 * KB, start=True)  # two work items: the least that a team can share
         for nbytes, name in product(START_SIZES[::5] if quick else START_SIZES, MAIN):
@@ -348,14 +349,14 @@ def _threads(op: Operation, nbytes: int, start: bool = False) -> Group:
         return task, {f"{b} {name}": statement(task, out, backend=b, n_threads=n) for b, (name, n) in pairs}
 
     targets = [Target(f"{b} automatic", (f"{b} one", f"{b} all"), 1.05, f"{b} threads {op.name}") for b in variants()]
-    if start:  # what all threads take beyond their share of one thread's time
+    if start:  # the time of all threads against an equal part of one thread's time
         targets = [Target(f"{b} all", (f"{b} one",), None, "start of a team", 1 / numbers["all"]) for b in variants()]
     name = f"{op.name} {size_text(nbytes)}" + " start" * start
     return figure("teams", name, make, targets, numbers["all"], session)
 
 
 def steps(quick: bool = False) -> Iterator[Group]:
-    """Time per element from one size to the next, judged where both are in the same cache."""
+    """Time per element from one size to the next, with a target where both sizes fit the same cache."""
     sizes, most = [1], 10**6 if quick else 10**8
     while sizes[-1] < most:
         sizes.append(min(most, max(sizes[-1] + 1, int(sizes[-1] * (4 if quick else 1.7)))))
@@ -398,7 +399,7 @@ def streaming(quick: bool = False) -> Iterator[Group]:
 
 
 def _streaming(op: Operation, nbytes: int, n_threads: int) -> Group:
-    # Forced with just so many threads: where the package would take one, it never looks at streaming.
+    # The number of threads is forced, too, so that both kinds of stores are compared with the same number.
     forced = {"ordinary": NEVER, "streaming": 1}
 
     def session(name: str) -> AbstractContextManager:
@@ -421,7 +422,7 @@ def _streaming(op: Operation, nbytes: int, n_threads: int) -> Group:
 
 # ---- bare @njit functions --------------------------------------------------------------------------------------------
 
-# Shapes for an alpha of one each channel, of as many elements as the calls on one dimension.
+# By the number of elements: the shape for a call with one alpha for each channel; () for none.
 SMALL_SHAPES: dict[int, tuple[int, ...]] = {
     1: (),
     16: (2, 2, 4),
@@ -430,7 +431,7 @@ SMALL_SHAPES: dict[int, tuple[int, ...]] = {
     528: (1, 16, 33),
     1000: (10, 10, 10),
 }
-NUMPY_TEXTS = {  # operation: new, out=; and the targets over them
+NUMPY_TEXTS = {  # operation: NumPy's text for a new result, with out=, and the target for fastact's time over NumPy's
     "relu": ("np.maximum(x, 0)", "np.maximum(x, 0, out=y)", 0.3),
     "prelu": ("np.where(x > 0, x, a * x)", "", 0.15),
 }

@@ -1,7 +1,7 @@
-"""A comparison group: contestants that take turns on the same work, and what came out.
+"""A comparison group: contestants that take turns on the same work, and their times.
 
-Everybody gets the same arrays and the same number of threads, and results that are new for all or given for all.  A
-contestant that cannot be set up, or whose result is wrong, is left out with the reason; the others go on.
+Everybody gets the same arrays and the same number of threads; results are allocated by all or written into `out=` by
+all.  A contestant that cannot be set up, or whose result is wrong, is left out with the reason; the others go on.
 `comparison`, `figures`, `off_plain` and `company` say which groups there are; `run` is the only place that measures.
 """
 
@@ -21,29 +21,29 @@ from .timing import LEAST, Effort, TurnFailed, Turns, take_turns
 from .workloads import Task, expected_of, is_float, plain
 
 NOTHING = "nothing"  # the copy's loop on a single element
-CHECKED = 56 << 20  # bytes of x up to which results are checked: beyond, the reference takes longer than all rounds
-SPOILED = -77  # what results are filled with before each contestant
+CHECKED = 56 << 20  # bytes of x up to which results are checked: above, the reference takes longer than all rounds
+SPOILED = -77  # results are filled with this before each contestant
 
 
 @dataclass(frozen=True)
 class Target:
-    """A contestant's time over the best baseline's, and what it may be at most; None: for information."""
+    """A contestant's time over the best baseline's, and the most that it may be (None: for information only)."""
 
     name: str
     baselines: tuple[str, ...]
     most: float | None = None
-    kind: str = ""  # what it is summarised with; empty: the name
-    scale: float = 1.0  # the baseline's time is multiplied by it: where its traffic is not the same
-    mean: float | None = None  # at most so much in the geometric mean of the kind
+    kind: str = ""  # targets of one kind are summarised together; empty: the name
+    scale: float = 1.0  # a factor for the baseline's time, where its traffic is not the same
+    mean: float | None = None  # the most that the geometric mean of the kind may be
 
 
 @dataclass
 class Work:
-    """What a group's contestants do; it keeps the arrays alive."""
+    """The work of a group's contestants, with its arrays."""
 
-    prepare: Mapping[str, Callable[[], Call]]  # by contestant: what sets it up, and gives the call
-    task: Task | None = None  # whose result all must have
-    out: tuple[np.ndarray, ...] = ()  # where all write their results
+    prepare: Mapping[str, Callable[[], Call]]  # by contestant: a function that sets it up and returns the call
+    task: Task | None = None  # the task whose result all must have
+    out: tuple[np.ndarray, ...] = ()  # the arrays into which all write their results
     results: Callable[[str, Any], tuple[np.ndarray, ...]] = lambda name, found: (
         found if isinstance(found, tuple) else (found,)
     )
@@ -58,17 +58,17 @@ class Work:
 class Group:
     """Which contestants take turns on what; arrays are made when it runs."""
 
-    part: str  # of the comparison: a table or a plot shows one
+    part: str  # the part of the comparison; a table or a plot shows one part
     name: str
     members: tuple[str, ...]
     make: Callable[[], Work] | None = None
-    measure: Callable[[Effort], dict[str, list[float]]] | None = None  # instead of `make`: how the figures come
+    measure: Callable[[Effort], dict[str, list[float]]] | None = None  # instead of `make`: it returns the figures
     facts: Mapping[str, Any] = field(default_factory=dict)  # saved with each contestant's times
     targets: tuple[Target, ...] = ()
     session: Callable[[str], AbstractContextManager] = lambda name: nullcontext()
-    threads: int = 1  # the most that are in play
+    threads: int = 1  # the most threads that a contestant uses
     unit: str = "s"  # of the figures: seconds, or bytes ("B")
-    patience: float = 1.0  # of the effort's
+    patience: float = 1.0  # a factor for the effort's patience
 
     def id(self, member: str) -> str:
         """The name of a contestant's test."""
@@ -77,15 +77,15 @@ class Group:
 
 @dataclass
 class Outcome:
-    """What came out."""
+    """The results of a group."""
 
     times: dict[str, list[float]] = field(default_factory=dict)  # seconds a call, round by round
-    reasons: dict[str, str] = field(default_factory=dict)  # of those that are out
-    errors: dict[str, float] = field(default_factory=dict)  # the largest of the result, in ulp
-    sums: dict[str, float] = field(default_factory=dict)  # the largest of dalpha, in ulp
+    reasons: dict[str, str] = field(default_factory=dict)  # why contestants are left out
+    errors: dict[str, float] = field(default_factory=dict)  # the largest error of the elementwise result, in ulp
+    sums: dict[str, float] = field(default_factory=dict)  # the largest error of dalpha, in ulp
     first: dict[str, float] = field(default_factory=dict)  # seconds until the first result: imports, compilation
     nbytes: int = 0
-    bound: str = ""  # how it was reached; empty where the call is nearly all of it
+    bound: str = ""  # the stores and threads that gave the bandwidth bound; empty: too small to have a bound
 
 
 def ready(calls: Mapping[str, Call]) -> dict[str, Callable[[], Call]]:
@@ -110,7 +110,7 @@ def run(group: Group, effort: Effort | None) -> Outcome:
     while turns is None:
         try:
             turns = take_turns(calls | copies, effort, group.session, group.threads > 1, work.before)
-        except TurnFailed as failed:  # later than when it was set up; without it the others begin anew
+        except TurnFailed as failed:  # it failed only after it was set up; the others begin again without it
             if failed.name not in calls:
                 raise
             del calls[failed.name]
@@ -130,7 +130,7 @@ def _checked(group: Group, work: Work, found: Outcome) -> dict[str, Call]:
                 start = time.perf_counter()
                 call = work.prepare[name]()
                 for array in work.out:
-                    array.fill(SPOILED)  # what the one before has written is no result
+                    array.fill(SPOILED)  # so that nobody is credited with the previous contestant's result
                 if name in work.before:
                     work.before[name]()
                 results = call()
@@ -147,12 +147,12 @@ def _checked(group: Group, work: Work, found: Outcome) -> dict[str, Call]:
             found.reasons[name] = reason(error)
             continue
         calls[name] = call
-        del results  # the memory is theirs who come next
+        del results  # the memory must be free for the next contestant
     return calls
 
 
 def reason(error: BaseException) -> str:
-    """One line."""
+    """An error as one line."""
     return f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
 
 
@@ -164,7 +164,8 @@ def bounds(
 ) -> dict[str, Call]:
     """A copy (one input) or an addition (two) of the same traffic, with ordinary and with streaming stores.
 
-    16-bit floats and integers are taken for float32 of the same bytes.  With `call` there is one on a single element.
+    Arrays of 16-bit floats and integers are treated as float32 arrays of the same bytes.  With `call` there is also a
+    call on a single element.
     """
     flat = [_as_words(array) for array in (out, *inputs)]
     found = {
@@ -178,7 +179,7 @@ def bounds(
 
 
 def _as_words(array: np.ndarray) -> np.ndarray:
-    """A line of float32 or float64 of the same bytes (an odd 16-bit element aside)."""
+    """A one-dimensional float32 or float64 array of the same bytes (without the last of an odd number of halves)."""
     if not is_float(array.dtype.name) or not array.flags.c_contiguous:
         return np.ones(max(1, array.size * array.itemsize // 4), np.float32)
     flat = array.reshape(-1)
@@ -186,7 +187,7 @@ def _as_words(array: np.ndarray) -> np.ndarray:
 
 
 def _take_bound(copies: Mapping[str, Call], found: Outcome, turns: Turns) -> None:
-    """The best of the bounds, less the call itself; where that is nearly all of it, there is no bound to speak of."""
+    """The best of the bounds, less the cost of a call; no bound where a call is most of the time."""
     names = [name for name in copies if name != NOTHING]
     if not names:
         return
@@ -197,7 +198,7 @@ def _take_bound(copies: Mapping[str, Call], found: Outcome, turns: Turns) -> Non
 
 
 class Groups:
-    """The groups of a run, each run when its first contestant is due; who is not chosen takes no turns."""
+    """The groups of a run.  A group runs when its first contestant is due, with the chosen contestants only."""
 
     def __init__(self, chosen: Iterable[tuple[Group, str]], effort: Effort | None) -> None:
         self.effort, self.found, self.members = effort, {}, {}
@@ -205,7 +206,7 @@ class Groups:
             self.members.setdefault((group.part, group.name), []).append(member)
 
     def of(self, group: Group) -> Outcome:
-        """What came out for a group; where it could not be made at all, everybody is out."""
+        """The results of a group.  If the group cannot be made, all its contestants are out."""
         key = group.part, group.name
         if key not in self.found:
             try:

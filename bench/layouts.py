@@ -1,7 +1,7 @@
 """Arrays in any memory layout: the generator that benchmarks and tests share, and the layouts that are timed.
 
-`lay` makes one layout from its description, LAYOUTS names those that are worth a test or a figure each, and CASES says
-which of them are timed, on which operands, and how many times a plain call's time they may take.
+`lay` makes an array from the description of a layout.  LAYOUTS names the layouts that are tested and timed.  CASES says
+which of them are timed, on which operands, and how many times a plain call's time a call may take.
 """
 
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ FILL = 0x63  # what `lay` puts around an array's elements
 
 
 def lay(a, order=None, steps=None, margin=0, offset=0, swapped=False, in_record=False, writeable=True, kind=np.ndarray):
-    """A copy of `a` in a memory of its own.
+    """A copy of `a` in memory of its own, with this layout.
 
     `order` names the axes as memory has them, outermost first.  `steps` says for each axis how many elements apart its
-    elements lie, negative: backwards; 0: the first stands for all, and the array is read-only as NumPy's own broadcast
-    views are.  `margin` is how many more elements lie before and behind in every axis, `offset` how many bytes after a
-    64-byte boundary the memory begins.  With `in_record` each element is behind another byte, as a field of a packed
-    record is: strided and unaligned.
+    elements lie.  A negative step goes backwards.  With a step of 0 the first element stands for all, and the array is
+    read-only like NumPy's broadcast views.  `margin` is how many more elements lie before and after those of every
+    axis, `offset` how many bytes after a 64-byte boundary the memory begins.  With `in_record` each element follows
+    another byte, like a field of a packed record: it is strided and unaligned.
     """
     a = np.asarray(a)
     order = range(a.ndim) if order is None else order
@@ -37,7 +37,7 @@ def lay(a, order=None, steps=None, margin=0, offset=0, swapped=False, in_record=
     boundary = -raw.ctypes.data % 64 + offset
     laid = np.ndarray(a.shape, dtype, raw[boundary : boundary + stride], start, strides)
     target, given = laid, a[tuple(slice(None) if step else slice(1) for step in steps)]
-    if a.dtype.name == "bfloat16":  # ml_dtypes does not swap one that is assigned to an array without axes
+    if a.dtype.name == "bfloat16":  # ml_dtypes does not swap the bytes where the target is an array without axes
         integers = np.dtype(np.uint16)
         target, given = laid.view(integers.newbyteorder() if swapped else integers), given.view(integers)
     target[...] = given
@@ -45,7 +45,7 @@ def lay(a, order=None, steps=None, margin=0, offset=0, swapped=False, in_record=
     return laid.view(kind)
 
 
-# Names of layouts, from the number of dimensions (and the bytes of an element) to what `lay` wants to know.
+# By the names of layouts: functions of the number of dimensions (and the bytes of an element) to arguments of `lay`.
 LAYOUTS = {
     "c": lambda n, size: {},
     "fortran": lambda n, size: {"order": range(n)[::-1]},
@@ -58,7 +58,7 @@ LAYOUTS = {
     "off by a byte": lambda n, size: {"offset": 1},
     "byte-swapped": lambda n, size: {"swapped": True},
 }
-EXPANDED = {  # whose values differ from the original array's
+EXPANDED = {  # layouts with other values than the original array's
     "first axis expanded": lambda n, size: {"steps": last(n, 0)[::-1]},
     "expanded": lambda n, size: {"steps": (0,) * n},
 }
@@ -70,22 +70,22 @@ def last(n, step):
 
 
 def described(a, name):
-    """What `lay` wants to know about the layout of that name for an array."""
+    """The arguments of `lay` for the layout of that name, for an array."""
     return (LAYOUTS | EXPANDED)[name](a.ndim, a.itemsize)
 
 
 class Layout(NamedTuple):
-    """A layout that is timed: how each operand lies, and what the call may take, in times of a plain call."""
+    """A layout that is timed: how each operand lies, and how many times a plain call's time a call may take."""
 
     name: str
     target: float
     x: str = "c"
     dy: str = "c"
     out: str = ""  # empty: results are new arrays
-    dy_dtype: str = ""  # where it is not x's
-    slopes: bool = False  # only with a slope per channel, where it matters
-    matrix: bool = False  # two axes, channels last
-    torch: bool = True  # whether it has such tensors: no negative strides, native bytes, aligned, one dtype
+    dy_dtype: str = ""  # empty: x's
+    slopes: bool = False  # timed only with a slope per channel, where the layout matters
+    matrix: bool = False  # x has two axes, channels last
+    torch: bool = True  # whether torch has such tensors: no negative strides, native bytes, aligned, one dtype
 
     def concerns(self, op: Operation) -> bool:
         """Whether the operation has what this layout is about."""
@@ -93,7 +93,7 @@ class Layout(NamedTuple):
         return (op.backward or not about_dy) and (op.alpha == "array" or not self.slopes) and op.alpha != "number"
 
     def laid(self, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of the operands that lie so."""
+        """Copies of the operands in this layout."""
         dy = dy.astype(self.dy_dtype or dy.dtype)
         return lay(x, **described(x, self.x)), lay(dy, **described(dy, self.dy))
 

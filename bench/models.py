@@ -1,6 +1,6 @@
-"""Whole models: every PReLU layer that one image (or one second of sound) passes, as the models' own code has them.
+"""Whole models: all PReLU layers that one image (or 4 s of sound) passes, with the shapes of the models' own code.
 
-A model is a list of (how often, layer); a layer is a workload like any other, so that what a model spends in PReLU
+A model is a list of (how often, layer).  A layer is a workload like any other, so the time that a model spends in PReLU
 is the sum of its layers' times.  Sources: MobileFaceNet, Chen et al. 2018, table 1 (33 layers); iresnet50 of
 InsightFace's ArcFace (25); torchaudio's ConvTasNet, 3 x 8 blocks of two and one before the masks, 4 s of sound at
 8 kHz (49); FSRCNN(56, 12, 4), Dong et al. 2016, on an input of 640 x 360 (7); Real-ESRGAN's SRVGGNetCompact,
@@ -20,12 +20,12 @@ class Model(NamedTuple):
     """A model's PReLU layers."""
 
     name: str
-    unit: str  # what it is fed at a time
+    unit: str  # what one pass takes as input
     layers: tuple[tuple[int, Workload], ...]
 
     @property
     def count(self) -> int:
-        """How many layers that are."""
+        """The number of layers."""
         return sum(times for times, _ in self.layers)
 
 
@@ -75,7 +75,7 @@ def from_file(path: Path) -> tuple[Workload, ...]:
         name = f"{model['name']}.{'x'.join(map(str, shape))}"
         found.append(Workload(name, shape, axis % len(shape), alpha, model["name"], "own"))
     layers = tuple(dict.fromkeys(found))
-    # A group has its workload's name: layers of one shape whose alphas differ need names of their own.
+    # Groups are named after their workloads, so layers of one shape with different alphas need names of their own.
     times = Counter(layer.name for layer in layers)
     return tuple(
         replace(layer, name=f"{layer.name}.{layer.alpha}.{layer.channel_axis}") if times[layer.name] > 1 else layer

@@ -1,7 +1,7 @@
 """Whole networks: training steps and inferences in PyTorch, inferences in ONNX Runtime, with fastact and without.
 
-MobileFaceNet, Conv-TasNet and ArcFace's ResNet-50 are those of the examples; FSRCNN(56, 12, 4) is Dong et al. 2016.
-A case of "relu" has ReLU in PReLU's place, which is as fast as an activation can get.
+MobileFaceNet, Conv-TasNet and ArcFace's ResNet-50 come from the examples; FSRCNN(56, 12, 4) is from Dong et al. 2016.
+The contestant "relu" has ReLU in the place of PReLU, as the fastest that an activation can be.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from .contestants import CONTESTANTS, Call
 from .groups import Group, Work
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NETWORKS = {"mobilefacenet": 8, "convtasnet": 2, "fsrcnn": 2, "arcface_r50": 2}  # trained with this batch
-MODELS = ("mobilefacenet", "arcface_r50")  # of the example for ONNX Runtime, which needs no PyTorch
+NETWORKS = {"mobilefacenet": 8, "convtasnet": 2, "fsrcnn": 2, "arcface_r50": 2}  # and the batch size of a training step
+MODELS = ("mobilefacenet", "arcface_r50")  # those of the example for ONNX Runtime, which needs no PyTorch
 PLAIN = ("mobilefacenet training step torch", "mobilefacenet inference", "convtasnet inference torch")  # in a plain run
-CLOSE = 1e-2  # of the largest output: sums in another order, through dozens of layers
+CLOSE = 1e-2  # the tolerance, of the largest output: sums have another order, in dozens of layers
 
 
 @lru_cache
@@ -37,13 +37,13 @@ def example(name: str) -> ModuleType:
     """A module of examples/."""
     spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # what torch saves and exports looks there
+    sys.modules[spec.name] = module  # torch's saving and exporting look it up there
     spec.loader.exec_module(module)
     return module
 
 
 def networks(full: bool = True) -> Iterator[Group]:
-    """Every network in every host that is installed; without `full` those that do not take long."""
+    """Every network in every host that is installed; without `full` only the quick ones."""
     hosts = {"torch": ("torch", "torch_enabled", "relu"), "onnxruntime": ("onnxruntime", "ort_fastact")}
     for (host, members), network, what in product(hosts.items(), NETWORKS, ("training step", "inference")):
         trains = what != "inference"
@@ -69,7 +69,7 @@ def _group(host: str, network: str, what: str, batch: int, members: tuple[str, .
 
 
 def _work(make: Callable[[], Callable[[str], Call]], members: tuple[str, ...]) -> Work:
-    """Every contestant's first output must be the first one's, but for another order of sums."""
+    """The first output of every contestant must be the first contestant's, within CLOSE."""
     prepare, first = make(), []
 
     def prepared(name: str) -> Call:
@@ -99,7 +99,7 @@ def _torch_model(network: str, batch: int) -> tuple[Any, Any]:
 
 
 def fsrcnn() -> Any:
-    """From a frame's brightness to twice its size."""
+    """FSRCNN, which makes the brightness of a frame twice as large."""
     from torch import nn
 
     layers: list[Any] = []

@@ -1,7 +1,7 @@
-"""Off plain arrays: the row `off_plain` of the figures.
+"""Calls on other than plain arrays: the row `off_plain` of the figures.
 
-Layouts, mixed dtypes and integers, large and small, against the same call on plain arrays, NumPy's expression and
-torch's operator; frames out of a ring buffer, by one thread and by four; calls inside a `with` of the settings.
+They are layouts, mixed dtypes and integers, large and small, against the same call on plain arrays, NumPy's expression
+and torch's operator; frames out of a ring buffer, by one thread and by four; and calls inside a `with` of the settings.
 """
 
 import threading
@@ -25,22 +25,23 @@ from .layouts import CASES, PLAIN, Layout, described, lay
 from .timing import Effort, Statement, take_turns
 from .workloads import Task, Workload, make_task, plain, task_of
 
-NEVER_SLOWER = 1.05  # than NumPy's expression or torch's operator
+# The most that a call may take, as a multiple of NumPy's expression (OF_NUMPY...), of torch's operator or of a copy.
+NEVER_SLOWER = 1.05  # of NumPy's expression or torch's operator
 SHAPES = ((2, 48, 28, 28), (6, 48, 56, 56), (166, 48, 56, 56))  # x of 0.3, 3.6 and 100 MB in float32
 FEW = ((2, 2, 4, 4), (2, 5, 10, 10))
 OF_NUMPY = {"relu": 0.6, "relu_backward": 0.6, "prelu": 0.4, "prelu_backward": 0.4}  # up to 1,000 elements
-OF_NUMPY_ANY = 1.5  # for what is no ndarray, and for 0-d
-OF_NUMPY_INTEGERS = 0.5  # what computes in float64
+OF_NUMPY_ANY = 1.5  # operands that are no ndarrays, or 0-d
+OF_NUMPY_INTEGERS = 0.5  # operations on integers that compute in float64
 OF_NUMPY_FRAMES = 0.4
 OF_COPY = 1.1
 INTEGERS = ("bool", *(f"{kind}{bits}" for bits in (8, 16, 32, 64) for kind in ("int", "uint")))
 INTEGER_SIZES = (64 * KB, MB, 8 * MB, 64 * MB)
-BEYOND = 0.5e-6  # seconds that a call inside a fresh `with` may take beyond the call
+BEYOND = 0.5e-6  # seconds that a call inside a new `with` may take in addition to the empty `with` and the call
 ROW = "off_plain"
 
 
 def off_plain(quick: bool = False) -> Iterator[Group]:
-    """All of it."""
+    """All groups of this module."""
     for part in (large, integers, small, frames, crowded, inside_with):
         yield from part(quick)
 
@@ -64,7 +65,7 @@ def _workload(layout: Layout, shape: tuple[int, ...]) -> Workload:
 
 
 def _outputs(task: Task, layout: str) -> tuple[np.ndarray, ...] | None:
-    """Arrays for the results, the elementwise one in this layout; None for none."""
+    """Arrays for the results, the elementwise one in this layout; None if there is no layout."""
     if not layout:
         return None
     first = np.ones(task.x.shape, task.x.dtype)
@@ -103,7 +104,7 @@ def _large(op: Operation, workload: Workload, dtype: str, threads: int) -> Group
 
 
 def integers(quick: bool = False) -> Iterator[Group]:
-    """relu against a copy of the bytes; what computes in float64 against NumPy's expression."""
+    """relu against a copy of the same bytes; the operations that compute in float64 against NumPy's expression."""
     for nbytes, dtype, threads in product(INTEGER_SIZES[: 1 if quick else None], INTEGERS, thread_counts()):
         yield _copied(dtype, nbytes, threads)
     for name, dtype, threads in product(MAIN, INTEGERS[1 :: 4 if quick else 1], thread_counts()):
@@ -143,7 +144,7 @@ def _in_float64(op: Operation, dtype: str, threads: int) -> Group:
 
 # ---- small -----------------------------------------------------------------------------------------------------------
 
-# Slopes of a task in other forms; NumPy gets what broadcasts against x.
+# A task's slopes in other forms; NumPy gets them in a shape that broadcasts against x.
 ALPHAS: dict[str, Callable[[np.ndarray], object]] = {
     "slopes (C, 1, 1)": lambda slopes: slopes.reshape(-1, 1, 1),
     "float64 slopes": lambda slopes: slopes.astype("float64"),
@@ -157,7 +158,7 @@ ALPHAS: dict[str, Callable[[np.ndarray], object]] = {
 }
 # Those whose gradient NumPy's expression can give.
 ARRAY_FORMS = [name for name, form in ALPHAS.items() if isinstance(form(np.ones(2)), np.ndarray)]
-# What is no ndarray of one or more dimensions; x stands for dy as well.
+# Operands that are no ndarrays, or have no dimension; x stands for dy as well.
 ANY = {
     "list": [1.0, -2.0, 3.0, -4.0],
     "nested list": [[1.0, -2.0], [3.0, -4.0]],
@@ -248,7 +249,7 @@ def _frames(op: str) -> Iterator[tuple[str, str, dict[str, object]]]:
 
 
 def frames(quick: bool = False) -> Iterator[Group]:
-    """One thread: a frame after the other, of 528 elements each."""
+    """One thread takes 63 frames of 528 elements, one after the other."""
     for op in FRAMES:
         made = {name: Statement(f"[{text} for o in offsets]", names) for name, text, names in _frames(op)}
         numpys = tuple(name for name in made if name.startswith("numpy"))
@@ -257,7 +258,7 @@ def frames(quick: bool = False) -> Iterator[Group]:
 
 
 def crowded(quick: bool = False, n_threads: int = 4) -> Iterator[Group]:
-    """Several Python threads, each with a ring buffer of its own: seconds a call of all together, the longest stall."""
+    """Several Python threads, each with a ring buffer of its own: the time per call of all, and the longest stall."""
     for op, (k, what) in product(FRAMES, enumerate(("seconds a call", "longest stall"))):
         numpys = tuple(f"numpy {k}" for k in range(len(FRAMES[op][1])))
         targets = [Target(b, numpys, 1.0, f"frames, {what}") for b in variants()]
@@ -276,7 +277,7 @@ def _crowds(op: str, which: int, n_threads: int, quick: bool, effort: Effort) ->
 
 
 def _crowd(calls: list[Callable[[int], object]], seconds: float) -> tuple[float, float]:
-    """Each in a thread of its own for so long: seconds a call of all of them, the longest between two of one thread."""
+    """Run each call in its own thread for so many seconds; return seconds per call of all, and the longest stall."""
     done, ready = [], threading.Barrier(len(calls))
 
     def run(call: Callable[[int], object]) -> None:
@@ -302,7 +303,7 @@ def _crowd(calls: list[Callable[[int], object]], seconds: float) -> tuple[float,
 
 
 def inside_with(quick: bool = False) -> Iterator[Group]:
-    """A call inside a fresh `with`, less the empty `with` and the call alone; for information, less the call only."""
+    """A call inside a new `with`, less the empty `with` and the call alone; for information, less the call only."""
     for block in ("fastact.threads(1)", *(f'fastact.use_backend("{b}")' for b in variants())):
         targets = [Target("beyond with and call", ("required",), 1.0), Target("beyond the call", ("required",))]
         yield measured(ROW, f"with {block}: relu", partial(_inside, block), targets)

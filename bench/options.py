@@ -1,10 +1,9 @@
 """The benchmarks' command-line options and what they mean.
 
-They are registered by the root conftest: pytest reads a folder's own conftest too late to know `--shape`
-before it takes `8,64,56,56` for a file.  Faulty options end as a usage error before anything is collected; an unknown
-name is answered with the known ones.  To ask for a shape, a number of threads, a report or a quick run is to ask for
-times, so these imply `--benchmark-only`; everything else about timed and untimed runs follows from pytest-benchmark's
-own options.
+The root conftest registers them, because pytest reads a folder's own conftest too late: it would take the `8,64,56,56`
+of `--shape` for a file.  Faulty options end in a usage error before anything is collected, and an unknown name is
+answered with the known ones.  Who asks for a shape, a number of threads, a report or a quick run wants times, so these
+options imply `--benchmark-only`.  Whether other runs are timed follows from pytest-benchmark's own options.
 """
 
 import argparse
@@ -90,13 +89,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def has_benchmark(manager: pytest.PytestPluginManager) -> bool:
-    """Whether pytest-benchmark's plugin is loaded, under whatever name: the hooks that it has declared tell."""
+    """Whether pytest-benchmark's plugin is loaded, under whatever name: its hooks are then declared."""
     hook = getattr(manager.hook, "pytest_benchmark_group_stats", None)
     return hook is not None and hook.has_spec()
 
 
 def add_options(parser: pytest.Parser, has_benchmark: bool) -> None:
-    """Register them; without pytest-benchmark also the one of its options that the documents name."""
+    """Register the options; without pytest-benchmark also --benchmark-only, which the documents name."""
     group = parser.getgroup("fastact benchmarks")
     for name, keywords in OPTIONS.items():
         group.addoption(name, **keywords)
@@ -105,7 +104,7 @@ def add_options(parser: pytest.Parser, has_benchmark: bool) -> None:
 
 
 def settle_options(config: pytest.Config) -> None:
-    """Check them together, and decide whether this run is timed."""
+    """Check the options together, and decide whether this run is timed."""
     option = config.option
     if not has_benchmark(config.pluginmanager):
         if asked := [name for name in (*OPTIONS, "--benchmark-only") if config.getoption(name) not in (None, False)]:
@@ -128,7 +127,7 @@ def settle_options(config: pytest.Config) -> None:
     if option.contestants_from:
         try:
             load(option.contestants_from)
-        except (Exception, SystemExit) as error:  # whatever is in it
+        except (Exception, SystemExit) as error:  # the file may do anything
             what = f"{type(error).__name__}: {error}"
             raise pytest.UsageError(f"--contestants-from {option.contestants_from}: {what}") from None
     figures_of(option)
@@ -143,14 +142,14 @@ def settle_options(config: pytest.Config) -> None:
             _check_folder(option.report)
         if option.csv:
             _check_file(option.csv)
-        option.benchmark_save_data = True  # what is shown is made from the rounds
+        option.benchmark_save_data = True  # tables and plots are made from the times of all rounds
         if not option.benchmark_json:
             option.benchmark_json = _file_of_the_run(config)
     else:
         option.benchmark_disable = True
         option.report = None
-    # pytest-benchmark's warnings (another machine in a comparison, no saved run) are no reason to stop: while
-    # pytest is being configured, which is when a saved run is loaded, and later.
+    # pytest-benchmark's warnings (another machine in a comparison, no saved run) are no reason to stop.  The first line
+    # is for the time while pytest is being configured, when a saved run is loaded; the second is for later.
     from pytest_benchmark.logger import PytestBenchmarkWarning
 
     warnings.filterwarnings("default", category=PytestBenchmarkWarning)
@@ -158,7 +157,7 @@ def settle_options(config: pytest.Config) -> None:
 
 
 def _set_threads(number: int | None) -> None:
-    """The package's own bound: header, tables, saved runs and all contestants take the number from there."""
+    """Set the package's own bound, from which header, tables, saved runs and all contestants take the number."""
     if number is None:
         return
     if not 1 <= number <= _cpu.processors():
@@ -172,7 +171,7 @@ def timed(option: Any) -> bool:
 
 
 def _file_of_the_run(config: pytest.Config) -> str | None:
-    """Where a run's file goes unless --benchmark-json says it; nowhere where nothing can be written."""
+    """The path for a run's file if --benchmark-json names none; None if it cannot be written."""
     path = config.rootpath / "build" / "bench" / "run.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,12 +182,12 @@ def _file_of_the_run(config: pytest.Config) -> str | None:
 
 
 def effort(option: Any) -> Effort | None:
-    """How long a group takes turns; None: a run that only checks."""
+    """How long a group takes turns; None for a run that only checks."""
     return None if not timed(option) else QUICK_EFFORT if option.quick else FULL if option.full else SHORT
 
 
 def hosted(option: Any) -> tuple[str, ...]:
-    """Whether calls in company and whole networks are timed: by choice, or where nothing is chosen."""
+    """Those of "company" and "networks" that are timed: the chosen ones, or both if the user has chosen nothing."""
     if option.workload:
         return tuple(name for name in HOSTED if name in _names(option.workload))
     chosen = (option.shape, option.model, option.dtype, option.contestant, option.quick, option.check)
@@ -196,14 +195,14 @@ def hosted(option: Any) -> tuple[str, ...]:
 
 
 def figures_of(option: Any) -> tuple[str, ...]:
-    """The rows of figures that are asked for."""
+    """The rows of figures that the user asks for."""
     names = _names(option.figures) if option.figures else []
     _check_names("row of figures", names, FIGURES, FIGURES)
     return tuple(names)
 
 
 def selection_of(option: Any) -> Selection:
-    """What the run is about."""
+    """What the run times or checks, according to the options."""
     absent = ("bfloat16",) * (find_spec("ml_dtypes") is None)
     if option.dtype in absent:
         raise pytest.UsageError(f"--dtype {option.dtype} needs ml_dtypes (pip install ml_dtypes)")
@@ -258,7 +257,7 @@ def _named_workloads(names: list[str]) -> tuple[Workload, ...]:
     found: dict[str, Iterable[Workload]] = {w.name: (w,) for w in KNOWN}
     found |= {model.name: tuple(layer for _, layer in model.layers) for model in MODELS}
     found |= {part: tuple(w for w in KNOWN if w.part == part) for part in (*PARTS, *HOSTED)}
-    # Layers are known by their models' names, which are fewer.
+    # The message lists models instead of their layers, because there are fewer.
     known = [w.name for w in KNOWN if w.part != "models"] + [model.name for model in MODELS] + [*PARTS, *HOSTED]
     _check_names("workload", names, found, known)
     return tuple(dict.fromkeys(workload for name in names for workload in found[name]))
@@ -276,7 +275,7 @@ def _contestants(text: str | None) -> tuple[str, ...]:
 
 
 def _baseline(name: str | None, chosen: tuple[str, ...]) -> str:
-    """The one asked for, NumPy, or the first of the chosen ones."""
+    """The baseline that the user asks for; otherwise NumPy, or the first chosen contestant."""
     if name is None:
         return "numpy" if "numpy" in chosen else next((other for other in chosen if other != COPY), COPY)
     _check_names("baseline", [name], CONTESTANTS, CONTESTANTS)
@@ -288,7 +287,7 @@ def _baseline(name: str | None, chosen: tuple[str, ...]) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    """A report that cannot be written is refused before the run, not after it."""
+    """Refuse a folder that cannot be written to before the run, not after it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -298,7 +297,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """The same for a file."""
+    """Refuse a file that cannot be written before the run."""
     try:
         path.open("ab").close()
     except OSError as error:

@@ -1,8 +1,8 @@
 """What other processes took of this machine's processors while a run was timed.
 
-The load average counts this run and the one before it; here the kernel's count of the processors' busy time, less this
-process's own and its children's, says what is left for the others.  Time that a hypervisor gave to somebody else
-("steal") is theirs too.  Without /proc/stat nothing is said.
+The load average would count this run and the one before it.  Here the others' time is the kernel's count of the
+processors' busy time, less the time of this process and its children.  Time that a hypervisor gave to somebody else
+("steal") belongs to the others, too.  Without /proc/stat there is no answer.
 """
 
 import os
@@ -13,14 +13,14 @@ BUSY = 0.1  # the share of the processors' time that others may take before a re
 
 
 class Others:
-    """Counts from now on."""
+    """Counts from its creation on."""
 
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self.stat = stat
         self.start = self._now()
 
     def share(self) -> float | None:
-        """Of the time of the processors that this process may run on, since the start; None where it is not known."""
+        """The others' share of the time of the processors that this process may use; None where it is not known."""
         now = self._now()
         if not self.start or not now or now[1] <= self.start[1]:
             return None
@@ -28,7 +28,7 @@ class Others:
         return max(0.0, busy - own) / total
 
     def note(self) -> Iterator[str]:
-        """What a reader has to know."""
+        """A warning for the reader, if the share is large."""
         share = self.share()
         if share is not None and share > BUSY:
             yield (
@@ -37,7 +37,7 @@ class Others:
             )
 
     def _now(self) -> tuple[float, float, float] | None:
-        """Seconds: busy and in all, on the processors that this process may run on, and our own."""
+        """Seconds: the busy time and all time of the processors that this process may use, and our own busy time."""
         try:
             names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
             lines = [line.split() for line in self.stat.read_text().splitlines()]

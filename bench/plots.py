@@ -1,6 +1,6 @@
 """The plots of a run, made of its table (results.py), for the page and as files.
 
-A contestant has one colour in all of them; fastact's lines are thick.  Points stand for medians, the bars through them
+A contestant has one colour in all of them; fastact's lines are thick.  Points are medians, and the bars through them
 reach from the first to the third quartile of the rounds.
 """
 
@@ -26,7 +26,7 @@ from .contestants import CONTESTANTS, COPY, label_of
 from .results import NOISE, lines
 from .tables import FEW, figures, model_totals, threads_text
 
-WIDE = 10.0  # inches, at most: beside text a figure is shown about 1,000 pixels wide, and has to be read there
+WIDE = 10.0  # inches, the most: beside text a figure is shown about 1,000 pixels wide, and must be readable there
 COLOURS = {
     "fastact_cython": "#d62728",
     "fastact_numba": "#ff7f0e",
@@ -49,7 +49,7 @@ COLOURS = {
     "litert": "#e7ba52",
 }
 BARS = "Points are medians, bars the middle half of the rounds."
-CLEAR = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # behind a figure
+CLEAR = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # the background of a number
 THICK = ("fastact_cython", "fastact_numba", COPY)
 DASHED = {"fastact_numba": (0, (4, 2))}  # often lies on the other variant's line, which would hide it
 Plot = tuple[str, str, Figure]  # name, caption, figure
@@ -101,7 +101,7 @@ def plots(frame: pd.DataFrame, targets: bool = True) -> Iterator[Plot]:
 
 
 def colour_of(name: str) -> str:
-    """The colour of a contestant; the user's own ones share the rest."""
+    """The colour of a contestant; the user's own contestants share matplotlib's ten."""
     plain = name.removesuffix(" alone")
     if plain in COLOURS:
         return COLOURS[plain]
@@ -118,7 +118,7 @@ def line_style(name: str) -> dict[str, Any]:
 
 
 def grid(number: int, height: float, columns: int = 2, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels."""
+    """A figure with this number of panels."""
     columns = min(number, columns)
     rows = math.ceil(number / columns)
     width = max(WIDE / 2 if columns < 3 else WIDE / 3, 5.6 if number == 1 else 0) * columns
@@ -131,7 +131,7 @@ def grid(number: int, height: float, columns: int = 2, **options: Any) -> tuple[
 
 
 def logarithmic(panel: Axes, which: str = "x") -> None:
-    """A logarithmic axis with plain numbers: where there are few powers of ten, 2 and 5 of each too, or all digits."""
+    """A logarithmic axis with plain numbers: powers of ten; if these are few, also 2 and 5 of each, or all digits."""
     panel.set(**{f"{which}scale": "log"})
     panel.autoscale_view()
     low, high = getattr(panel, f"get_{which}lim")()
@@ -143,7 +143,7 @@ def logarithmic(panel: Axes, which: str = "x") -> None:
 
 
 def note(panel: Axes, text: str, x: float, y: float, right: bool = True) -> None:
-    """A figure beside a point, readable over whatever line is there."""
+    """A number beside a point, readable over lines."""
     panel.annotate(text, (x, y), (6 if right else -6, 0), textcoords="offset points", fontsize=7.5, va="center",
                    ha="left" if right else "right", bbox=CLEAR, zorder=4)  # fmt: skip
 
@@ -151,7 +151,7 @@ def note(panel: Axes, text: str, x: float, y: float, right: bool = True) -> None
 def dots(
     panel: Axes, rows: pd.DataFrame, scale: float, unit: str = "", log: bool = True, most: float = math.inf
 ) -> None:
-    """A point for each contestant, its spread, and its figure beside it; the axis ends at `most`."""
+    """A point for each contestant, with its spread as a bar and its number beside it; bars end at `most`."""
     rows = rows.sort_values("rank", kind="stable", ascending=False).reset_index(drop=True)
     for place, row in rows.iterrows():
         low, high = scale * row.low, min(scale * row.high, most)
@@ -185,7 +185,7 @@ def dot_plot(
 
 
 def legend(figure: Figure) -> None:
-    """Everybody whom any of the panels has, in the order of the tables."""
+    """All contestants of the panels, in the order of the tables."""
     found = {label: line for axis in figure.axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     order = [one.label for one in CONTESTANTS.values() if one.label in found]
     order += [label for label in found if label not in order]
@@ -242,7 +242,7 @@ def _valued(rows: pd.DataFrame, by: pd.Series | float) -> pd.DataFrame:
 
 
 def _own(rows: pd.DataFrame, where: pd.Series, keys: list[str]) -> pd.Series:
-    """Beside each row the time of the row with the same keys that is chosen; nan where there is none."""
+    """For each row, the time of the row chosen by `where` that has the same keys; nan where there is none."""
     chosen = rows[where].set_index(keys).seconds
     return pd.Series(chosen.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(), rows.index)
 
@@ -259,7 +259,7 @@ def size_plots(rows: pd.DataFrame) -> Iterator[Plot]:
     logarithmic(panel)
     logarithmic(panel, "y")
     for level, nbytes in _cpu.caches().items():
-        filled = nbytes * rows.n.iloc[0] / one.bytes if one.bytes else 0  # so many elements of all arrays together
+        filled = nbytes * rows.n.iloc[0] / one.bytes if one.bytes else 0  # elements at which all arrays fill the cache
         if rows.n.min() < filled < rows.n.max():
             panel.axvline(filled, color="0.75", lw=0.8, zorder=0)
             panel.text(filled, 1.0, f" {level}", color="0.5", va="bottom", transform=panel.get_xaxis_transform())
@@ -274,7 +274,7 @@ def size_plots(rows: pd.DataFrame) -> Iterator[Plot]:
 
 
 def sign_plots(rows: pd.DataFrame) -> Iterator[Plot]:
-    """The time by offset, against the contestant's own at offset 0."""
+    """The time by offset, over the contestant's own time at offset 0."""
     rows = rows.assign(offset=rows.offset.fillna(0.0) if "offset" in rows else 0.0)
     base = _own(rows, rows.offset == 0, ["operation", "contestant"])
     if base.isna().all() or rows.offset.nunique() < 2:
@@ -333,7 +333,7 @@ def accuracy_plots(rows: pd.DataFrame) -> Iterator[Plot]:
                                           "is at 0.01. Dotted: the exact sum, rounded once."):  # fmt: skip
         for axis in figure.axes:
             axis.axvline(0.5, color="0.4", lw=0.8, ls=":", zorder=0)
-            logarithmic(axis)  # the line may have made it longer
+            logarithmic(axis)  # again, because the line may have made the axis longer
         yield name, caption, figure
 
 
@@ -370,7 +370,7 @@ def company_plots(rows: pd.DataFrame) -> Iterator[Plot]:
 
 
 def streaming_plots(found: pd.DataFrame) -> Iterator[Plot]:
-    """The time of streaming stores over that of ordinary ones, which the threshold rests on."""
+    """The time of streaming stores over that of ordinary ones, from which the threshold was chosen."""
     found = found[found.who.str.contains("streaming /")]
     units = {"KB": 2**10, "MB": 2**20}
     parts = found.case.str.extract(r"(?P<operation>\S+) (?P<size>\S+) (?P<unit>KB|MB) x(?P<threads>\d+)")

@@ -1,4 +1,4 @@
-"""What is measured in new processes, against fixed figures: import, the Numba variant's first call, extra memory."""
+"""Measurements in new processes, against fixed targets: import, the Numba variant's first call, extra memory."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from .timing import Effort
 
 IMPORT = 0.060  # seconds beyond NumPy
 FIRST_CALL = 1.5  # seconds, with a warm disk cache
-EXTRA_MEMORY = MB  # bytes, for 16 and 32 million elements alike
+EXTRA_MEMORY = MB  # bytes, for 16 million elements and for 32 million
 FIRST_CALLS = {
     "relu": "fastact.relu(x, backend='numba')",
     "prelu": "fastact.prelu(x, 0.25, backend='numba')",
@@ -26,8 +26,8 @@ start = time.perf_counter()
 {call}
 print(time.perf_counter() - start)
 """
-# The peak only ever grows: everything is touched before, and the same call on a few elements has been made.  Linux's
-# own count, because a new process begins with its parent's peak as ru_maxrss.
+# The peak never falls.  So all arrays are touched, and the call is made on a few elements, before the first reading.
+# The peak is read from /proc, because ru_maxrss of a new process begins with its parent's peak.
 EXTRA_SCRIPT = """
 import numpy, fastact
 def arrays(shape):

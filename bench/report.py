@@ -1,7 +1,7 @@
 """What a run shows: a line of progress for each group, tables at the end, and with --report a page.
 
-The tables are tables.py's, from the same rows as a saved run has.  A run that is interrupted shows what it has; who
-failed is listed with the reason.
+The tables come from tables.py, and are made of the same rows as a saved run has.  An interrupted run shows the results
+so far.  Contestants that failed are listed with the reason.
 """
 
 import math
@@ -40,11 +40,11 @@ class Report:
         self.failures: list[dict[str, Any]] = []
         self.errors: dict[tuple[str, str], tuple[float, float]] = {}
         self.start = time.perf_counter()
-        self.first = 0.0  # when the first group was done: it has imported and compiled for all others
+        self.first = 0.0  # seconds until the first group was done, with imports and compilation for all others
         self.others = Others()
 
     def add(self, group: Group, row: dict[str, Any]) -> None:
-        """Keep a contestant's figures."""
+        """Keep a contestant's results."""
         self.rows.append(row)
 
     def failed(self, group: Group, member: str, why: str) -> None:
@@ -61,7 +61,7 @@ class Report:
         self.errors[key] = max(worst[0], found.errors.get(member, 0.0)), max(worst[1], found.sums.get(member, 0.0))
 
     def about(self) -> dict[str, Any]:
-        """What a saved run says as a whole."""
+        """The facts about the whole run that are saved with it."""
         option = self.config.option
         names = ("quick", "full", "workload", "contestant", "dtype", "form", "figures", "shape", "threads")
         return {
@@ -83,7 +83,7 @@ class Report:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        if terminal is not None:  # our lines take the place of the file's name and dots
+        if terminal is not None:  # our lines replace pytest's line of the file's name and dots
             terminal.showfspath = False if nodeid in self.groups and self._timed else None
             if nodeid in self.groups and self._timed and not self.rows:
                 terminal.write_line("setting up: the first group imports and compiles for all others")
@@ -94,7 +94,7 @@ class Report:
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         ours = report.nodeid in self.groups and self._timed and self.config.get_verbosity() <= 0
-        # The lines of progress take the letters' place.
+        # The lines of progress replace pytest's letters.
         return (report.outcome, "", report.outcome.upper()) if ours and report.when == "call" else None
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -146,7 +146,7 @@ class Report:
         if option.report and self.rows:
             try:
                 page = write_page(option.report, frame, self.about(), notes)
-            except OSError as error:  # the tables are there, the saved run will be
+            except OSError as error:  # no reason to stop: the tables are shown, and the run will be saved
                 terminalreporter.write_line(f"report: not written: {error}", red=True)
             else:
                 terminalreporter.write_line(f"report: {page}")
@@ -167,7 +167,7 @@ class Report:
         return Table("Elements, and dalpha where it has one", pd.DataFrame.from_dict(cells, orient="index").fillna("-"))
 
     def _notes(self) -> Iterator[str]:
-        """What a reader has to know beside the figures."""
+        """What a reader has to know beside the tables."""
         left = sum(self.pending.values())
         if left and self.rows:
             yield f"The run ended early: {left} of {len(self.groups)} cases are missing."

@@ -1,8 +1,8 @@
 """A run's results as one tidy table, a row for each contestant in each comparison group, live or from a file.
 
-`entry` says what is saved with a contestant's rounds (docs/benchmarks.md has the keys); `read` makes a table of saved
-runs again.  Times are medians over the rounds, ratios medians of the rounds' ratios: a machine that drifts slows down
-both sides.  Everything that is shown comes from this table.
+`entry` says what is saved with a contestant's rounds (docs/benchmarks.md has the keys); `read` makes a table of a saved
+run.  Times are medians over the rounds.  Ratios are medians of the rounds' ratios, because a machine that drifts slows
+down both sides of a ratio.  Everything that is shown comes from this table.
 """
 
 import json
@@ -20,20 +20,20 @@ from .contestants import CONTESTANTS, COPY, label_of
 from .groups import Group, Outcome
 from .timing import CLEAR, ROUNDS, far_apart, two_kinds
 
-FORMAT = 2  # of the files
-CLOSE = 1.03  # times of the fastest within which somebody wins as well: the noise
-NOISE = 1.15  # a share of the bandwidth bound above this is noise of its row
+FORMAT = 2  # the version of the files' format
+CLOSE = 1.03  # a contestant within this multiple of the fastest time wins, too: the difference is noise
+NOISE = 1.15  # a larger share of the bandwidth bound means that the row's times are noisy
 
 
 class Run(NamedTuple):
-    """What a file holds."""
+    """The content of a saved run's file."""
 
     rows: pd.DataFrame
-    about: dict[str, Any]  # machine, commit, options, who was absent or failed
+    about: dict[str, Any]  # the machine, the commit, the options, and the contestants that were absent or failed
 
 
 class Unreadable(Exception):
-    """Which file is no saved run, and why."""
+    """A file is no saved run; the message names it and says why."""
 
 
 def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def entry(group: Group, member: str, found: Outcome, baseline: str) -> dict[str,
 
 
 def ratio(others: list[float] | None, own: list[float], part: float = 0.5) -> float | None:
-    """How many times as fast as another contestant of the group: the median of the rounds, or another quantile."""
+    """How many times as fast as another contestant: the median of the rounds' ratios, or the quantile `part`."""
     if not others:
         return None
     ratios = [b / a for a, b in zip(own, others, strict=True)]
@@ -74,7 +74,7 @@ def ratio(others: list[float] | None, own: list[float], part: float = 0.5) -> fl
 
 
 def read(path: str | Path) -> Run:
-    """A saved run: of this comparison, or of pytest-benchmark alone with what it can say."""
+    """A saved run of these benchmarks, or of pytest-benchmark alone with the facts that it saves."""
     try:
         run = json.loads(Path(path).read_text())
         rows = [_row(benchmark) for benchmark in run["benchmarks"]]
@@ -84,7 +84,7 @@ def read(path: str | Path) -> Run:
             "datetime": run.get("datetime"),
         }
         about |= run.get("fastact") or {}
-    except Exception as error:  # whatever is in it
+    except Exception as error:  # the file may hold anything
         raise Unreadable(f"{path} is no saved run: {type(error).__name__}: {error}") from None
     if about.get("format", FORMAT) > FORMAT:
         raise Unreadable(f"{path} has format {about['format']}; this version reads up to {FORMAT}")
@@ -92,7 +92,7 @@ def read(path: str | Path) -> Run:
 
 
 def _row(benchmark: dict[str, Any]) -> dict[str, Any]:
-    """A row of a file; without rounds, as plain --benchmark-save writes it, the quartiles stand for them."""
+    """A row of a file.  Plain --benchmark-save writes no rounds; then the quartiles stand for them."""
     stats, info = benchmark["stats"], benchmark.get("extra_info") or {}
     data = stats.get("data") or [stats["q1"], stats["median"], stats["q3"]]
     if not min(data) > 0:
@@ -106,7 +106,7 @@ COLUMNS = ("operation", "workload", "dtype", "threads", "form", "host", "unit", 
 
 
 def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """The tidy table, with what follows from the rounds."""
+    """The tidy table, with the columns that follow from the rounds."""
     frame = pd.DataFrame(list(rows))
     if frame.empty:
         return frame
@@ -135,13 +135,13 @@ def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def kind(name: str) -> str:
-    """Whose contestant it is."""
+    """The kind of a contestant: "ours", "bound" (the bandwidth bound) or empty."""
     ours = (name in CONTESTANTS and CONTESTANTS[name].exact) or name.split()[0] in ("fastact", "cython", "numba")
     return "bound" if name == COPY else "ours" if ours else ""
 
 
 def against(frame: pd.DataFrame, name: str, part: float = 0.5) -> pd.Series:
-    """Each row's speed-up over one contestant of its group; nan without one."""
+    """Each row's speed-up over this contestant of its group; nan where the group does not have it."""
     others = {row.group: row.times for row in frame[frame.contestant == name].itertuples()}
     found = [
         ratio(others.get(group), times, part) if len(others.get(group, times)) == len(times) else None
@@ -151,7 +151,7 @@ def against(frame: pd.DataFrame, name: str, part: float = 0.5) -> pd.Series:
 
 
 def torn(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Whether the medians of the times say something else than the median of the rounds' ratios."""
+    """Whether the quotient of the median times contradicts the median of the rounds' ratios."""
     others = {row.group: row.seconds for row in frame[frame.contestant == name].itertuples()}
     quotient = frame.group.map(others) / frame.seconds
     found = against(frame, name)
@@ -161,9 +161,9 @@ def torn(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _won(frame: pd.DataFrame) -> list[bool]:
-    """Whether it is sure that nobody but the bound is faster, neither round by round nor by the medians.
+    """Whether it is sure that only the bandwidth bound is faster, both by the rounds' ratios and by the medians.
 
-    Whoever is called in company is not compared with calls that are alone.
+    Calls in company are not compared with calls alone.
     """
     won = pd.Series(False, frame.index)
     for _, same in frame[frame.contestant != COPY].groupby(["group", "alone"], sort=False):
@@ -176,7 +176,7 @@ def _won(frame: pd.DataFrame) -> list[bool]:
 
 
 def pairs(frame: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """By operation: how the times of one contestant compare with another's, over the groups that have both."""
+    """By operation: the ratios of one contestant's time to another's, over the groups that have both."""
     ratios = 1 / against(frame, other)
     both = frame.assign(ratio=ratios)[(frame.contestant == one) & ratios.notna()]
     if both.empty:
@@ -190,7 +190,7 @@ def pairs(frame: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
 
 
 def lines(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every ratio that has a target, or is there for information: a row for each."""
+    """A row for every ratio that has a target or is measured for information."""
     found = []
     groups = {name: dict(zip(same.contestant, same.times, strict=True)) for name, same in frame.groupby("group")}
     for row in frame[frame.targets.notna()].itertuples():

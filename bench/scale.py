@@ -1,4 +1,4 @@
-"""What PReLU's backward costs over several machines: constants measured on a LocalCluster, and what follows from them.
+"""What PReLU's backward costs on several machines: constants measured on a LocalCluster, and estimates from them.
 
 `python -m bench.scale` prints the two tables of docs/scale.md.  It needs dask and distributed, and takes a minute.
 """
@@ -21,12 +21,12 @@ NETWORK = 1.25e9  # bytes a second and machine: 10 Gbit/s
 class Constants(NamedTuple):
     """What was measured, in bytes and seconds."""
 
-    forward: float  # bytes of x a second, all processors of this machine
-    backward: float
-    scheduler: float  # for one task
-    message: float  # a task with a small operand from another worker
-    transfer: float  # bytes a second, from worker to worker
-    partial: float  # bytes of the sums of one chunk, as they are sent
+    forward: float  # bytes of x a second, by all processors of this machine
+    backward: float  # the same
+    scheduler: float  # seconds of the scheduler for one task
+    message: float  # seconds of a task with a small operand from another worker
+    transfer: float  # bytes a second from worker to worker
+    partial: float  # bytes that are sent for the sums of one chunk
 
 
 def seconds(call, repeats: int = 7) -> float:
@@ -50,7 +50,7 @@ def measure(client) -> Constants:
     forward = seconds(lambda: fastact.prelu(x, slopes))
     backward = seconds(lambda: fastact.prelu_backward(dy, x, slopes))
 
-    tasks = 3000  # one task of 4 bytes for each element; a graph of blocks that were made before
+    tasks = 3000  # one task for each element (4 bytes); the blocks of the array are made before the timing
     tiny = da.ones(tasks, chunks=1, dtype=np.float32).persist()
     wait(tiny)
     scheduler = seconds(lambda: wait(fastact.relu(tiny).persist(optimize_graph=False)), 3) / tasks
@@ -72,9 +72,9 @@ def measure(client) -> Constants:
 
 
 def follows(constants: Constants, size: float, machines: int) -> dict[str, float]:
-    """What the backward of an array of this size (bytes of x) costs on some machines, in bytes and seconds."""
+    """What the backward of an array of this size (bytes of x) costs on this many machines, in bytes and seconds."""
     chunks = math.ceil(size / CHUNK)
-    added = math.ceil(chunks / (SPLIT - 1))  # tasks of the tree
+    added = math.ceil(chunks / (SPLIT - 1))  # tasks of the tree that adds up the chunks' sums
     return {
         "chunks": chunks,
         "tree": math.ceil(math.log(chunks, SPLIT)) if chunks > 1 else 0,

@@ -1,4 +1,4 @@
-"""Which groups a run has: of operations, in company, of whole networks, and the figures with targets."""
+"""Which groups a run has: operations, calls in company, whole networks, and the figures with targets."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ from .groups import Group
 from .off_plain import off_plain
 from .processes import extra, imports
 
-# The rows of figures that the package must hold, by the name that --figures takes.
+# The rows of figures that the package must meet, by the name that --figures takes.
 FIGURES: dict[str, Callable[..., Iterator[Group]]] = {
     "memory": memory,
     "cache": cache,
@@ -26,12 +26,12 @@ FIGURES: dict[str, Callable[..., Iterator[Group]]] = {
     "company": company.company,
     "off_plain": off_plain,
 }
-SMOKE = ("small", "masks", "new", "streaming", "teams", "company")  # what an untimed run makes a few of
+SMOKE = ("small", "masks", "new", "streaming", "teams", "company")  # an untimed run takes FEW groups of each
 FEW = 4
 
 
 def groups(selection: Selection, figures: tuple[str, ...], hosted: tuple[str, ...]) -> Iterator[Group]:
-    """The groups of a run; `hosted` names what it has beside operations alone."""
+    """The groups of a run.  `hosted` says whether it has calls in company and whole networks."""
     if figures:
         for name in figures:
             yield from FIGURES[name](selection.quick)

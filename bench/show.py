@@ -1,6 +1,6 @@
-"""Shows saved runs: tables in the terminal, as Markdown, and a page with plots that needs nothing else.
+"""Shows saved runs: tables in the terminal and in Markdown, and a self-contained page with plots.
 
-Everything comes from the table of results.py: a live run and a file are shown alike.
+Everything comes from the table of results.py, so a live run and a file are shown in the same way.
 """
 
 import html
@@ -20,7 +20,7 @@ from .others import BUSY
 from .results import kind
 from .tables import HEADING, Table, legend, question, tables
 
-WIDTH = 118  # of a table in the terminal
+WIDTH = 118  # the width of a table in the terminal
 TITLE = "ReLU and PReLU on this CPU, forward and backward"
 READING = """All contestants of one comparison group get the same arrays, as many threads and the same kind of results
 (new for all, or given for all). They take turns in changing order while nobody's idle threads spin, and each result is
@@ -30,12 +30,12 @@ may be shared: read ratios, not times. docs/method.md says more."""
 
 
 def kind_of(label: str) -> str:
-    """Whose line of a table it is: "ours", "bound" or empty."""
+    """The kind of contestant that a line of a table shows: "ours", "bound" or empty."""
     return next((kind(name) for name, one in CONTESTANTS.items() if one.label == label), kind(label or " "))
 
 
 def as_text(found: list[Table]) -> Iterator[tuple[str, str]]:
-    """Lines for a terminal, each with what it is: "title", "heading", "ours" or nothing."""
+    """Lines for a terminal, each with its kind: "title", "heading", "ours" or empty."""
     for table in found:
         yield "title", ""
         yield "title", table.title
@@ -67,8 +67,8 @@ def as_markdown(found: list[Table], notes: list[str], about: dict[str, Any], bas
 
 
 def write_page(folder: Path, frame: pd.DataFrame, about: dict[str, Any], notes: list[str]) -> Path:
-    """Write index.html, tables.md, and the plots as PNG and SVG; the page's path."""
-    from matplotlib import pyplot as plt  # takes its time
+    """Write index.html, tables.md, and the plots as PNG and SVG; return the page's path."""
+    from matplotlib import pyplot as plt  # here, because this import is slow
 
     from .plots import plots
 
@@ -77,7 +77,7 @@ def write_page(folder: Path, frame: pd.DataFrame, about: dict[str, Any], notes: 
     for name, caption, figure in plots(frame):
         figure.savefig(folder / f"{name}.png", dpi=110)
         text = io.StringIO()
-        # Clip paths' ids are the plot's own: all plots stand in one page.
+        # The salt makes the ids of clip paths differ from plot to plot, because all plots are in one page.
         with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
             figure.savefig(text, format="svg")
         plt.close(figure)
@@ -106,7 +106,7 @@ def _lines(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def notes_of(about: dict[str, Any]) -> Iterator[str]:
-    """What a reader of a saved run has to know beside the figures."""
+    """What a reader of a saved run has to know beside the tables."""
     if missing := about.get("missing_cases"):
         yield f"The run ended early: {missing} cases are missing."
     if (share := about.get("others_share")) and share > BUSY:
@@ -118,13 +118,13 @@ def notes_of(about: dict[str, Any]) -> Iterator[str]:
 
 
 def facts(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the figures depend on: of a saved run, or of this process."""
+    """What the times depend on: from a saved run, or from this process."""
     machine, config = about.get("machine") or {}, fastact.config()
     of = machine.get("fastact") or config
     yield "fastact", of["version"]
     yield "numpy", of["numpy"]
     yield "SIMD level", of["simd"]["in_use"]
-    yield "threads", str(of["threads"]["bound"])  # what else is there has paths of the machine
+    yield "threads", str(of["threads"]["bound"])  # the other entries have paths of the machine
     yield "caches", json.dumps(of["caches"])
     cpu = machine.get("cpu") or {}
     yield "cpu", str(cpu.get("brand_raw") or config["cpu"])

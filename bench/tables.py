@@ -1,4 +1,4 @@
-"""What a run has found, as tables of text: the terminal, the Markdown and the page show them alike.
+"""The results of a run as tables of text, which the terminal, the Markdown and the page show.
 
 A table is a DataFrame of text with a contestant in each line; a line that begins with HEADING is a heading.
 """
@@ -18,7 +18,7 @@ from .results import CLOSE, NOISE, against, lines, pairs, torn
 from .timing import CLEAR, FAR, ROUNDS
 
 HEADING = "§ "
-UNEVEN, TORN, OVER, BEST, MISSED = "~", "?", "!", "*", "#"  # the legend has what they say
+UNEVEN, TORN, OVER, BEST, MISSED = "~", "?", "!", "*", "#"  # `legend` explains these marks
 FEW = 64  # elements of a small call
 PASSES = {"forward": ("prelu",), "forward + backward": PRELU}
 
@@ -52,17 +52,17 @@ def figures(value: float) -> str:
 
 
 def times(value: float) -> str:
-    """A ratio: three figures."""
+    """A ratio, with three figures."""
     return "-" if pd.isna(value) else f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def percent(value: float) -> str:
-    """A share; above NOISE it is marked."""
+    """A share in per cent."""
     return "-" if pd.isna(value) else f"{value:.0%}"
 
 
 def share(value: float) -> str:
-    """Of the bandwidth bound."""
+    """A share of the bandwidth bound; above NOISE it is marked."""
     return percent(value) + OVER * bool(value > NOISE)
 
 
@@ -136,7 +136,7 @@ def tables(frame: pd.DataFrame, baseline: str) -> Iterator[Table]:
 
 
 def pivot(frame: pd.DataFrame, column: str, text: Callable[[Any], str]) -> pd.DataFrame:
-    """Contestants by a column, each in the order in which it first came."""
+    """A table of contestants by the values of a column, which keep the order of their first appearance."""
     frame = frame.assign(text=[text(row) for row in frame.itertuples()])
     labels = frame.sort_values("rank", kind="stable").label.unique()
     cells = frame.pivot_table(index="label", columns=column, values="text", aggfunc="first", sort=False)
@@ -154,12 +154,12 @@ def time_text(row: Any) -> str:
 
 
 def per_element(row: Any) -> str:
-    """Nanoseconds."""
+    """Nanoseconds for an element."""
     return mark(figures(row.seconds / math.prod(row.shape) * 1e9), row)
 
 
 def error_text(row: Any) -> str:
-    """ulp."""
+    """The error of dalpha in ulp."""
     error = row.dalpha_error_ulp
     if pd.isna(error):
         error = 0.0  # a file leaves zeros out
@@ -203,7 +203,7 @@ def workload_tables(frame: pd.DataFrame | None, baseline: str) -> Iterator[Table
 
 
 def mean_tables(frame: pd.DataFrame | None, baseline: str) -> Iterator[Table]:
-    """Geometric means over the workloads that a contestant did."""
+    """Geometric means over the workloads that a contestant can do."""
     if frame is None or frame.workload.nunique() < 2:
         return
     frame = frame.assign(speedup=against(frame, baseline)).sort_values("rank", kind="stable")
@@ -226,7 +226,7 @@ def _mean(values: pd.Series, text: Callable[[float], str]) -> str:
 
 
 def model_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each contestant that did every layer of a model spends in them: seconds, with the quartiles' sums."""
+    """The seconds that a contestant spends in a model's layers, if it can do all, with the sums of the quartiles."""
     found = []
     by = {key: row for key, row in frame.set_index(["operation", "workload", "contestant"]).iterrows()}
     for title, operations in PASSES.items():
@@ -250,7 +250,7 @@ def model_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def model_tables(frame: pd.DataFrame | None) -> Iterator[Table]:
-    """Milliseconds of PReLU per image, or what else a model is fed."""
+    """Milliseconds of PReLU per image, or per other input of a model."""
     totals = model_totals(frame) if frame is not None else pd.DataFrame()
     if totals.empty:
         return
@@ -268,7 +268,7 @@ def sweeps(
     text: Callable[[Any], str],
     by: tuple[str, ...] = ("operation", "dtype", "threads"),
 ) -> Iterator[Table]:
-    """For each operation: the contestants over a sweep."""
+    """For each operation, a table of the contestants by the values of a column."""
     if frame is not None:
         for kind, same in frame.groupby(list(by), sort=False):
             what = kind_text(*kind) if by[2] == "threads" else ", ".join(kind)
@@ -308,7 +308,7 @@ def first_tables(frame: pd.DataFrame) -> Iterator[Table]:
 
 
 def target_tables(found: pd.DataFrame, all_lines: bool = False) -> Iterator[Table]:
-    """The ratios that miss their target, and what each kind comes to."""
+    """The ratios that miss their target, and a summary of each kind."""
     if found.empty:
         return
     shown = found if all_lines else found[found.missed]
@@ -342,7 +342,7 @@ def target_tables(found: pd.DataFrame, all_lines: bool = False) -> Iterator[Tabl
 
 
 def question(frame: pd.DataFrame) -> Iterator[str]:
-    """The question that most people have: Numba or Cython?"""
+    """The answer to the question that most people have: Numba or Cython?"""
     if frame.empty:
         return
     found = pairs(frame[frame.part.isin(("workloads", "own"))], "fastact_numba", "fastact_cython")

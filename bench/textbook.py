@@ -1,10 +1,10 @@
-"""What people write first, in Numba and in Cython: one loop with an if, threads over the outermost axis that there is.
+"""What people write first, in Numba and in Cython: one loop with an if, and threads over its outermost axis.
 
-Contestants like any other, so that the distance to the tuned kernels is seen.  What the loops leave to be had: GCC and
-LLVM keep the branch on x's sign or widen every term of dalpha's sum one by one, ordinary stores fetch every line that
-they overwrite, each result is new memory whose pages are touched for the first time, and a call starts its threads
-however small it is.  PReLU comes in three forms: channels first as (rows, channels, columns), channels last as (rows,
-channels), one slope for all as a line.  `textbook.pyx`, the same loops, is built when it is first asked for.
+They are contestants like any other, to show the distance to the tuned kernels.  The loops are slower for these reasons.
+GCC and LLVM keep the branch on x's sign, or widen the terms of dalpha's sum one by one.  Ordinary stores read every
+line that they overwrite.  Each result is new memory, whose pages are touched for the first time.  A call starts threads
+even if it is small.  PReLU has three forms: channels first as (rows, channels, columns), channels last as (rows,
+channels), and one slope for all.  `textbook.pyx` has the same loops, and is built when it is first asked for.
 """
 
 import importlib.util
@@ -111,9 +111,9 @@ def prelu_backward_shared(dy, x, alpha, dx, dalpha):
 
 
 def plain(op: Operation, form: str, fresh: bool) -> Callable:
-    """The loop without threads, as somebody writes it for a few elements; with `fresh` it makes its results itself.
+    """The loop without threads, as somebody writes it for a few elements; with `fresh` it allocates its results.
 
-    `form` of alpha: "shared" (x is a line), "channel" (x has three axes) or empty.
+    `form` is alpha's: "shared" (x has one dimension), "channel" (x has three) or empty.
     """
     loop = njit(globals()[op.name + "_shared" * (form == "shared")].py_func)
 
@@ -130,7 +130,7 @@ def plain(op: Operation, form: str, fresh: bool) -> Callable:
 
 
 def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **keywords: Any) -> Any:
-    """A call of the operation's loop, with new results or given ones."""
+    """A call of the operation's loop, with new results or into `out`."""
     form, flat, slopes = "", (-1,), []
     if task.op.alpha:
         slopes = [task.alpha.reshape(-1)]
@@ -156,7 +156,7 @@ def prepare(functions: Any, task: Task, out: tuple[np.ndarray, ...] | None, **ke
 def compiled() -> ModuleType:
     """textbook.pyx as a module, built beside the checkout's other builds."""
     source = Path(__file__).with_name("textbook.pyx")
-    folder = source.parents[1] / "build" / "textbook"  # not in a shared folder for temporary files: it is imported
+    folder = source.parents[1] / "build" / "textbook"  # not a shared temporary folder, since what it holds is imported
     path = folder / f"textbook{sysconfig.get_config_var('EXT_SUFFIX')}"
     if path.exists() and path.stat().st_mtime > source.stat().st_mtime:
         return _load(path)

@@ -1,6 +1,6 @@
-"""Other thresholds for a while: to force streaming or threads on and off, which no public argument does.
+"""Other thresholds for a while: they force streaming or threads on or off, which no public argument does.
 
-For the whole process; not for two threads at once.
+They hold for the whole process, and only one thread may change them at a time.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
-"""How contestants take turns: rounds within a budget, nobody's threads spinning while another is timed.
+"""How contestants take turns: rounds within a budget, with no other contestant's threads spinning meanwhile.
 
-The first call compiles, allocates and starts thread pools, so it is never timed; what follows it estimates one call
-and fixes how often a round repeats it.  The contestants alternate, and a ratio is the median of the rounds' ratios,
-so that a machine that drifts slows down both sides of it.  Where the rounds disagree among themselves, more of them
-follow, within a bound.
+The first call compiles, allocates and starts thread pools, so it is never timed.  The calls after it give an estimate
+of a call's time, which determines how often a round repeats the call.  The contestants alternate, and a ratio is the
+median of the rounds' ratios, so that a machine that drifts slows down both sides of it.  Where the rounds disagree
+among themselves, more rounds follow, within a time limit.
 """
 
 import random
@@ -17,31 +17,32 @@ from typing import Any
 
 ROUND = 0.5e-3  # a round repeats a shorter call until it lasts about this long
 ROUNDS = (3, 150)  # the least and the most; the median needs no more
-LEAST = 4.0  # a loop that takes less than this many empty calls says nothing about memory
-FAR = 1.5  # a median of more than so many minima is no typical time
-CLEAR = 0.10  # what two figures for the same time may differ by before a reader is told
+LEAST = 4.0  # a loop that takes less time than this many empty calls says nothing about memory
+FAR = 1.5  # a median of more than this many times the minimum is no typical time
+CLEAR = 0.10  # if two figures for the same time differ by more, the reader is told
 TICK = 0.005  # seconds; the kernel books a running thread's time every 4 ms where it ticks 250 times a second
-# Untimed calls before a turn's timed ones, by the length of a call in seconds: after somebody else's streaming stores
-# arrays of 4 to 16 MB take three calls to be back in their cache, and what takes long passes through it anyway.
+# Untimed calls before a turn's timed ones: (a call's time in seconds is below this, calls).  After somebody else's
+# streaming stores arrays of 4 to 16 MB take three calls to be back in their cache.  The arrays of longer calls do not
+# stay in it anyway.
 WARMING = ((0.005, 3), (0.05, 1))
-# Seconds of calls before a turn of several threads, and before an estimate that may have met sleeping ones: a kernel
-# that packs threads on few virtual processors, as this machine's does, leaves one that was woken behind its waker for
-# up to 8 ms, and nobody's steady state is that.
+# Seconds of untimed calls before a turn of several threads, and before an estimate during which threads may have slept.
+# A kernel that packs threads on few virtual processors, as this machine's does, lets a thread that was woken wait up to
+# 8 ms behind the thread that woke it.  That is not a contestant's steady state.
 AWAKE = 0.01
 
 
 class Statement:
-    """A call as text, timed without a Python call around it: that would be a third of a call of 0.1 us."""
+    """A call as text, timed without a Python function around it, which would add a third to a call of 0.1 us."""
 
     def __init__(self, text: str, names: dict[str, Any], keep: bool = False) -> None:
         self.text, self.names = text, names
-        self.keep = keep  # the result lives on until the next one is there
+        self.keep = keep  # whether a result lives on until the next one is made
 
     def __call__(self) -> Any:
         return eval(self.text, self.names)
 
     def timer(self) -> Timer:
-        """What times it."""
+        """The timer of the call."""
         return Timer(f"result = {self.text}" if self.keep else self.text, globals=self.names)
 
 
@@ -49,10 +50,10 @@ class Statement:
 class Effort:
     """How long the contestants of one figure take turns."""
 
-    budget: float  # seconds; then it ends, after `rounds` of them
-    rounds: int
+    budget: float  # seconds that the turns take at least
+    rounds: int  # rounds that they take at least
     longest: float  # seconds after which three rounds are enough
-    patience: float = 0.0  # seconds within which rounds that disagree are followed by more
+    patience: float = 0.0  # within these seconds, more rounds follow if rounds disagree
 
 
 FULL = Effort(0.4, 9, 8.0, 4.0)
@@ -61,7 +62,7 @@ QUICK = Effort(0.02, 5, 1.0)  # fewer rounds are not compared with another run
 
 
 class TurnFailed(Exception):
-    """Whose call raised, and why is its cause."""
+    """Names the contestant whose call raised; the exception's cause says why."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -79,7 +80,7 @@ class Turns:
         return statistics.median(self.times[name])
 
     def best(self, *names: str) -> str:
-        """The fastest of them."""
+        """The contestant with the least median."""
         return min(names, key=self.seconds)
 
     def ratio(self, name: str, *baselines: str) -> float:
@@ -97,11 +98,10 @@ def take_turns(
 ) -> Turns:
     """Time the contestants in turns, each within its session; with `resting` nobody's threads spin meanwhile.
 
-    A turn repeats its call until it lasts about `ROUND`, after a few that are not timed (`WARMING`): they fetch its
-    arrays into the caches and wake its threads.  The calls of a
-    contestant that is in `before` are timed one at a time, each right after an untimed call of its function there.
-    The order changes from round to round: whoever always follows the same heavy contestant pays 10 to 20 % for caches
-    that this one has emptied.
+    A turn repeats its call until it lasts about `ROUND`.  A few untimed calls come first (`WARMING`): they bring the
+    call's arrays into the caches and wake its threads.  The calls of a contestant that is in `before` are timed one at
+    a time, each right after an untimed call of its function in `before`.  The order changes from round to round: a
+    contestant that always follows the same heavy one takes 10 to 20 % longer, because that one has emptied the caches.
     """
     timers = {name: call.timer() if isinstance(call, Statement) else Timer(call) for name, call in calls.items()}
     once = {}
@@ -127,7 +127,7 @@ def take_turns(
 
 
 def _turn(timer: Timer, once: dict[str, float], name: str, resting: bool) -> float:
-    """Seconds of a call in one turn."""
+    """Seconds per call in one turn."""
     if resting:
         rest()
     untimed = next((least for seconds, least in WARMING if once[name] < seconds), 0)
@@ -146,7 +146,7 @@ def _one_after(timer: Timer, before: Callable[[], object]) -> float:
 
 
 def low(times: Sequence[float]) -> float:
-    """A low quantile: where rounds are of two kinds, as where a second thread is late now and then, the quick kind."""
+    """The 20 % quantile: a quick round's time, even where a second thread is late in many of the rounds."""
     return statistics.quantiles(times, n=5, method="inclusive")[0] if len(times) > 1 else times[0]
 
 
@@ -156,7 +156,7 @@ def two_kinds(times: Sequence[float]) -> bool:
 
 
 def disagree(times: Sequence[float]) -> bool:
-    """Whether rounds are of two kinds, or the second half of them says something else than the first."""
+    """Whether there are quick and slow rounds, or the two halves of the rounds have different medians."""
     half = len(times) // 2
     first, second = (statistics.median(part) for part in (times[:half], times[half:]))
     return two_kinds(times) or far_apart(first, second)
@@ -176,7 +176,7 @@ def _turn_of(name: str) -> Iterator[None]:
 
 
 def rest() -> None:
-    """Wait until no thread of this process spins: OpenMP's do so for 4 ms after their work, ONNX Runtime's for 25."""
+    """Wait until no thread of this process spins: OpenMP's spin for 4 ms after their work, ONNX Runtime's for 25 ms."""
     for _ in range(20):
         before = time.process_time()
         time.sleep(TICK)
@@ -185,11 +185,11 @@ def rest() -> None:
 
 
 def estimate(call: Callable[[], object] | Timer) -> float:
-    """Seconds that a call takes, roughly, after a first one."""
+    """The approximate seconds of a call, after a first call that is not timed."""
     _elapsed(call, 1)
     once = _elapsed(call, 1)
     if ROUND <= once < WARMING[-1][0]:
-        # It may have been waiting for its threads to wake: that takes milliseconds, and the call perhaps microseconds.
+        # The call may have waited for its threads to wake: that takes milliseconds, and the call perhaps microseconds.
         _awaken(call)
         once = _elapsed(call, 1)
     if once < ROUND:
@@ -201,7 +201,7 @@ def estimate(call: Callable[[], object] | Timer) -> float:
 
 
 def _awaken(call: Callable[[], object] | Timer, least: int = 1) -> float:
-    """Make at least so many calls, for as long as threads need to wake; seconds that the last ones took each."""
+    """Make at least `least` calls, for as long as threads need to wake; return seconds per call of the last ones."""
     spent, repeats = 0.0, least
     while (spent := spent + (total := _elapsed(call, repeats))) < AWAKE:
         repeats *= 2

@@ -1,9 +1,9 @@
 """What is timed: twelve workloads as data, and the arrays of one workload.
 
-A workload is a shape, a channel axis and a form of alpha, named after the model that it comes from; a
-user's own shape is one more of them.  `Task` holds one operation's arrays for one workload.  Signs are
-random, because sorted or all-positive data flatters branchy code.  Expected results come from the
-reference; only the last workload's arrays are kept, so the groups of one workload should run side by side.
+A workload is a shape, a channel axis and a form of alpha, named after the model that it comes from; a user's own shape
+is also a workload.  `Task` holds one operation's arrays for one workload.  Signs are random, because code with branches
+is fast on sorted or all-positive data.  Expected results come from the reference.  Only the last workload's arrays are
+kept, so the groups of one workload should run one after the other.
 """
 
 import math
@@ -20,7 +20,7 @@ from . import layouts
 from .layouts import Layout
 
 ALPHA_FORMS = ("shared", "channel", "full")
-PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy", "layouts")  # those of operations
+PARTS = ("workloads", "models", "sizes", "signs", "threads", "accuracy", "layouts")  # the parts with operations
 SEED = 2015  # of the data
 SMALL = 2**16  # elements of a workload in an untimed run
 
@@ -34,13 +34,13 @@ class Workload:
     channel_axis: int
     alpha: str  # one of ALPHA_FORMS; "full" is one alpha per element of a sample
     origin: str
-    part: str = "workloads"  # of the comparison: one of PARTS
-    offset: float = 0.0  # of x's normal values: the mix of signs
+    part: str = "workloads"  # the part of the comparison, one of PARTS
+    offset: float = 0.0  # added to x's normal values, which gives the mix of signs
     layout: Layout = layouts.PLAIN  # how the operands lie in memory
 
     @property
     def alpha_shape(self) -> tuple[int, ...]:
-        """The shape alpha is handed over in."""
+        """The shape of alpha as an argument."""
         if self.alpha == "shared":
             return (1,)
         return (self.shape[self.channel_axis],) if self.alpha == "channel" else (1, *self.shape[1:])
@@ -91,11 +91,11 @@ WORKLOADS = (
     Workload("espnet_b2_nhwc", (1, 128, 256, 131), 3, "channel", "ESPNet: channels last, a prime number of channels"),
     Workload("monai_unet3d", (4, 16, 48, 48, 48), 1, "shared", "MONAI 3-D U-Net: 5-D, memory-bound"),
 )
-# The same operation over n: 16 channels of one image.  In powers of four from one register to above the caches.
+# Sizes from one register to above the caches, in powers of four: 16 channels of one image.
 SIZES = tuple(
     Workload(f"n_{16 << shift}", (1, 16, 1 << shift), 1, "channel", "size sweep", "sizes") for shift in range(0, 21, 2)
 )
-# What a branch costs: every sign positive with probability 0.16, 0.5 and 0.84.
+# What a branch costs: elements are positive with a probability of 0.16, 0.5 and 0.84.
 SIGNS = tuple(
     Workload(f"offset_{name}", (1, 64, 56, 56), 1, "channel", "sign mixes", "signs", offset)
     for name, offset in (("minus_1", -1.0), ("0", 0.0), ("plus_1", 1.0))
@@ -108,7 +108,7 @@ ACCURACY = (
     Workload("16_sums", (8, 16, 56, 56), 1, "channel", "error of dalpha", "accuracy"),
     Workload("1_sum", (8, 16, 56, 56), 1, "shared", "error of dalpha", "accuracy"),
 )
-# Those of `layouts.CASES` that differ most, beside plain arrays.
+# The cases of `layouts.CASES` that differ most, and plain arrays.
 LAYOUTS = tuple(
     Workload(layout.name, (6, 48, 56, 56), 1, "channel", "memory layouts", "layouts", layout=layout)
     for layout in (*layouts.CASES, layouts.PLAIN)

@@ -1,8 +1,8 @@
 """The only place that raises for bad arguments: from what a user passed to checked arrays and dtypes.
 
 `prepare` returns a Call: inputs as ndarrays, alpha ready to broadcast, what the results will be.  Nothing is
-allocated for a result and nothing is written here.  The rules are the design's: results have x's dtype in
-native byte order, integers compute in float64 (relu keeps them), a Python scalar alpha is weak.
+allocated for a result and nothing is written here.  Results have x's dtype in native byte order, integers compute in
+float64 (relu keeps them), and an alpha that is a Python scalar has no effect on dtypes.
 """
 
 import operator
@@ -63,7 +63,7 @@ def is_masked(array: np.ndarray) -> bool:
 
 
 def _without_masks(value: Any, depth: int = 0) -> Any:
-    """`value`, ready for np.asarray: what is to be converted is converted once, and looked at.  Raises _Masked."""
+    """`value`, ready for np.asarray.  Each object is converted at most once; a mask in any of them raises _Masked."""
     kind = type(value)
     if kind in _PLAIN or depth > _DEEPEST:
         return value
@@ -82,12 +82,12 @@ def _without_masks(value: Any, depth: int = 0) -> Any:
     if interface is not None or not hasattr(kind, "__len__") or not hasattr(kind, "__getitem__") or _is_buffer(value):
         return value
     if isinstance(value, str | bytes | Mapping) or not set(map(type, value)) - _PLAIN:
-        return value  # a million floats take 10 ms
+        return value  # a million floats take 10 ms to look through
     return [_without_masks(item, depth + 1) for item in value]
 
 
 def _is_buffer(value: Any) -> bool:
-    """Whether NumPy reads its memory instead of its items."""
+    """Whether NumPy reads the memory of `value` instead of its items."""
     try:
         memoryview(value)
     except TypeError:
@@ -180,7 +180,7 @@ def _other_axis(channels: int, shape: tuple[int, ...]) -> str:
 def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """The memory of an `out`, which is writable and has the result's shape and dtype.
 
-    A subclass's __setitem__ could convert units, so its memory is written.
+    Results are written to this memory and not by `out[...] =`, because a subclass's __setitem__ could convert units.
     """
     if isinstance(out, np.ndarray):
         if is_masked(out):
@@ -211,8 +211,8 @@ def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> n
     return memory
 
 
-# Steps of NumPy's exact test for shared memory, some 20 ms at the worst.  It is exponential in the number of axes, and
-# what it has not decided by then counts as shared.
+# Steps of NumPy's exact test for shared memory, at most some 20 ms.  The test's time is exponential in the number of
+# axes.  Memory that it has not decided on after these steps counts as shared.
 MOST_WORK = 100_000
 
 
@@ -270,7 +270,7 @@ def prepare(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, d
         dy = as_array(dy, "dy")
         if dy.shape != x.shape:
             raise ValueError(f"dy of shape {dy.shape} does not match x of shape {x.shape}")
-        # Any float can be cast to any other by the rule, and so can integers.
+        # The rule 'same_kind' allows every cast between floats, and every cast from an integer to a float.
         if dy.dtype.kind not in "biu" and not is_float(dy.dtype):
             raise TypeError(f"dy has dtype {dy.dtype}, which cannot be cast to {computing} by the rule 'same_kind'")
     shape, dalpha_dtype = (), None

@@ -1,4 +1,4 @@
-"""Which backends are there, why one is missing, and where a kernel's machine code is.
+"""Which backends there are, why one is missing, and where a kernel's machine code is.
 
 A backend is a way to get the C address of a kernel: Cython's modules, one for each SIMD level and type, or Numba's
 cfuncs.  The "numpy" backend is the reference itself.  Numba is imported at its first use only.

@@ -1,12 +1,12 @@
 """Arrays that no kernel can run as they lie: buffered, tile by tile, through a cache-sized scratch.
 
-Another dtype or byte order, no unit stride, operands in different axis orders: each tile of about BUFFER_ELEMENTS
-elements is copied (and cast) into dense arrays, launched like any others, and copied out.  layouts.pxi does the same in
-C; this is the program to read, and what runs without a compiler.
+These are operands of another dtype or byte order, without a unit stride, or in different axis orders.  Each tile of
+about BUFFER_ELEMENTS elements is copied (and cast) into dense arrays, launched like any others, and copied out.
+layouts.pxi does the same in C.  This version is easier to read, and runs where there was no compiler.
 
-Tiles follow from the shape and the axis order alone.  They are cut into groups, one after the other.  The sums of a
+Tiles follow from the shape and the axis order alone.  They are cut into groups of consecutive tiles.  The sums of a
 group's tiles are added like those of rows: RADIX of them one after the other, then RADIX of those.  Then the groups are
-added in pairs.  So dalpha has the same bits on every run; the order is not the one of a dense array.
+added in pairs.  So dalpha has the same bits on every run, though not always those of a dense array.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +23,9 @@ from ._tables import BUFFER_ELEMENTS, BUFFER_GROUPS, BUFFER_SIDE, BUFFER_SUMS, B
 def tiles(shape: tuple[int, ...], operands: list[np.ndarray]) -> Iterator[tuple[slice, ...]]:
     """Slices that cut an array of this shape into C-ordered tiles of about BUFFER_ELEMENTS elements.
 
-    The last axes are whole in a tile and one is cut.  Where an operand's elements lie closest together along another
-    axis, a tile has BUFFER_SIDE elements of that one, so that each cache line is read once, and is larger.
+    A tile has the last axes whole and a part of the axis before them.  Where an operand's elements lie closest together
+    along another axis, a tile is larger and has BUFFER_SIDE elements along that axis, so that each cache line is read
+    once.
     """
     extent, elements = [1] * len(shape), BUFFER_ELEMENTS
     last = max((axis for axis, n in enumerate(shape) if n > 1), default=0)
@@ -49,7 +50,7 @@ def fastest(operand: np.ndarray) -> int | None:
 
 
 class TileSums:
-    """A float64 sum in which a term passes through at most 32 additions on each of three levels."""
+    """A float64 sum of parts in which a part passes through at most 32 additions on each of three levels."""
 
     def __init__(self, shape: tuple[int, ...]):
         self.levels = [np.zeros(shape) for _ in range(SUM_LEVELS)]
@@ -75,7 +76,7 @@ class TileSums:
 
 
 def compute(run: Callable[..., bool], dtype: np.dtype, computing: np.dtype, result, dy, x, alpha, dalpha) -> None:
-    """Write `result` and `dalpha` (unless None), each tile by `run`, which takes the same operands."""
+    """Write `result` and `dalpha` (unless None) tile by tile; `run` computes a tile from operands in the same order."""
     order = memory_order(x, result, dy)
     x, dy, alpha, result, dalpha = (None if a is None else a.transpose(order) for a in (x, dy, alpha, result, dalpha))
     given = [a for a in (result, dy, x) if a is not None]
@@ -125,10 +126,10 @@ def in_pairs(terms: np.ndarray) -> np.ndarray:
 
 
 def write_sums(dalpha: np.ndarray, sums: np.ndarray) -> None:
-    """Sums in float64, or in dalpha's dtype, as dalpha: each is rounded once."""
+    """Write sums, which are in float64 or in dalpha's dtype, to dalpha; each is rounded once."""
     with np.errstate(all="ignore"):
         if is_bfloat16(dalpha.dtype) and sums.dtype == np.float64:
-            # ml_dtypes rounds to float32 first.  8 binary digits, or multiples of 2**-133.
+            # ml_dtypes would round twice, to float32 first.  bfloat16 has 8 binary digits, or multiples of 2**-133.
             unit = np.maximum(np.frexp(sums)[1] - 8, -133)
             rounded = np.ldexp(np.rint(np.ldexp(sums, -unit)), unit)
             sums = np.where(np.isfinite(sums), rounded, sums).astype(np.float32)

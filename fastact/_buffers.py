@@ -1,8 +1,8 @@
 """The recycled memory of results: its settings, whether or not the compiled part is there.
 
-Fresh pages cost up to 6 times the kernel itself, so the memory of large results that were dropped is kept
-for the next ones (_cython/buffers.pyx says how).  Without the compiled core nothing is recycled and the limit
-is only remembered.
+New pages from the system cost up to 6 times the time of the kernel itself, so the memory of large results that were
+dropped is kept for the next ones (_cython/buffers.pyx says how).  Without the compiled core nothing is recycled, and
+the limit is only remembered.
 """
 
 import os

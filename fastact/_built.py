@@ -1,8 +1,8 @@
-"""Which compiled modules are there, why one is missing, which SIMD level is in use.
+"""Which compiled modules there are, why one is missing, which SIMD level is in use.
 
-Every module is optional.  Those of the core that others build on are imported here if they are there, the fast path by
-_front, the public text by the package.  The kernels of a level are imported by _backends when they are asked for, and
-never on a CPU without the level.
+Every module is optional.  Those of the core that others build on are imported here, if they are there.  _front imports
+the fast path, and the package imports the compiled ops.py.  _backends imports the kernels of a level when they are
+asked for, and never on a CPU without the level.
 setup.py writes a report into the folder of the modules: the compiler's words for each module that it could not build.
 FASTACT_SIMD caps the level.
 """
@@ -73,7 +73,7 @@ def missing_modules() -> dict[str, str]:
 @cache
 def _report() -> dict[str, str]:
     """What setup.py could not build, and the compiler's words."""
-    import json  # 2 ms, and only where something is missing
+    import json  # takes 2 ms, and is needed only where something is missing
 
     try:
         return json.loads((Path(__file__).parent / "_cython" / BUILD_REPORT).read_text(encoding="utf-8"))
@@ -157,7 +157,7 @@ def use_level(name: str) -> Iterator[None]:
 
 
 def refuse_foreign_level(package: str) -> None:
-    """Raise ImportError if this CPU lacks the level that a package of kernels was compiled for: one would crash."""
+    """Raise ImportError if this CPU lacks the level that a package of kernels was compiled for: they would crash."""
     level = package.rpartition(".")[2]
     if _rank(level) > _rank(CPU_LEVEL):
         raise ImportError(

@@ -1,4 +1,4 @@
-"""From a checked call to the results: which memory, which backend.
+"""From a call's arguments to its results: which memory they get, and which backend computes them.
 
 `elementwise` and `backward` are what the public functions call where the compiled fast path does not take a call.
 Arguments are checked first (_arguments); then the checked arrays are launched (_launch).
@@ -57,7 +57,7 @@ def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalp
     result, dalpha = call.out, call.dalpha_out
     if call.need and result is None:
         result = empty_like(call.x, call.dtype)
-    if call.need_dalpha and dalpha is None:  # all memory before dx is written, which may be in place
+    if call.need_dalpha and dalpha is None:  # this may fail, so it comes before dx is written, maybe in place
         dalpha = np.empty(call.alpha_shape, call.dalpha_dtype)
     if backend == "numpy":
         _reference(op, call, result, dalpha)
@@ -67,14 +67,14 @@ def _run(op: Operation, dy, x, alpha, channel_axis, need, need_dalpha, out, dalp
 
 
 def empty_like(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Memory for a fresh result, in the axis order of np.empty_like(x)."""
+    """Memory for a new result, in the axis order of np.empty_like(x)."""
     if _built.buffers is not None:
         return _built.buffers.empty_like(x, dtype)
     return np.empty_like(x, dtype=dtype, subok=False)
 
 
 def _reference(op: Operation, call: Call, result: np.ndarray | None, dalpha: np.ndarray | None) -> None:
-    """The NumPy backend: the contract's expressions; dalpha first, for dx may be in place."""
+    """The NumPy backend: the contract's expressions.  dalpha comes first, because dx may overwrite dy or x."""
     sums = None
     with np.errstate(all="ignore"):
         given = (call.dy, call.x, call.alpha)
@@ -95,7 +95,8 @@ def compute(op: Operation, call: Call, result, dalpha, backend: str, threads: in
     alpha = call.alpha
     sums = None
     if dalpha is not None:
-        # dalpha in alpha's shape, by x's axes; memory for sums where no kernel can write it.
+        # dalpha with x's number of axes, like call.alpha.  In a foreign byte order no kernel can write it, so the sums
+        # get memory of their own.
         sums = dalpha.reshape(alpha.shape) if dalpha.dtype.isnative else np.empty(alpha.shape)
     kernel = _backends.kernel_address(backend, op.kernel, kernel_dtype(op, call).name)
     launch(op.kernel, kernel, result, call.dy, call.x, alpha, sums, threads, source)
@@ -104,6 +105,6 @@ def compute(op: Operation, call: Call, result, dalpha, backend: str, threads: in
 
 
 def kernel_dtype(op: Operation, call: Call) -> np.dtype:
-    """The dtype whose kernel makes the result: a dy of another one beside 16-bit floats takes the computing dtype's."""
+    """The dtype whose kernel makes the result: the computing dtype where dy has another dtype than the result."""
     mixed = op.backward and call.dy.dtype.newbyteorder("=") != call.dtype
     return call.computing if mixed else call.dtype

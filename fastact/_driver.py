@@ -36,7 +36,7 @@ class Plan:
 
 
 def make_plan(y, dy, x, alpha, order, summed: bool) -> Plan | None:
-    """The plan for arrays of one shape (None where there is no such operand), or None."""
+    """The plan for arrays of one shape, or None where there is no plan.  An operand that is missing is None."""
     plan = Plan(x.ndim)
     strides = ((x if a is None else a).strides for a in (y, dy, x))
     shape = (1,) * x.ndim if alpha is None else alpha.shape
@@ -45,11 +45,11 @@ def make_plan(y, dy, x, alpha, order, summed: bool) -> Plan | None:
 
 
 def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> None:
-    """As entry.pyx's, on the calling thread: `threads` and `source` stay without effect."""
+    """The same as entry.pyx's function, but on the calling thread: `threads` and `source` have no effect."""
     dtype = np.dtype(np.float64) if x.dtype.kind in "biu" and name != "relu" else x.dtype.newbyteorder("=")
     computing = computing_dtype(dtype)
     if dy is not None and dtype != computing and dy.dtype.newbyteorder("=") != dtype:
-        dtype = computing  # the kernel's, as entry.pxd has it
+        dtype = computing  # the kernel's dtype, as kernel_dtype() in entry.pxd finds it
 
     def run_one(*operands) -> bool:
         return run_as_they_lie(kernel, dtype, computing, *operands)
@@ -68,7 +68,7 @@ def launch_arrays(name, kernel, y, dy, x, alpha, dalpha, threads, source) -> Non
 
 
 def launch_masked(name, kernel, y, mask, x, alpha, threads, source) -> None:
-    """The same for a kernel with a mask; x is dy where the mask is read."""
+    """The same for a kernel with a mask.  Where the kernel reads the mask, `x` is dy."""
     if not x.size:
         return
     dtype = np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype.newbyteorder("=")
@@ -81,17 +81,17 @@ def launch_masked(name, kernel, y, mask, x, alpha, threads, source) -> None:
 
 
 def is_backward(y, dy, x, dalpha, axis: int) -> bool:
-    """Whether all operands are turned round along an axis: see layouts.pxi."""
+    """Whether all operands are reversed along an axis before the call: see layouts.pxi."""
     sign_y, sign_dy, sign_x = (0 if a is None else int(np.sign(a.strides[axis])) for a in (y, dy, x))
     signs = sign_x if dalpha is not None else 2 * (sign_x + sign_dy) + 3 * sign_y
     return x.shape[axis] > 1 and signs < 0
 
 
 def run_as_they_lie(kernel, dtype, computing, y, dy, x, alpha, dalpha) -> bool:
-    """Run operands of the kernel's dtype in one plan; False, and nothing is done, where there is none."""
+    """Run operands of the kernel's dtype in one plan.  Where there is no plan, do nothing and return False."""
     order = _plan.memory_order(x, y, dy)
     if dy is not None and x.size and not any(s for s, n in zip(dy.strides, dy.shape, strict=True) if n > 1):
-        # One number: layouts.pxi has no more of it than an inner loop needs.
+        # dy is one number.  Here it becomes a whole array; layouts.pxi repeats it for one inner loop only.
         dy = np.full([x.shape[axis] for axis in order], dy.flat[0], dtype).transpose(np.argsort(order))
     if any(a is not None and a.dtype != dtype for a in (dy, x)):
         return False
@@ -111,12 +111,12 @@ def run_as_they_lie(kernel, dtype, computing, y, dy, x, alpha, dalpha) -> bool:
     plan = make_plan(y, dy, x, alpha, order, dalpha is not None and not single_terms)
     if plan is None:
         return False
-    # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
+    # Short loops with gaps between them, as in a crop of an image, cost more than a copy of their elements.
     operands = [a for a in (y, dy, x) if a is not None]
     whole = all(a.transpose(order).flags.c_contiguous for a in operands)
     if plan.longest < (SHORTEST_ROWS if alpha is None else SHORTEST_LOOP) and x.size > SHORTEST_LOOP and not whole:
         return False
-    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
+    # Either alpha is read where it lies, or its repeated pattern fits a cache-sized scratch.
     if (
         alpha is not None
         and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS
@@ -140,13 +140,13 @@ def address(array: np.ndarray | None) -> int:
 
 
 def pattern_of(plan: Plan, slopes: np.ndarray) -> np.ndarray:
-    """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and GROUP more where they wrap."""
+    """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and if joined GROUP at the end."""
     period = np.tile(np.repeat(slopes, plan.repeats), plan.copies)
     return np.take(period, np.arange(plan.pattern) % plan.m)
 
 
 def run(kernel, addresses, plan: Plan, stream: bool, slopes, dalpha, single_terms: bool) -> np.ndarray | None:
-    """All chunks; the partial sums [plane, group, column], where there are any."""
+    """Run all chunks; return the partial sums [plane, group, column], or None where there are none."""
     function = Kernel(kernel)
     terms = address(dalpha) if single_terms else 0
     partial = None
@@ -163,7 +163,7 @@ def run(kernel, addresses, plan: Plan, stream: bool, slopes, dalpha, single_term
 
 
 def locate(loops, index: int) -> list[int]:
-    """Byte offsets (y, dy, x) of the index-th turn of these loops."""
+    """Byte offsets (y, dy, x) of the index-th iteration of these loops."""
     at = [0, 0, 0]
     for loop in reversed(loops):
         index, k = divmod(index, loop.size)
@@ -172,7 +172,7 @@ def locate(loops, index: int) -> list[int]:
 
 
 def run_chunk(kernel, addresses, plan: Plan, stream: bool, chunk: int, alpha: int, partial, terms: int) -> None:
-    """One chunk: a strip of columns of one group of rows of one plane, whose first slope is at `alpha`."""
+    """Run one chunk: a strip of columns in a group of rows of a plane.  `alpha` points to the plane's first slope."""
     strip, group, plane = chunk % plan.strips, chunk // plan.strips % plan.groups, chunk // (plan.strips * plan.groups)
     first = strip * plan.chunk_columns
     width = min(plan.chunk_columns, plan.columns - first)
@@ -189,7 +189,7 @@ def run_chunk(kernel, addresses, plan: Plan, stream: bool, chunk: int, alpha: in
     base = [a + start * plan.itemsize + b for a, b in zip(addresses, locate(planes, plane), strict=True)]
     alpha += slope * plan.slope_size
     terms = terms and terms + (plane * plan.channels + slope) * plan.itemsize
-    # A kernel with alpha along the loop reads and writes whole groups, and one before the first.
+    # A kernel with alpha along the loop reads and writes whole groups, and also the group before the first.
     lanes = width + -width % GROUP + GROUP
     sums = [np.zeros(GROUP + lanes)[GROUP:] for _ in range(SUM_LEVELS)] if partial is not None else []
     row, stop = group * plan.chunk_rows, min((group + 1) * plan.chunk_rows, plan.rows)
@@ -234,7 +234,7 @@ def reduce_sums(plan: Plan, partial: np.ndarray) -> np.ndarray:
 
 
 class Bound:
-    """As driver.pyx's; on one thread."""
+    """The same as driver.pyx's class, on one thread."""
 
     def __init__(self, kernel, y, dy, x, threads: int, stream: bool) -> None:
         plan = make_plan(y, dy, x, None, tuple(range(x.ndim)), False)

@@ -1,9 +1,9 @@
 """The kernels that move whole elements: plain loops, of which the C compiler (through Cython) and Numba make vectors.
 
-relu of integers: a boolean is one of 8 bits here.  An unsigned one is never below 0, and the loop is a copy.
-relu and relu_backward of 16-bit floats, whose bits are read as a signed integer.  A float above 0 is above 0 then; one
-below 0 goes from -32768 (-0.0) up to -inf, and the NaNs with a sign are above that.  Hence `bound` is 0 for integers
-and -inf's bits for floats, and what is not above it becomes 0.
+They are relu of integers, where a boolean counts as an integer of 8 bits, and relu and relu_backward of 16-bit floats.
+An unsigned integer is never below 0, so its relu is a copy.  The bits of a 16-bit float are read as a signed integer.
+A float above 0 is then above 0.  The negative floats go from -32768 (-0.0) up to -inf, and the NaNs with a sign are
+above -inf.  Hence `bound` is 0 for integers and -inf's bits for floats, and what is not above it becomes 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def formula(op: int, dy: Integer, x: Integer, bound: Integer, zero: Integer) -> 
 
 
 def run_apart(op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, n: int, bound: Integer) -> None:
-    """n elements into memory elsewhere."""
+    """n elements of a result that does not overlap its operands."""
     for i in range(n):
         y[i] = formula(op, dy[i], x[i], bound, zero_of(y))
 
@@ -35,8 +35,8 @@ def run_apart(op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, n: int, bo
 def run_loop(
     op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, buffer: IntegersOut, n: int, bound: Integer, streams: bool
 ) -> None:
-    """One loop.  What is streamed is made in the buffer of STREAM_LINES cache lines, which stays in L1."""
-    # In place: loops of their own, because LLVM makes vectors of the others only where y and its operands do not meet.
+    """One loop.  A streamed result is first made in the buffer of STREAM_LINES cache lines, which stays in L1."""
+    # Calls in place have loops of their own: LLVM vectorizes the others only where y does not overlap its operands.
     if same(y, x):
         for i in range(n):
             y[i] = formula(op, dy[i], y[i], bound, zero_of(y))
@@ -59,7 +59,7 @@ def run_loop(
 def run_integers(
     op: int, y: IntegersOut, dy: IntegersIn, x: IntegersIn, buffer: IntegersOut, loop: InnerLoop, bound: Integer
 ) -> None:
-    """The kernel: a loop, and `more` of them.  relu's dy is x."""
+    """The kernel: one loop, and `more` further ones.  For relu, dy is x."""
     row = ZERO
     while row <= loop.more:
         run_loop(

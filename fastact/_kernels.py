@@ -1,14 +1,15 @@
 """The kernels of both variants: the formulas, and the loops over elements that lie one after the other.
 
-Cython and Numba both compile this text.  Its words (`load`, `where_gt`, `fetch` ...) come from a vocabulary: simd.h and
-a level.h for each SIMD level, in C vectors, for Cython; _numba/simd.py, in LLVM vectors, for Numba.  No vocabulary is
-imported here: setup.py makes declarations for Cython of the annotations, and _numba/kernels.py puts its words into
-this module before it runs.  The numbers (GROUP, BLOCK ...) are _tables.py's.  There is no Python object, exception or
-thread in here.
+Cython and Numba both compile this text.  The functions that it calls but does not define (`load`, `where_gt`, `fetch`
+...) are called words, and a set of them is a vocabulary.  Cython's vocabulary is simd.h with a level.h for each SIMD
+level, in C vectors; Numba's is _numba/simd.py, in LLVM vectors.  No vocabulary is imported here: setup.py makes
+declarations for Cython from the annotations, and _numba/kernels.py puts its words into this module before it runs.  The
+numbers (GROUP, BLOCK ...) come from _tables.py.  No Python object, exception or thread is used in here.
 
-A kernel gets one `inner_loop` (see _tables.py): n elements and one of two forms of alpha, constant along rows of m
-elements, or running along the loop with period m.  `op` is the number of a kernel and a constant wherever it is used,
-so a compiler keeps one branch of each `if op == ...`.
+A kernel gets one `inner_loop` (see _tables.py): n elements, and alpha in one of two forms.  Either alpha is constant
+along rows of m elements, or it changes with every element along the loop and begins again after m elements (its
+period).  `op` is the number of a kernel.  It is a constant in every call, so a compiler keeps one branch of each
+`if op == ...`.
 
 Elements are stored in one type and computed in another: 16-bit floats in float32, the others in their own.  Only the
 words that load and store know the storage type.
@@ -18,7 +19,7 @@ doubles; `vec` is a vector of the computing type, `wide` one of GROUP doubles, w
 sums have one order everywhere.
 
 The order of a sum: element i goes to lane i mod GROUP, whatever its address.  The lanes of a block of BLOCK elements
-are added by halves, the blocks of a row in pairs.  Where alpha runs along the loop there is one sum for each of the m
+are added by halves, the blocks of a row in pairs.  With alpha along the loop there is one sum for each of the m
 elements, and terms are added in the order of i.
 """
 
@@ -51,24 +52,24 @@ def prelu_backward_dx(dy: vec, x: vec, alpha: vec) -> vec:
 
 
 def prelu_backward_dalpha(dy: vec, x: vec) -> vec:
-    """A dalpha of one term: 0.0 + x * dy, or 0.0 where x > 0.  The product is selected: a factor 0 makes NaN of inf."""
+    """A dalpha of one term: 0.0 + x * dy, or 0.0 where x > 0.  It is a selection: a factor of 0 makes NaN of inf."""
     zero = full_like(x, 0)
     product = mul(x, dy)
     total = add(zero, product)
     if exact_in_double(x):
-        # As if in double: a negative product that is 0 only when rounded to float is -0.0 (found by fuzzing).
-        # 1.4e-45 is the least float32 above 0.
+        # The reference adds in double and then rounds: a tiny negative product becomes -0.0.  In float32 it would be
+        # rounded first, and 0.0 + -0.0 is +0.0 (found by fuzzing).  1.4e-45 is the least float32 above 0.
         total = where_le(x, full_like(x, -1.401298464324817e-45), where_gt(dy, zero, product, total), total)
     return where_gt(x, zero, zero, total)
 
 
 def prelu_backward_sum(total: wide, dy: In, x: In, i: int) -> wide:
-    """total + that, for the GROUP elements from i on."""
+    """total + the terms of dalpha of the GROUP elements from i on."""
     return add_products_unless_gt(total, x, dy, i, 0)
 
 
 def prelu_backward_split(total: wide, following: wide, dy: In, x: In, i: int, n: int) -> (wide, wide):
-    """The same where one row ends after n elements and the following one begins."""
+    """The same where a row ends after n of the elements: the others are added to `following`, the next row's sum."""
     return split_products_unless_gt(total, following, x, dy, i, 0, n)
 
 
@@ -95,7 +96,7 @@ def formula(op: int, dy: vec, x: vec, alpha: vec) -> vec:
 
 
 def relu_kept(x: vec) -> int:
-    """The lanes that relu lets through, as bits: those where not x <= 0."""
+    """The lanes that relu lets through, as bits: those where x <= 0 is false, NaN among them."""
     return ~bits_le(x, full_like(x, 0))
 
 
@@ -133,10 +134,11 @@ def whole(op: int, streams: bool, y: Out, dy: In, x: In, i: int, alpha: vec) -> 
 
 
 def four(op: int, y: Out, dy: In, x: In, i: int, alpha: vec) -> None:
-    """Four vectors, all read before one is written: out of L2 prelu takes 1.08 of a copy so, 1.14 to 1.19 one by one.
+    """Four vectors, all read before one is written.
 
-    Not for streaming, where four lines written at a time took 1.1 to 1.35 of the bandwidth bound instead of 1.0, nor in
-    rows of a few vectors: 196 floats took 1.12 to 1.15 so and 1.04 to 1.08 one by one.
+    From L2 prelu takes 1.08 of a copy's time this way, and 1.14 to 1.19 one vector at a time.  Streaming does not use
+    it: four lines at a time took 1.1 to 1.35 of the bandwidth bound instead of 1.0.  Rows of a few vectors do not use
+    it either: rows of 196 floats took 1.12 to 1.15 this way, and 1.04 to 1.08 one vector at a time.
     """
     step = lanes(x)
     p = load(x, i)
@@ -156,7 +158,8 @@ def four(op: int, y: Out, dy: In, x: In, i: int, alpha: vec) -> None:
 def tail(op: int, streams: bool, y: Out, dy: In, x: In, i: int, alpha: vec, n: int) -> None:
     """The first n < lanes elements of a vector; nothing outside is read or written.
 
-    Streamed, element by element: an ordinary store between streaming ones costs over a microsecond on a busy bus.
+    Where the rest is streamed, these are streamed too, element by element: an ordinary store between streaming ones
+    costs over a microsecond on a busy bus.
     """
     v = load_part(x, i, n)
     v = formula(op, load_part(dy, i, n) if reads_dy(op) else v, v, alpha)
@@ -167,17 +170,17 @@ def tail(op: int, streams: bool, y: Out, dy: In, x: In, i: int, alpha: vec, n: i
 
 
 def fetch_operands(op: int, dy: In, x: In, i: int) -> None:
-    """What a streamed loop reads some lines later: from memory prelu takes 1.01 of a copy so, 1.05 to 1.2 without."""
+    """Prefetch for a streamed loop.  From memory prelu takes 1.01 of a copy's time with this, 1.05 to 1.2 without."""
     fetch(x, i + fetch_distance(x, STREAMING))
     if reads_dy(op):
         fetch(dy, i + fetch_distance(x, STREAMING))
 
 
 def head_of(y: Out, lo: int, hi: int, streams: bool) -> int:
-    """How many of the elements lo .. hi come before y's first cache line, or 0 where aligning does not pay.
+    """How many of the elements lo .. hi lie before the next cache line of y begins, or 0 where aligning does not pay.
 
-    Stores that cross two lines cost a fifth in L2.  The number is less than a vector, because `tail` takes no more.
-    Where vectors are shorter than lines, the caller asks again until none is left.
+    Stores that cross two lines take a fifth longer in L2.  The number is less than a vector, because `tail` takes no
+    more.  Where vectors are shorter than lines, the caller asks again until the answer is 0.
     """
     if unaligned(y, lo) and (streams or hi - lo >= WORTH_ALIGNING):
         return min(min(hi - lo, line(y) - unaligned(y, lo)), max(1, lanes(y) - 1))
@@ -195,7 +198,7 @@ def before_line(y: Out, n: int) -> int:
 def sweep_plain(op: int, streams: bool, y: Out, dy: In, x: In, n: int) -> None:
     """A kernel without alpha.
 
-    It has a loop of its own, because Numba then compiles relu in half the time: the functions for alpha are left out.
+    It is apart from the loops with alpha: without their functions Numba compiles relu in half the time.
     """
     step = lanes(y)
     none = full(x, 0)
@@ -212,8 +215,9 @@ def sweep_plain(op: int, streams: bool, y: Out, dy: In, x: In, n: int) -> None:
         tail(op, streams, y, dy, x, i, none, n - i)
 
 
-# `rows` says where an elementwise loop over rows begins: the number of its first slope; the number of slopes, after
-# which the first one follows again (0: each row has its own); and how many elements of its first row lie before it.
+# `rows` says where an elementwise loop over rows begins.  Its three numbers are: which slope is the first row's; how
+# many slopes there are before the first one follows again (0: each row has its own); and how many elements of the first
+# row lie before the loop.
 
 
 def no_rows() -> (int, int, int):
@@ -222,7 +226,7 @@ def no_rows() -> (int, int, int):
 
 
 def next_row(rows: (int, int, int), row: int) -> int:
-    """The row whose slope follows."""
+    """The index of the slope after this row's."""
     return row + 1 if row + 1 != rows[1] else ZERO
 
 
@@ -236,8 +240,8 @@ def sweep_rows(
 ) -> None:
     """Elements lo .. hi, alpha constant along rows of m.  To stream, lo must be aligned.
 
-    Vectors run on across the ends of rows (the slopes of two rows are joined in one vector).  Thus rows of 49 cost
-    what rows of 64 do, and streamed vectors stay aligned.
+    A vector may cross the end of a row: the slopes of two rows are then joined in one vector.  Thus rows of 49 elements
+    cost what rows of 64 do, and streamed vectors stay aligned.
     """
     step = lanes(x)
     i = lo
@@ -271,7 +275,7 @@ def sweep_rows(
 
 
 def sweep_along(op: int, streams: bool, y: Out, dy: In, x: In, a: Slopes, lo: int, hi: int, m: int) -> None:
-    """Elements lo .. hi, alpha running along the loop with period m.  To stream, lo must be aligned."""
+    """Elements lo .. hi, alpha along the loop with period m.  To stream, lo must be aligned."""
     step = lanes(x)
     i = lo
     ahead = (lo if lo < m else lo % m) - lo  # slope i + ahead belongs to element i
@@ -284,7 +288,7 @@ def sweep_along(op: int, streams: bool, y: Out, dy: In, x: In, a: Slopes, lo: in
                 if m >= hi:
                     fetch_slopes(a, i + ahead + fetch_distance(x, STREAMING))
             elif m < hi:
-                # Out of L2 prelu takes 1.09 of a copy with this, 1.14 to 1.3 without.
+                # From L2 prelu takes 1.09 of a copy's time with this, 1.14 to 1.3 without.
                 fetch(x, i + fetch_distance(x, ORDINARY))
             i += step
         if i + ahead >= m:
@@ -354,12 +358,12 @@ def sweep_dalpha(streams: bool, dalpha: Out, dy: In, x: In, lo: int, hi: int) ->
 
 
 # ---- the sum behind dalpha, and the backward of PReLU in one pass over memory ----------------------------------------
-# dx is made in the loop of the sum, which shares its comparison, its loads and half the loop.  `how` says what is done
-# about it: nothing (NO_DX), an ordinary store (STORED) or a streaming store (STREAMED).
+# dx is computed in the loop of the sum, because both need the same loads and the same comparison.  `how` says what is
+# done about dx: nothing (NO_DX), an ordinary store (STORED) or a streaming store (STREAMED).
 
 
 def push(pending: Sums, count: int, total: float) -> None:
-    """Add blocks in pairs, pairs of pairs ...: pending[d] holds the sum of 2**d of the `count` blocks before this."""
+    """Add a block's sum in pairs, pairs of pairs ...  pending[d] is the sum of 2**d of the `count` earlier blocks."""
     d = ZERO
     while (count >> d) & 1:
         total = sum_at(pending, d) + total
@@ -368,7 +372,7 @@ def push(pending: Sums, count: int, total: float) -> None:
 
 
 def total_of(pending: Sums, count: int, total: float) -> float:
-    """The sum of `count` blocks and a last one."""
+    """The sum of the `count` blocks that were pushed and of a last one, `total`."""
     d = ZERO
     while count >> d:
         if (count >> d) & 1:
@@ -387,7 +391,7 @@ def dx_rows(how: int, dx: Out, dy: In, x: In, i: int, alpha: vec, following: vec
 
 
 def dx_along(how: int, dx: Out, dy: In, x: In, i: int, a: Slopes, phase: int, n: int) -> None:
-    """dx of n <= GROUP elements along which alpha runs, the first slope at `phase`."""
+    """dx of n <= GROUP elements with alpha along the loop; a[phase] is the first slope."""
     d = ZERO
     while how != NO_DX and d + lanes(x) <= n:
         whole(PRELU_BACKWARD, how == STREAMED, dx, dy, x, i + d, load_slopes(a, phase + d))
@@ -397,7 +401,7 @@ def dx_along(how: int, dx: Out, dy: In, x: In, i: int, a: Slopes, phase: int, n:
 
 
 def fetch_group(dy: In, x: In, i: int) -> None:
-    """Fetch every line of a later group: with half of them doubles took 1.10 to 1.20 of the bound from memory."""
+    """Prefetch every line of a later group.  With half of them float64 from memory took 1.10 to 1.20 of the bound."""
     d = ZERO
     while d < GROUP:
         fetch(dy, i + d)
@@ -408,9 +412,9 @@ def fetch_group(dy: In, x: In, i: int) -> None:
 def sum_rows(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
     """sums[row] += the sum of the row's terms, and dx.
 
-    A vector begins where x (streamed: dx) has a cache line, because crossing lines costs a fifth in L2.  It then holds
-    the lanes in a rotated order, and sum_lanes gives the same sum for it.  A vector in which a block or a row ends is
-    split: its first lanes are added to this sum, the others to the next.
+    Vectors begin at cache lines of x (of dx, where that is streamed), because accesses across two lines take a fifth
+    longer in L2.  A vector then holds the lanes in a rotated order, for which sum_lanes gives the same bits.  A vector
+    in which a block or a row ends is split: its first lanes are added to this sum, the others to the next.
     """
     ahead = fetch_distance(x, how == STREAMED)
     pending = scratch()
@@ -464,7 +468,7 @@ def sum_rows(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m:
 
 
 def add_group(how: int, total: wide, dx: Out, dy: In, x: In, i: int, a: Slopes, phase: int, ahead: int) -> wide:
-    """total + the terms of a group along which alpha runs, and its dx."""
+    """total + the terms of a group with alpha along the loop; also writes the group's dx."""
     total = prelu_backward_sum(total, dy, x, i)
     fetch_group(dy, x, i + ahead)
     dx_along(how, dx, dy, x, i, a, phase, GROUP)
@@ -472,10 +476,10 @@ def add_group(how: int, total: wide, dx: Out, dy: In, x: In, i: int, a: Slopes, 
 
 
 def sum_along(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
-    """sums[i mod m] += term i, and dx, alpha running along the loop.
+    """sums[i mod m] += term i, and dx, with alpha along the loop.
 
-    Several periods are added up side by side, so that sums and slopes are read once for all of them.  With a period of
-    4 * GROUP elements these are all periods, because the sums then stay in registers.
+    Several periods are added up in one pass over the sums, so that sums and slopes are read once for all of them.  With
+    a period of 4 * GROUP elements one pass takes all periods, because the sums then stay in registers.
     """
     ahead = fetch_distance(x, how == STREAMED)
     if m > 4 * GROUP and TILE * m <= BLOCK:
@@ -531,10 +535,11 @@ def sum_along(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m
 
 
 def sum_along_aligned(how: int, dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m: int) -> None:
-    """sum_along, begun where x (streamed: dx) has a cache line, with periods of whole groups.
+    """sum_along from the first cache line of x (of dx, where that is streamed) on, for periods of whole groups.
 
-    The `head` elements before that line are added up first, behind the end of `sums`.  sum_along then begins `head`
-    further in every operand, so its period ends there.  At last the head's sums are brought to the beginning.
+    The `head` elements before that line are added up first, in the doubles after the end of `sums`.  sum_along then
+    begins `head` elements later in all operands and in `sums`, so its period ends with these doubles.  They are copied
+    to the beginning of `sums` at the end.
     """
     head = (line(x) - (unaligned(dx, ZERO) if how == STREAMED else unaligned(x, ZERO))) % line(x)
     if how == STORED and (m % GROUP or n < WORTH_ALIGNING or n <= m):
@@ -587,12 +592,12 @@ def sum_along_streamed(dx: Out, dy: In, x: In, a: Slopes, sums: Sums, n: int, m:
 
 
 def aligned(streams: bool, y: Out, hi: int, n: int) -> int:
-    """How far y may be written now: up to hi, or up to the last cache line before it, where streaming goes on there."""
+    """How far y is written now: to hi, or, where streaming goes on after hi, to the last start of a line before hi."""
     return hi - unaligned(y, hi) if streams and hi < n else hi
 
 
 def single_terms(along: bool, streams: bool, dx: Out, dy: In, x: In, a: Slopes, dalpha: Out, n: int, m: int) -> None:
-    """Every slope has one term: dalpha is as elementwise as dx.  Block by block, dalpha first: dx may be in place."""
+    """Every slope has one term, so dalpha is elementwise.  Of each block dalpha comes first, as dx may be in place."""
     done = ZERO
     made = ZERO
     stop = ZERO
@@ -622,9 +627,9 @@ def plain_row(op: int, streams: bool, loop: InnerLoop, row: int) -> None:
 
 
 def run_plain(op: int, loop: InnerLoop) -> None:
-    """A kernel without alpha, which takes `more` loops beside the first one: crops of images have short ones.
+    """A kernel without alpha.  It takes `more` loops after the first one, for crops of images, whose loops are short.
 
-    The same in the kernels with alpha cost them 3 % of the instructions of a small call, and gave crops little.
+    In the kernels with alpha this made crops little faster, and a small call had 3 % more instructions.
     """
     row = ZERO
     while row <= loop.more:
@@ -638,7 +643,7 @@ def run_plain(op: int, loop: InnerLoop) -> None:
 
 
 def fetch_span(x: In, i: int) -> None:
-    """Fetch SPAN elements some lines ahead of i."""
+    """Prefetch SPAN elements some lines ahead of i."""
     d = ZERO
     while d < SPAN:
         fetch(x, i + d + fetch_distance(x, STREAMING))
@@ -669,8 +674,8 @@ def to_mask(op: int, streams: bool, y: Out, x: In, i: int, n: int, alpha: vec) -
 def run_to_mask(op: int, loop: InnerLoop) -> None:
     """y and a mask; there is one slope.
 
-    What is streamed begins at a cache line, after `head` elements.  The bits of a span then go to two spans of the
-    mask: the last `head` of them are kept for the next one.
+    Streaming begins at a cache line, after `head` elements.  The bits of a span then go to two spans of the mask, and
+    the last `head` of these bits are kept for the second one.
     """
     y = loop.y
     x = loop.x
@@ -717,8 +722,8 @@ def from_mask(op: int, streams: bool, dx: Out, dy: In, i: int, n: int, bits: int
 def run_from_mask(op: int, loop: InnerLoop) -> None:
     """dx from dy and a mask; there is one slope.
 
-    What is streamed begins at a cache line, so the bits of a span begin within a byte.  They are shifted out of 64
-    that are read at once.
+    Streaming begins at a cache line, so the bits of a span may begin within a byte.  Hence 64 bits are read at once
+    and shifted.
     """
     dx = loop.y
     dy = loop.dy
@@ -755,7 +760,7 @@ def run_with_alpha(op: int, loop: InnerLoop) -> None:
 
 
 def run_backward(op: int, loop: InnerLoop) -> None:
-    """PReLU's backward; there is no other kernel with a sum.  Of y (for dx), sums and terms, NULL is not computed."""
+    """PReLU's backward, the only kernel with a sum.  It computes those of y (dx), sums and terms that are not NULL."""
     dx = loop.y
     dy = loop.dy
     x = loop.x

@@ -1,4 +1,4 @@
-"""relu and leaky_relu that keep a mask, one bit for each element, and their backwards that read it in x's place.
+"""relu and leaky_relu that keep a mask (one bit for each element), and their backwards that read the mask in x's place.
 
 The mask of a float array is made in the pass that makes y.  Bits are in C order of x's shape, the first one the lowest
 of its byte: `np.packbits(..., bitorder="little")`.

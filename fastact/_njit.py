@@ -11,11 +11,11 @@ An implementation is put together from the smallest functions that the types of 
   elements it adds up dalpha, too, in the order of the kernels.
 - On all others it calls the C interface (fastact.h) by the names of its functions, so that code in Numba's cache finds
   them in any process.
-- Without the compiled core, the loop also takes large arrays, `_everywhere` those in another order, and `_add_up` makes
-  the sums of dalpha.
+- Without the compiled core, the loop also takes large arrays, `_everywhere` takes those in another order, and `_add_up`
+  makes the sums of dalpha.
 
-A branch on a truth value that is known when a function is made (`if sums:`) is no part of it: Numba takes it out
-before it looks at types.
+Numba removes a branch on a truth value that is constant when the function is made (`if sums:`), before it infers types.
+The code of such a branch therefore need not fit the types of the call.
 """
 
 import inspect
@@ -36,11 +36,11 @@ from . import _built, _interface
 from ._numba.simd import add_products_part_unless_gt, add_products_unless_gt, address, put_sum, sum_lanes, word, zeros
 from ._tables import BLOCK, GROUP, NO_OPENMP, OPERATIONS, Operation
 
-# fastact.h's numbers.  Without the core no C function is called, and only that they differ matters.
+# fastact.h's numbers.  Without the core no C function is called, and the numbers only have to differ.
 _NAMES = ("OK", "BAD_VALUE", "NO_MEMORY", "NO_SOURCE")
 _STATUSES = _built.entry.STATUSES if _built.entry else {name: number for number, name in enumerate(_NAMES)}
 _NUMBERS = _built.entry.DTYPES if _built.entry else {}
-SMALL = BLOCK  # elements up to which a loop is taken: 1024 floats take it 36 ns, and the C interface 60
+SMALL = BLOCK  # the most elements for a loop here: it takes 36 ns for 1024 floats, and the C interface 60 ns
 
 # Numba's options for every function here.  Nothing calls them from Python or C.
 _OPTIONS = {
@@ -51,7 +51,7 @@ _jit = njit(**_OPTIONS)
 
 
 def _by_type(choose):
-    """A function for compiled code whose text choose() gives for the types of the arguments."""
+    """A function for compiled code.  choose() gets the types of the arguments and returns the implementation."""
 
     def stub():
         pass
@@ -160,7 +160,7 @@ def _constant(value: object, name: str) -> bool:
 
 
 def _check_out(kind: types.Type, name: str, wanted: bool, dtype: types.Type) -> None:
-    """The type of an `out`; its shape and memory are looked at when the function runs."""
+    """Check the type of an `out`; its shape and memory are checked when the function runs."""
     if kind == types.none:
         return
     if not wanted:
@@ -174,7 +174,7 @@ def _check_out(kind: types.Type, name: str, wanted: bool, dtype: types.Type) -> 
 
 
 def _typing(op: Operation, function: object, compiled: bool):
-    """What Numba asks for the implementation of one operation."""
+    """The function that Numba calls to get the implementation of one operation."""
     public = inspect.signature(function)
 
     def typed(*args, **kws):
@@ -201,9 +201,9 @@ def _type_of(value: object) -> object:
 
 
 def _with_signature(op: Operation, public: inspect.Signature, run):
-    """A function with an operation's own arguments and defaults, which lends them to run().
+    """A function with an operation's own arguments and defaults, which passes arrays to run() without their owners.
 
-    It is written as text, because Numba takes the names of its arguments for the keywords of a call.
+    It is made from text, because Numba takes a call's keywords from the names of its arguments.
     """
     names = [name for name in public.parameters if name not in {"more", *_REFUSED}]
     dy, alpha, axis = (name if name in names else None for name in ("dy", "alpha", "channel_axis"))
@@ -220,9 +220,9 @@ def _with_signature(op: Operation, public: inspect.Signature, run):
 
 
 def _formulas(call: _Call):
-    """The expressions of reference.py on numbers of any dtype: the elementwise f(dy, x, alpha), a term of dalpha."""
+    """The expressions of reference.py on numbers of any dtype: the elementwise f(dy, x, alpha) and a term of dalpha."""
     dtype = call.dtype
-    # A number for alpha is a double first, as from Python.
+    # A number for alpha is converted to double first, as in a call from Python.
     cast_alpha = dtype if _is_array(call.alpha) else _jit(lambda alpha: dtype(np.float64(alpha)))
 
     def relu(dy, x, alpha):
@@ -258,9 +258,9 @@ def _on_numbers(call: _Call):
 
 
 # ---- checks when the function runs -----------------------------------------------------------------------------------
-# Each returns the number of what is wrong, and `run` alone raises.
+# Each returns the number of an error, and only `run` raises.
 
-# The statuses of fastact.h are the first ones; it answers with _BAD_VALUE for memory that is shared.
+# The first numbers are the statuses of fastact.h, whose functions return _BAD_VALUE for shared memory.
 _OK, _BAD_VALUE, _NO_MEMORY, _NO_SOURCE = (_STATUSES[name] for name in _NAMES)
 _NO_CORE = 100
 _NO_OPENMP = f"fastact: {NO_OPENMP}"
@@ -327,7 +327,7 @@ def _differs(a, like):
 
 @word(lambda a: a)
 def _borrowed(context, builder, kinds, a):
-    """The same array without an owner, so that Numba counts no references to it; a number or None, itself."""
+    """The same array without an owner, so that Numba counts no references to it; a number or None itself."""
     if not _is_array(kinds[0]):
         return a
     array = context.make_array(kinds[0])(context, builder, a)
@@ -337,7 +337,7 @@ def _borrowed(context, builder, kinds, a):
 
 @word(lambda a: types.UniTuple(types.voidptr, 2) if _is_array(a) else types.none)
 def _owner(context, builder, kinds, a):
-    """What `_borrowed` takes away."""
+    """An array's owner, which `_borrowed` removes; None for a number or None."""
     if not _is_array(kinds[0]):
         return context.get_dummy_value()
     array = context.make_array(kinds[0])(context, builder, a)
@@ -379,7 +379,7 @@ def _extent(a):
 
 @_by_type
 def _overlap(a, b):
-    """Whether two arrays share memory; if not in C order, all from the lowest element to the highest counts."""
+    """Whether two arrays share memory.  One not in C order counts as all memory from its lowest to its highest byte."""
 
     def overlap(a, b):
         (low, high), (first, end) = _extent(a), _extent(b)
@@ -390,7 +390,7 @@ def _overlap(a, b):
 
 @_by_type
 def _interferes(out, a):
-    """Whether `out` shares memory with an operand of its shape and does not lie exactly where that does."""
+    """Whether `out` shares memory with an operand of its shape, unless both lie in exactly the same place."""
     may_be_same = _is_array(out) and _is_array(a) and out.dtype == a.dtype
     any_strides = may_be_same and not out.layout == a.layout == "C"
 
@@ -416,9 +416,9 @@ def _overlaps_itself(a):
 
 
 def _check(call: _Call, compiled: bool):
-    """A function of all arguments that returns the number of what is wrong.
+    """A function of all arguments that returns the number of an error, or _OK.
 
-    The memory is looked at where the C interface does not do it.
+    It checks for shared memory where the C interface does not.
     """
     looks = call.swept or not compiled
     largest = SMALL if compiled else np.iinfo(np.intp).max
@@ -447,7 +447,7 @@ def _check(call: _Call, compiled: bool):
 
 @_by_type
 def _empty(x, dtype):
-    """Memory for y or dx, as np.empty_like orders its axes."""
+    """Memory for y or dx, in the axis order of np.empty_like."""
     ndim, one = x.ndim, (1,) * x.ndim
 
     def in_c_order(x, dtype):
@@ -477,7 +477,7 @@ def _empty(x, dtype):
 
 @word(lambda a, i: getattr(a, "dtype", a))
 def _load(context, builder, kinds, a, i):
-    """Element i of an array in C order, whatever its axes; of a number or None, itself."""
+    """Element i of an array in C order, counted over all axes; a number or None itself."""
     return load_item(context, builder, kinds[0], _place(context, builder, kinds[0], a, i)) if _is_array(kinds[0]) else a
 
 
@@ -504,8 +504,9 @@ class _Distinct(ir.MDValue):
 def _fill(context, builder, kinds, formula, y, dy, x, alpha, begin, end):
     """y[i] = formula(dy[i], x[i], alpha) for begin <= i < end, on arrays in C order; alpha is a number or None.
 
-    LLVM is told that no turn of the loop reads what another one writes, because y lies exactly where an operand does or
-    apart from all.  It then makes one vector loop without checks of its own, which in place failed.
+    LLVM is told that no iteration reads what another one writes: y lies exactly where an operand does, or apart from
+    all.  It then makes one vector loop without checks for overlap.  A call in place would fail such checks, and run the
+    loop without vectors.
     """
     module = builder.module
     group, loop_id = _Distinct(module), _Distinct(module)
@@ -547,9 +548,9 @@ def _sum_of_block(dy, x):
 
 
 def _sweep(call: _Call, sums: bool):
-    """A function sweep(y, dalpha, dy, x, alpha, channels, inner) over arrays in C order; False: it did nothing.
+    """A function sweep(y, dalpha, dy, x, alpha, channels, inner) over arrays in C order; it returns whether it ran.
 
-    It takes every alpha whose axes are some of x's, one after the other.  `sums`: it makes dalpha of one slope, too.
+    It takes every alpha whose axes are consecutive axes of x.  If `sums`, it takes one slope only and makes its dalpha.
     """
     (formula, _), dalpha_dtype, need = _formulas(call), call.dalpha_dtype, call.need
 
@@ -574,13 +575,13 @@ def _sweep(call: _Call, sums: bool):
 
 @_by_type
 def _at(a, i):
-    """Element i of an array; a number or None, itself."""
+    """Element i of an array; a number or None itself."""
     return (lambda a, i: a[i]) if _is_array(a) else (lambda a, i: a)
 
 
 @_by_type
 def _spread(a, x, channel_axis):
-    """An array of alpha's shape along x's axes, with strides of 0; a number or None, itself."""
+    """An array of alpha's shape, broadcast to x's by strides of 0; a number or None itself."""
     none, varies = (0,) * x.ndim, _may_vary(a, x)
 
     def spread(a, x, channel_axis):
@@ -610,8 +611,8 @@ def _everywhere(call: _Call):
 def _add_up(call: _Call):
     """A function of (dalpha, dy, x, alpha, channel_axis) that sums dalpha without the C interface.
 
-    The sums and what their additions have rounded away are kept apart (Knuth's two-sum), so the error is far below the
-    contract's bound for every order of the terms.  A sum that is not finite has no such rest.
+    The sums and their rounding errors are kept apart (Knuth's two-sum), so the error is far below the contract's bound
+    for every order of the terms.  A sum that is not finite is returned without its rounding errors, which may be NaN.
     """
     (_, term), dtype = _formulas(call), as_dtype(call.dalpha_dtype).type
 
@@ -659,7 +660,7 @@ def _call_c(kernel: str):
 
     @word(lambda *kinds: types.int32)
     def call(context, builder, kinds, y, dalpha, dy, x, alpha, channel_axis):
-        """Call a function of its own, so that the structs are no part of the caller, into which the loop goes."""
+        """Call through a separate function, to keep the structs out of the caller, which gets the loop inlined."""
         values = (y, dalpha, dy, x, alpha, channel_axis)
         kind = ir.FunctionType(_I32, [value.type for value in values])
         function = ir.Function(builder.module, kind, builder.module.get_unique_name(f"call_fastact_{kernel}"))
@@ -709,9 +710,9 @@ def _pointer_to_array(context, builder, kind: types.Type, value):
 def _pointer_to_options(builder, channel_axis):
     """The address of a fastact_options: one thread inside a parallel region, else the bound in force.
 
-    The threads that Numba starts for prange have no thread state of Python's, whichever layer starts them, and those
-    that call @njit functions from Python have one.  The calling thread works in the region as well with OpenMP, where
-    the C interface finds this out, and with TBB, where nothing tells: its own part may use several threads.
+    The threads that Numba starts for prange have no Python thread state, in each of its threading layers; a thread that
+    calls an @njit function from Python has one.  With OpenMP and TBB the calling thread works in the region, too.  With
+    OpenMP the C interface detects this.  With TBB nothing does: the calling thread's part may use several threads.
     """
     kind = ir.FunctionType(_POINTER, [])
     state = cgutils.get_or_insert_function(builder.module, kind, "PyGILState_GetThisThreadState")
@@ -740,7 +741,7 @@ def _name_missing_functions() -> None:
 
 @njit(**{**_OPTIONS, "forceinline": False})
 def _fail(wrong):
-    """Raise the error of a number."""
+    """Raise the error that has this number."""
     if wrong == _BAD_DY:
         raise ValueError("fastact: dy and x have different shapes")
     if wrong == _BAD_OUT:
@@ -759,7 +760,7 @@ def _fail(wrong):
         raise RuntimeError(_NO_OPENMP)
     if wrong == _NO_CORE:
         raise RuntimeError("fastact: its compiled core is gone since Numba cached this code: delete Numba's cache")
-    # The C interface answers the same where structs have another size.
+    # The C interface returns the same number, _BAD_VALUE, where a struct has another size than it expects.
     raise ValueError(
         "fastact: out shares memory with an operand or among its own elements, and is not exactly x or dy "
         "(or Numba's cache holds code for another version of fastact: delete it)"
@@ -770,7 +771,7 @@ def _on_arrays(call: _Call, compiled: bool):
     """run() where x is an array.
 
     Its operands have no owners.  Numba counts references to an array for as long as anything can raise, and each count
-    takes as long as relu of 64 floats.  So the owner of `out` comes beside it, and is put back at the end.
+    takes as long as relu of 64 floats.  So the owner of `out` is a separate argument, and is put back at the end.
     """
     check, compute, summed = _check(call, compiled), _compute(call, compiled), call.op.summed
     dtype, dalpha_dtype = (as_dtype(kind).type for kind in (call.dtype, call.dalpha_dtype))
@@ -797,7 +798,7 @@ def _on_arrays(call: _Call, compiled: bool):
 
 
 def _compute(call: _Call, compiled: bool):
-    """A function of (y, dalpha, dy, x, alpha, channel_axis, channels, inner) that computes the results; its status."""
+    """A function of (y, dalpha, dy, x, alpha, channel_axis, channels, inner) that computes and returns a status."""
     call_c, sweep = _call_c(call.op.kernel), _sweep(call, compiled and call.need_dalpha)
     everywhere, add_up = _everywhere(call), _add_up(call)
     flat, swept, need, need_dalpha = call.flat, call.swept, call.need, call.need_dalpha
@@ -811,7 +812,7 @@ def _compute(call: _Call, compiled: bool):
         return call_c(y, dalpha, dy, x, alpha, channel_axis)
 
     def without(y, dalpha, dy, x, alpha, channel_axis, channels, inner):
-        if need_dalpha:  # first, for dx may be in place
+        if need_dalpha:  # it comes first, because dx may overwrite dy or x
             add_up(dalpha, dy, x, alpha, channel_axis)
         if need and not (flat and sweep(y, dalpha, dy, x, alpha, channels, inner)):
             everywhere(y, dy, x, alpha, channel_axis)

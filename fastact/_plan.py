@@ -1,42 +1,44 @@
 # cython: infer_types=True
 """From n-dimensional arrays to collapsed loops: what the inner loops are, and in which order sums are made.
 
-`make_plan` sorts the axes by x's strides, merges what lies one after the other, and finds one of two forms of alpha:
-constant along rows, or running along the inner loop.  Everything in a plan follows from shape, memory order and the
-form of alpha, never from threads or addresses: that is what makes dalpha reproducible.  The loops around the inner loop
-may have any strides.  What cannot be run as it lies (no unit stride in the inner loop) has no plan: see _buffered.py.
+`make_plan` sorts the axes by x's strides, merges what lies one after the other, and finds one of two forms of alpha.
+Alpha is constant along rows, or it is "along the inner loop": it changes with every element, and begins again after a
+period.  Everything in a plan follows from shape, memory order and the form of alpha, never from threads or addresses:
+that is what makes dalpha reproducible.  The loops around the inner loop may have any strides.  Operands without a unit
+stride in the inner loop have no plan: see _buffered.py.
 
 Cython compiles this text (plan.pxd has the types, and says what each field of a plan is): a plan is then a C struct,
 made without the GIL.  Uncompiled, it is an object with the same fields.
 
 The order of a sum: GROUP lanes in a block of BLOCK elements, blocks of a segment in pairs.  The sums of rows are added
-one after the other, RADIX of them, then RADIX of those, and so on (twice as many where alpha runs along the loop), to
+one after the other, RADIX of them, then RADIX of those, and so on (twice as many where alpha is along the loop), to
 one partial sum for each column and group of rows.  Then groups, copies and segments are added in pairs.  A term
 passes through at most 65 additions in a block, 4 of its lanes, 8 of blocks in pairs, 3 * RADIX of rows and PAIRS at the
-end.  Where alpha runs along the loop these are 3 * 2 * RADIX and PAIRS.
+end.  Where alpha is along the loop there are 3 * 2 * RADIX of rows and PAIRS at the end.
 """
 
 from fastact._tables import GROUP, LINE, RADIX, SUM_LEVELS
 
 SHORTEST_ROW = 16  # rows below this are run as if alpha ran along the loop, each slope repeated
 SEGMENT = 16384  # elements: longer rows are summed (and shared out) in segments
-PERIOD = 256  # elements: shorter periods of an alpha along the loop are repeated up to this ...
-REGISTERS = 64  # ... or, where a sum is made, up to a multiple of this: so many accumulators stay in registers
+PERIOD = 256  # elements: a shorter period of an alpha along the loop is repeated up to this length
+REGISTERS = 64  # elements: for a sum, periods are repeated to a multiple of this; 64 accumulators stay in registers
 SHORT_PERIOD = 2048  # elements of several short rows that are run as one period where it repeats often
 COLUMNS = 8192  # accumulators of an alpha along the loop (64 KB) that stay in L2, as do its slopes
-# Elements that a thread takes at a time: at least 1 us of work, at most 512 KB of doubles ...
+# Elements of a chunk, which a thread takes at a time: at least 1 us of work, at most 512 KB of doubles.
 LEAST_CHUNK = 8192
 MOST_CHUNK = 65536
-CHUNKS = 64  # ... and so many chunks where that leaves a choice: ranges come out even, long loops stream better
+CHUNKS = 64  # chunks of a call, within these two bounds: threads get equal ranges, and long loops stream better
 SHORT_LOOP = 4096  # elements: shorter inner loops cost more than the reductions that they save
 MAX_SEGMENTS = 256
 MAX_GROUPS = 64
-# Partial sums of a plane (512 KB).  There are more where 8 groups of columns need more, or groups would be too long.
+# The most partial sums of a plane (512 KB).  There are more where the columns alone are more (they get 8 groups), or
+# where a group would have more than RADIX**3 rows.
 PARTIALS = 65536
 
 
 def set_sizes(least_chunk, most_chunk, max_groups):
-    """Set three of the sizes, for tests of the order of a sum; all three as they were before."""
+    """Set three of the sizes, for tests of the order of a sum; return the three as they were before."""
     global LEAST_CHUNK, MOST_CHUNK, MAX_GROUPS
     before = LEAST_CHUNK, MOST_CHUNK, MAX_GROUPS
     LEAST_CHUNK, MOST_CHUNK, MAX_GROUPS = least_chunk, most_chunk, max_groups
@@ -125,7 +127,7 @@ def collapse(plan, ndim, shape, ys, dys, xs, alpha_shape, order):
 
 
 def turns_of(plan, count, with_alpha):
-    """How often the loops of one kind turn: those that change alpha (planes), or those that do not (rows)."""
+    """The iterations of the loops of one kind: those that change alpha (planes), or those that do not (rows)."""
     turns = 1
     for d in range(count):
         if (plan.loops[d].alpha != 0) == with_alpha:
@@ -160,7 +162,7 @@ def use_rows(plan, count, m, summed):
         channels = plan.loops[count].size
         rows = turns_of(plan, count, False)
         often = channels * m <= SHORT_PERIOD and rows >= 8
-        # Short loops: from memory prelu in rows of 49 of 64 channels took 1.1 to 1.4 of a copy as rows, 1.05 so.
+        # Short rows: prelu from memory, 64 channels in rows of 49, took 1.1 to 1.4 of a copy's time as rows, 1.05 here.
         often = often or (not summed and channels * m <= COLUMNS and m < 128 and rows >= 256)
         if m < SHORTEST_ROW or often:
             use_alpha_along(plan, count, channels, m, channels * m, summed)
@@ -195,7 +197,7 @@ def use_rows(plan, count, m, summed):
 
 
 def use_alpha_along(plan, count, channels, repeats, period, summed):
-    """Alpha runs along the loop: `channels` slopes, each for `repeats` elements; short rows are taken together."""
+    """Alpha is along the loop: `channels` slopes, each for `repeats` elements; short rows are taken together."""
     copies = 1
     joined = False
     elements = period
@@ -263,9 +265,9 @@ def make_grid(plan, count, chunk, per_row, summed):
     plan.rows = turns_of(plan, count, False)
     chunk_rows = min(plan.rows, max(1, chunk // per_row))
     if plan.along and plan.chunk_columns < plan.columns:
-        chunk_rows = min(plan.rows, RADIX)  # a strip of alpha is read from L2 for so many rows
+        chunk_rows = min(plan.rows, RADIX)  # for this many rows, a strip of alpha is read from L2
     if summed:
-        # Partial sums take O(channels): a bounded number of groups, more only where rows would be too many.
+        # Partial sums take O(channels) of memory: groups are bounded in number, unless each would have too many rows.
         groups = PARTIALS // plan.columns
         groups = max(1, min(MAX_GROUPS, groups if groups else 8))
         chunk_rows = min(max(chunk_rows, (plan.rows + groups - 1) // groups), RADIX * RADIX * RADIX, plan.rows)

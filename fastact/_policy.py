@@ -12,18 +12,18 @@ import itertools
 from fastact import _cpu
 from fastact._tables import MOST_THREADS
 
-# A second thread costs 1.6 us: its start, the wait for it, lines that change hands.  A core moves 50 to 100 GB/s out of
-# its L2.  Measured, two threads against one, by the bytes of a call: relu 1.62 at 128 KB, 0.82 at 256 KB;
-# prelu_backward 1.0 at 192 KB, 0.76 at 384 KB.
+# A second thread costs 1.6 us: its start, the wait for it, cache lines that move between cores.  A core reads and
+# writes 50 to 100 GB/s in its L2.  Two threads took, of one thread's time, by the bytes of a call: relu 1.62 at 128 KB,
+# 0.82 at 256 KB; prelu_backward 1.0 at 192 KB, 0.76 at 384 KB.
 bytes_per_thread = 128 << 10
 bytes_per_summing_thread = 192 << 10
-# A helper that sleeps (pool.h) has to be woken, which costs its caller 13 us, and begins some 50 us later.  Between
-# PyTorch's convolutions two threads took 1.05 to 1.15 of one thread's time at 3.2 MB, 0.65 to 0.9 at 8.7 MB; after 6 ms
-# of rest 2.5 at 0.25 MB, 1.15 at 4 MB, 1.0 to 1.08 at 6 MB, 0.8 at 12 MB.
+# A helper that sleeps (pool.h) has to be woken: that costs its caller 13 us, and the helper begins some 50 us later.
+# Between PyTorch's convolutions two threads took 1.05 to 1.15 of one thread's time at 3.2 MB, 0.65 to 0.9 at 8.7 MB.
+# After 6 ms of rest they took 2.5 of it at 0.25 MB, 1.15 at 4 MB, 1.0 to 1.08 at 6 MB, 0.8 at 12 MB.
 bytes_to_wake = 5 << 20
 # Streaming stores leave the result out of the caches, and do not read its lines first.  They pay as soon as what a
-# call reads and writes is more than the caches that are a core's own: measured (copy, add; streamed against
-# ordinary) 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB on a core with 2 MB of L2, 0.6 for 200 MB.
+# call reads and writes is more than the caches that are a core's own.  On a core with 2 MB of L2, copy and add took,
+# of their time with ordinary stores, 1.8 and 1.5 at 1.5 MB for each thread, 0.81 and 0.84 at 3 MB, 0.6 for 200 MB.
 stream_bytes_per_thread = 5 * _cpu.caches()["L2"] // 4
 # A last-level cache keeps a result for its next reader.  Where the cache is this machine's own, streaming begins when
 # three quarters of it are used; with several threads, nine eighths (`streams`).  A virtual machine may report the cache
@@ -58,8 +58,9 @@ def streams(traffic, threads):
     """Whether a result is written by streaming stores.
 
     One core alone writes faster by streaming stores as soon as much of its result goes to memory.  Two cores read and
-    write a last-level cache so fast that they gain by what is still in it.  Streamed against ordinary, 32 MB of cache:
-    relu of 16.8 MB (34 of traffic) 0.87 on one thread, 1.26 on two; relu_backward of 12 MB (36) 0.71 and 0.93.
+    write a last-level cache so fast that they gain by what is still in it.  Time of streaming over ordinary stores with
+    32 MB of cache: relu of 16.8 MB (34 MB read and written) 0.87 on one thread, 1.26 on two; relu_backward of 12 MB
+    (36 MB) 0.71 and 0.93.
     """
     bound = stream_bytes if threads == 1 else stream_bytes + stream_bytes // 2
     return traffic >= bound and traffic // threads >= stream_bytes_per_thread
@@ -89,7 +90,7 @@ def thresholds():
 
 
 def set_thresholds(**given):
-    """Set some of the thresholds, for tests and benchmarks; all of them as they were before."""
+    """Set some of the thresholds, for tests and benchmarks; return all of them as they were before."""
     global stream_bytes, stream_bytes_per_thread, bytes_per_thread, bytes_per_summing_thread, gil_elements
     global parallel_reduction, bytes_to_wake
     before = thresholds()
@@ -109,7 +110,7 @@ def set_thresholds(**given):
 
 
 def bounds():
-    """What was set of the bounds on threads."""
+    """The bounds on threads that were set."""
     return {
         "process_threads": process_threads,
         "thread_source": thread_source,
@@ -119,7 +120,7 @@ def bounds():
 
 
 def set_bounds(**given):
-    """Set some of the bounds; all of them as they were before."""
+    """Set some of the bounds; return all of them as they were before."""
     global process_threads, thread_source, openmp_variables, oversubscription
     before = bounds()
     if unknown := given.keys() - before:
@@ -140,7 +141,7 @@ def set_bounds(**given):
 def changed():
     """The backend or the SIMD level is another one now."""
     global generation
-    generation = next(_numbers)  # two changes at once have different ones
+    generation = next(_numbers)  # two changes at the same time get different numbers
 
 
 def ask_contexts():

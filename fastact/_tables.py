@@ -1,4 +1,4 @@
-"""What stands once for all languages: operations, kernels, types, SIMD levels, and the numbers that C and Python share.
+"""What all languages share: operations, kernels, types, SIMD levels, and the numbers of C and Python.
 
 This module imports nothing.  setup.py reads it by its path and writes a C header and Cython declarations of it into
 the build folder: every constant that is an integer or a string, the kernels' numbers, the levels' features and
@@ -108,7 +108,7 @@ INTEGERS = {"bool": "uint8_t"} | {
     f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 INTEGER_MODULE = "int"  # _integers.py, compiled for each level: kernels that move whole elements
-# The kernels of that module, by kernel and type: C's type of an element, and what is not above it becomes 0.
+# The kernels of that module, by kernel and type: C's type of an element, and the bound; what is not above it becomes 0.
 MOVING = {("relu", name): (c, 0) for name, c in INTEGERS.items()} | {
     (kernel, name): ("int16_t", kind.infinity)
     for name, kind in TYPES.items()
@@ -117,7 +117,7 @@ MOVING = {("relu", name): (c, 0) for name, c in INTEGERS.items()} | {
 }
 
 
-# The kernels that no 16-bit floats have: copies of the same bytes, as floats, take the same time.
+# The kernels that 16-bit floats do not have: float32's, over the same number of bytes, take the same time.
 BOUNDS = ("copy", "add")
 
 
@@ -130,7 +130,7 @@ def module_of(kernel: str, dtype: str) -> str:
     return TYPES[dtype].module
 
 
-# What else a level's module of integers has: the functions of blocks.h, which move and convert elements.
+# Other functions in a level's module of integers: those of blocks.h, which move and convert elements.
 MOVERS = {"move": "fa_move", "convert": "fa_convert", "narrow": "fa_narrow"}
 
 # ---- compiled modules ------------------------------------------------------------------------------------------------
@@ -178,9 +178,9 @@ BLOCK = 1024  # elements that are added up in GROUP lanes; 2 to 8 KB of each ope
 RADIX = 32  # rows whose sums are added one after the other before the result moves up a level
 SUM_LEVELS = 3  # of such additions
 TILE = 8  # periods of an alpha along the loop that are added up at once
-# Cache lines of elements that are moved: so many are made in L1 before they are streamed, and no fewer are, because the
-# ends of a row are stored as usual.  Against ordinary stores rows of 300 bytes took 2 to 3.4, of 1200 bytes 1.0 to 1.7,
-# of 4000 bytes 0.2 to 0.8.
+# Cache lines that the kernels of _integers.py make in L1 before they stream them.  Shorter rows are not streamed,
+# because the ends of a row are stored as usual.  Streamed rows of 300 bytes took 2 to 3.4 of the time of ordinary
+# stores, rows of 1200 bytes 1.0 to 1.7, rows of 4000 bytes 0.2 to 0.8.
 STREAM_LINES = 64
 WORTH_ALIGNING = 512  # elements from which it pays to begin at a cache line
 # Bytes by which elements are fetched ahead, in the caches and where results are streamed: docs/performance.md has the
@@ -193,7 +193,7 @@ SWAPPED = 256  # added to a dtype of fastact.h: the bytes of an element are in t
 MOST_THREADS = 1 << 16  # a bound on threads that is more than any machine has
 TILE_ELEMENTS = 32768  # of a cache-sized scratch: 64 to 256 KB, which an L2 cache holds
 # Elements: operands with gaps are buffered where their inner loops are shorter (SHORTEST_LOOP with slopes, else
-# SHORTEST_ROWS).  Measured on crops, against a whole array:
+# SHORTEST_ROWS).  Times on crops with rows of 8 to 112 elements, as multiples of the time on a whole array:
 #                          as it lies   buffered
 #   prelu_backward, 56         3.0         2.5
 #   prelu_backward, 112        1.8         2.5
@@ -203,10 +203,10 @@ TILE_ELEMENTS = 32768  # of a cache-sized scratch: 64 to 256 KB, which an L2 cac
 SHORTEST_LOOP, SHORTEST_ROWS = 64, 8
 BUFFER_ELEMENTS = 2048  # of a tile of what is buffered: 4 to 16 KB for each operand, which stay in L1
 # Where operands lie in different axis orders: a tile's elements, and its length along an axis that is innermost for
-# some operand but not for x.  Whole cache lines are read in both directions; more did not help.
+# some operand but not for x.  Whole cache lines are then read along both axes; larger tiles did not help.
 BUFFER_TURNED, BUFFER_SIDE = 8192, 32
-BUFFER_GROUPS = 64  # of tiles whose sums are added apart, so that threads can share them ...
-BUFFER_SUMS = 65536  # ... and the most sums of all groups, unless alpha alone has more
+BUFFER_GROUPS = 64  # groups of tiles: each has sums of its own, so that threads can share the groups
+BUFFER_SUMS = 65536  # the most sums of all groups together, unless alpha alone has more
 
 # ---- messages --------------------------------------------------------------------------------------------------------
 
@@ -215,13 +215,13 @@ NO_OPENMP = "no OpenMP runtime with GOMP_parallel is loaded in this process"
 # ---- the one argument of a kernel ------------------------------------------------------------------------------------
 
 # struct inner_loop: n elements that lie one after the other in every operand.  S is the storage type, T the computing
-# type.  Alpha is constant along rows of m elements, or runs along the loop and begins again after m elements (`along`).
+# type.  Alpha is constant along rows of m elements, or changes with every element and begins again after m (`along`).
 # Each field has eight bytes, so its place in this table is its place in memory.
 INNER_LOOP = {
     "y": "S *",  # the result, y or dx; NULL: not needed
     "dy": "const S *",  # NULL where the operation has no such operand
     "x": "const S *",
-    # The slopes: one for each row; or where alpha runs along the loop m of them, and if m < n the first GROUP again.
+    # The slopes: one for each row.  Where alpha is along the loop: m slopes, and if m < n the first GROUP again.
     "alpha": "const T *",
     # Where sums are added to: one for each row, or one for each of the m elements.  In the second case whole groups
     # are read and written: from GROUP doubles before `sums` to 2 * GROUP - 1 after its end; the outer ones keep their
@@ -231,16 +231,16 @@ INNER_LOOP = {
     "terms": "S *",  # dalpha itself, where each slope has a single term and S is T; NULL: no such thing
     "n": "ptrdiff_t ",
     "m": "ptrdiff_t ",
-    # Of an elementwise loop over rows that begins anywhere, so that threads take equal parts:
+    # For an elementwise loop over rows, which may begin within a row, so that threads take equal parts:
     "first": "ptrdiff_t ",  # the slope of its first row,
     "channels": "ptrdiff_t ",  # how many slopes there are before the first one follows again (0: enough),
     "offset": "ptrdiff_t ",  # and how many elements of its first row lie before it.
-    # Of a kernel without alpha: how many further loops there are, and how many elements lie from one to the next.
+    # For a kernel without alpha: how many further loops there are, and how many elements lie from one to the next.
     "more": "ptrdiff_t ",
     "y_step": "ptrdiff_t ",
     "dy_step": "ptrdiff_t ",
     "x_step": "ptrdiff_t ",
-    "along": "bool ",  # whether alpha runs along the loop
+    "along": "bool ",  # whether alpha is along the loop
     "stream": "bool ",  # whether to use streaming stores: the result is larger than the caches and not in place
     "fence": "bool ",  # whether other threads have to see what was streamed: a thread's last loop
 }

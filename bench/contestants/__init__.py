@@ -1,7 +1,7 @@
 """Who is timed: fastact's backends, the bandwidth bound, NumPy, first attempts, the peers, and the user's own.
 
-`CONTESTANTS` is the order of the tables.  `load` adds the instances that a file of the user's lists in its own
-`CONTESTANTS` (docs/benchmarks.md has an example).
+`CONTESTANTS` has the order of the tables.  `load` adds the instances that a user's file lists in its own `CONTESTANTS`
+(docs/benchmarks.md has an example).
 """
 
 import runpy
@@ -43,7 +43,7 @@ CONTESTANTS: dict[str, Contestant] = {
 
 
 def label_of(name: str) -> str:
-    """A contestant's name in tables; others are their own."""
+    """A contestant's name in tables; any other name stays as it is."""
     return CONTESTANTS[name].label if name in CONTESTANTS else name
 
 

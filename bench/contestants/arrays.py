@@ -1,4 +1,4 @@
-"""On NumPy arrays: fastact's backends, NumPy's common and best spelling, numexpr, first attempts, the bound."""
+"""Contestants on NumPy arrays: fastact, NumPy (usual and best), numexpr, first attempts, the bandwidth bound."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from .base import Call, Configured, Contestant, Outputs, number_of_threads
 
 
 class NumPy(Contestant):
-    """What people write without a library: the baseline.  bfloat16 is ml_dtypes', and not NumPy's own."""
+    """What people write in NumPy: the baseline.  It has no bfloat16, which is ml_dtypes' and not NumPy's own."""
 
     name = "numpy"
     halves = ("float16",)
@@ -71,11 +71,11 @@ class NumPy(Contestant):
 
 
 class NumPyBest(NumPy):
-    """What people write who have measured: arithmetic instead of np.where, which branches on every sign.
+    """What people write in NumPy after measuring: arithmetic instead of np.where, which branches on every sign.
 
-    With random signs PReLU then takes a quarter of the time.  Multiplying by a mask is not quite selecting: where x is
-    negative an infinite dy becomes NaN.  `np.maximum(x, alpha * x)` would be faster still, but is right for slopes from
-    0 to 1 only.
+    With random signs PReLU takes a quarter of np.where's time this way.  To multiply by a mask is not quite to select:
+    where x is negative, an infinite dy becomes NaN.  `np.maximum(x, alpha * x)` would be still faster, but it is right
+    for slopes from 0 to 1 only.
     """
 
     name = "numpy_best"
@@ -87,7 +87,7 @@ class NumPyBest(NumPy):
         return "numpy best"
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
-        other = op.name != "relu" and workload.alpha != "full" and dtype in self.dtypes  # relu is best as it is
+        other = op.name != "relu" and workload.alpha != "full" and dtype in self.dtypes  # the usual relu is the best
         return other and super().can(op, workload, dtype, form, threads)
 
     def relu_backward(self, task: Task, out: Outputs) -> Call:
@@ -131,7 +131,7 @@ class NumPyBest(NumPy):
 
 
 class Fastact(Contestant):
-    """One backend, called as its users do: what is not an argument of the operation is set beforehand."""
+    """One backend, called as users call it: the backend and the threads are set before the call."""
 
     exact = True
     out = in_place = tuple(OPERATIONS)
@@ -155,13 +155,13 @@ class Fastact(Contestant):
 
     @contextmanager
     def session(self, threads: int, dtype: str) -> Iterator[None]:
-        # The process-wide settings: unlike the `with` forms they leave a call as quick as it is by default.
+        # The process-wide settings are used because, unlike the `with` forms, they do not make a call slower.
         before = fastact.get_backend(), fastact.get_num_threads()
         fastact.set_backend(self.backend)
         fastact.set_num_threads(threads)
         try:
             yield
-        finally:  # not None: the user's choice of a backend or of a number of threads holds for the next one too
+        finally:  # the values from before, not None: the user may have chosen them
             fastact.set_backend(before[0])
             fastact.set_num_threads(before[1])
 
@@ -178,7 +178,7 @@ class Fastact(Contestant):
 
 
 class NumExpr(Contestant):
-    """The expression as text; it has no sum over several axes, so no gradient of alpha."""
+    """The expression as text.  numexpr has no sum over several axes, so there is no gradient of alpha."""
 
     name = "numexpr"
     modules = ("numexpr",)
@@ -238,7 +238,7 @@ class Textbook(Contestant):
 
 
 class TextbookNumba(Textbook):
-    """In Numba, with prange."""
+    """The loop in Numba, with prange."""
 
     name = "textbook_numba"
     modules = ("numba",)
@@ -263,7 +263,7 @@ class TextbookNumba(Textbook):
 
 
 class TextbookCython(Configured, Textbook):
-    """In Cython, built when it is first asked for."""
+    """The loop in Cython, which is built when it is first asked for."""
 
     name = "textbook_cython"
     modules = ("Cython", "setuptools")
@@ -291,4 +291,4 @@ class Copy(Contestant):
         return "no compiled backend" if fastact.available_backends() == ("numpy",) else ""
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
-        return form != "in_place"  # without a method: groups.py has its loops
+        return form != "in_place"  # it has no methods: groups.py makes its calls

@@ -24,14 +24,14 @@ Outputs = tuple[np.ndarray, ...] | None
 
 
 class Contestant:
-    """The interface; a contestant makes new results, and writes into given arrays for the operations that it lists."""
+    """The interface.  A contestant allocates results; for the operations in `out` it can write into given arrays."""
 
     name = ""
     modules: tuple[str, ...] = ()  # what must be importable
     exact = False  # results must equal the reference bit for bit
     out: tuple[str, ...] = ()  # operations that can write into existing arrays
     in_place: tuple[str, ...] = ()  # ... and those that can write over x, or dy
-    seldom = False  # a plain run has it on two workloads only
+    seldom = False  # whether a plain run has it on two workloads only
     dtypes: tuple[str, ...] = ("float32", "float64", "int32")
     halves: tuple[str, ...] = ()  # the 16-bit floats that it takes as well
 
@@ -48,11 +48,11 @@ class Contestant:
         return f"it was started with {most} threads at most" if most < fastact.get_num_threads() else ""
 
     def most_threads(self) -> float:
-        """How many threads it can be set to: everybody has the same number, or stays out."""
+        """The most threads that it can be set to.  Everybody has the same number; who cannot, takes no part."""
         return math.inf
 
     def method(self, op: Operation) -> Callable[[Task, Outputs], Call] | None:
-        """What prepares the operation, or None."""
+        """The method that prepares the operation, or None."""
         return getattr(self, op.name, None) or getattr(self, op.kernel, None)
 
     def can(self, op: Operation, workload: Workload, dtype: str, form: str, threads: str) -> bool:
@@ -77,7 +77,7 @@ class Contestant:
 
 
 class Configured(Contestant):
-    """A contestant that is told its number of threads where a call is prepared, as `threads`."""
+    """A contestant that takes its number of threads (`threads`) when a call is prepared."""
 
     threads = 1
 
@@ -90,7 +90,7 @@ class Configured(Contestant):
 
 @contextmanager
 def number_of_threads(get: Callable[[], int], set_it: Callable[[int], Any], threads: int) -> Iterator[None]:
-    """A library's own setting, for a while."""
+    """Set a library's own number of threads for a while."""
     before = get()
     set_it(threads)
     try:

@@ -15,7 +15,7 @@ from .base import Call, Contestant, Outputs
 
 
 class Jax(Contestant):
-    """Jitted expressions and their vjp; XLA's thread pool is sized at start-up, so the run's number of threads only."""
+    """Jitted expressions and their vjp.  XLA fixes its threads at start-up, so it has the run's own number only."""
 
     name = "jax"
     modules = ("jax",)
@@ -111,7 +111,7 @@ class JaxWithFastact(Jax):
 
     @staticmethod
     def _alpha(task: Task) -> np.ndarray:
-        # A number stays what it is beside 16-bit floats.
+        # A number is not rounded to 16 bits, because fastact computes 16-bit floats in float32.
         return task.broadcast if task.op.alpha == "array" else np.float32(task.broadcast)
 
     @staticmethod

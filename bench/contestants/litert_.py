@@ -7,7 +7,7 @@ from .base import Call, Configured, Outputs
 
 
 class LiteRt(Configured):
-    """x is in the interpreter's buffer beforehand; the result is a copy of the output, as `get_tensor` gives it."""
+    """x is copied to the interpreter's buffer before the timing; the result is the copy that `get_tensor` makes."""
 
     name = "litert"
     modules = ("ai_edge_litert",)
@@ -39,7 +39,7 @@ class LiteRt(Configured):
 
 
 def _model(shape: tuple[int, ...], kind: str, slope: np.ndarray | None, alpha: float | None) -> bytes:
-    """A model of one operator, as a file has it."""
+    """A model of one operator, as the bytes of a file."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

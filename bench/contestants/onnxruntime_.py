@@ -13,7 +13,7 @@ from .base import Call, Configured, Outputs
 
 
 class OnnxRuntime(Configured):
-    """A model of one node, forward only; with out= its input and output are bound to our arrays."""
+    """A model of one node, forward only.  With out= its input and output are bound to the task's arrays."""
 
     name = "onnxruntime"
     modules = ("onnxruntime", "onnx")

@@ -9,7 +9,7 @@ from .base import Call, Configured, Outputs
 
 
 class OpenVino(Configured):
-    """New results are in the engine's own buffer, which its users read: no new memory; with out= in our array."""
+    """New results are in OpenVINO's own buffer, where its users read them; with out= they are in the task's array."""
 
     name = "openvino"
     modules = ("openvino",)

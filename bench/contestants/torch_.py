@@ -14,7 +14,7 @@ from .base import Call, Contestant, Outputs, number_of_threads
 
 
 def _as_tensor(array: np.ndarray) -> Any:
-    """torch's view of an array: NumPy's bfloat16 is unknown to it, so the bits go over as integers."""
+    """torch's view of an array.  torch does not know NumPy's bfloat16, so its bits are passed as integers."""
     import torch
 
     if array.dtype.name == "bfloat16":
@@ -30,7 +30,7 @@ def _as_array(tensor: Any, dtype: np.dtype) -> np.ndarray:
 
 
 class Torch(Contestant):
-    """torch on the CPU: public functions forward, autograd backward, its operators where out= is wanted."""
+    """torch on the CPU: public functions forward, autograd backward, and torch's operators where there is an out=."""
 
     name = "torch"
     modules = ("torch",)
@@ -109,7 +109,7 @@ class Torch(Contestant):
         return task.op.alpha == "array" and task.workload.alpha == "channel"
 
     def _tensors(self, task: Task, *arrays: np.ndarray) -> list[Any]:
-        """Views; torch's PReLU wants the channels on axis 1, so channels last becomes its own memory format."""
+        """Views of arrays.  torch's PReLU needs the channels on axis 1, so they are moved there without a copy."""
         tensors = [_as_tensor(array) for array in arrays]
         return [t.movedim(task.workload.channel_axis, 1) for t in tensors] if self._moved(task) else tensors
 
@@ -117,7 +117,7 @@ class Torch(Contestant):
     def _gradient(function: Callable, dy: Any, *inputs: Any) -> Call:
         import torch
 
-        inputs = tuple(tensor.detach().requires_grad_() for tensor in inputs)  # not clone(): some lie plainly then
+        inputs = tuple(tensor.detach().requires_grad_() for tensor in inputs)  # clone() would change some layouts
         return partial(torch.autograd.grad, function(*inputs), inputs, dy, retain_graph=True)
 
 
@@ -144,7 +144,7 @@ class TorchEnabled(Torch):
 
 
 class OneDNN(Torch):
-    """oneDNN's own primitives through torch's mkldnn tensors; channels last is laid out as it likes best."""
+    """oneDNN's own primitives through torch's mkldnn tensors, which have the memory layout that oneDNN prefers."""
 
     name = "onednn"
     out = in_place = ()
@@ -163,7 +163,7 @@ class OneDNN(Torch):
 
     @staticmethod
     def _converts(dtype: str) -> bool:
-        """Whether the processor has what oneDNN asks of it for 16-bit floats."""
+        """Whether the processor has the instructions that oneDNN needs for a dtype of 16-bit floats."""
         import torch
 
         asked = {"float16": "_is_mkldnn_fp16_supported", "bfloat16": "_is_mkldnn_bf16_supported"}

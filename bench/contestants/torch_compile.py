@@ -1,4 +1,4 @@
-"""torch.compile: the inductor's code for torch's functions and their gradients, what many would pick."""
+"""torch.compile: the inductor's code for torch's functions and their gradients, which many people would choose."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .torch_ import Torch
 
 
 class TorchCompile(Torch):
-    """Compiled for each shape; gradients are written out as formulas, as a compiled backward pass has them."""
+    """Functions compiled for each shape.  Gradients are written as formulas, like those in a compiled backward pass."""
 
     name = "torch_compile"
     out = in_place = ()
@@ -61,7 +61,7 @@ class TorchCompile(Torch):
     def _compiled(function: Any, *operands: Any) -> Call:
         import torch
 
-        torch.compiler.reset()  # what was compiled for the case before is not called again
+        torch.compiler.reset()  # the code of the case before is not needed any more
         compiled = torch.compile(function, dynamic=False)
 
         def call() -> Any:

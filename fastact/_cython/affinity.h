@@ -20,9 +20,9 @@
 /* One for each helper.  A thread that calls fa_send or fa_arrive holds the mutex of the helper's slot. */
 struct fa_affinity {
     pid_t thread;
-    int restricted;             /* whether a processor is taken out of the helper's mask ... */
-    int barred;                 /* ... which one that is ... */
-    cpu_set_t allowed;          /* ... and what the mask was before */
+    int restricted;             /* whether a processor is taken out of the helper's mask */
+    int barred;                 /* the processor that is taken out */
+    cpu_set_t allowed;          /* the mask before that */
 };
 
 /* Called by the helper when it starts.  It asks the system for short turns of 0.3 ms, which Linux 6.12 and later grant:

@@ -99,8 +99,8 @@ cdef size_t limit = 0, idle_bytes = 0, idle_blocks = 0, in_use_bytes = 0, hits =
 cdef size_t epoch = 0                   # the number of the current epoch
 cdef size_t epoch_began = 0, epoch_length = 5000    # in milliseconds
 cdef size_t peak = 0, peak_before = 0   # the most bytes that were in use at once, in this epoch and in the one before
-cdef Block* idle[SIZES]                 # the tops of the stacks of idle blocks, by the size of the block ...
-cdef Block* tails[SIZES]                # ... and of the stacks of live blocks, by the size of the tail
+cdef Block* idle[SIZES]                 # the tops of the stacks of idle blocks, by the size of the block
+cdef Block* tails[SIZES]                # the tops of the stacks of live blocks, by the size of the tail
 cdef Block* newest = NULL               # the ends of the list by age
 cdef Block* oldest = NULL
 
@@ -254,8 +254,8 @@ cdef inline size_t bound() noexcept nogil:
     """The most bytes that may be idle and in use together: a quarter more than were in use recently, or SPARE more.
 
     Without the quarter, a loop that keeps a small result and drops a large one would unmap the large one every time.
-    Without SPARE, so would a network in inference, which drops each result before it asks for one of another size:
-    one picture through MobileFaceNet in torch made 400 page faults, which were 10 % of its time.
+    Without SPARE, inference of a network would unmap results, too: it drops each result before it asks for one of
+    another size.  One picture through MobileFaceNet in torch made 400 page faults then, which took 10 % of its time.
     """
     cdef size_t recent = max(in_use_bytes, peak, peak_before)
     return recent + max(recent // 4, <size_t>SPARE)
@@ -471,7 +471,7 @@ cdef cnp.ndarray new_array(cnp.ndarray prototype, cnp.dtype descr):
             return like(prototype, descr)
     # The array is made as NumPy would make it if our allocator were in force.  To put it in force, one has to set a
     # context variable and to reset it afterwards.  That takes 0.15 us more than this.  The reset can also fail when
-    # memory is short, and then our allocator stayed in force.
+    # memory is short, and then our allocator would stay in force.
     keep_order(prototype, itemsize, strides)
     Py_INCREF(descr)
     try:

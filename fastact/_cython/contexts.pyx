@@ -1,9 +1,9 @@
-# What every `with` block of a setting runs, compiled.  _contexts.py has the same in Python.
+# The code that every `with` block of a setting runs, compiled.  _contexts.py has the same in Python.
 #
 # cython: auto_pickle=False
 #
-# A block is often put around one small call, which takes 0.1 us.  It adds 0.4 us; with the shortest classes in Python,
-# 0.6 us.
+# A block is often put around one small call, which takes 0.1 us.  The block adds 0.4 us; with the shortest classes in
+# Python it added 0.6 us.
 
 from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set
 
@@ -11,11 +11,11 @@ from fastact._cython cimport policy
 
 cdef enum:
     MOST_SETTLED = 256
-cdef dict settled = {}      # values that were checked once and stay valid: the variable that each is for
+cdef dict settled = {}      # from values that were checked once and stay valid to the variable that each is for
 
 
 cdef inline bint is_plain(object value) noexcept:
-    """Whether it may be a key of the table above: an exact int or str.  1.0 and True are equal to 1."""
+    """Whether the value may be a key of `settled`: only an int or str itself, because 1.0 and True are equal to 1."""
     return type(value) is int or type(value) is str
 
 
@@ -23,7 +23,7 @@ cdef class Setting:
     """A variable's value for one `with` block, checked when the object is made."""
 
     cdef readonly object _value
-    cdef object variable, token     # the token: None before the block, False after it
+    cdef object variable, token     # `token` is None before the block, False after it
     cdef bint is_settled
 
     cdef int take(self, object value) except -1:
@@ -52,7 +52,7 @@ cdef class Setting:
         try:
             PyContextVar_Reset(self.variable, token)
         except ValueError:
-            pass    # left in another context: _contexts.py
+            pass    # the block was left in another context: _contexts.py explains that
 
 
 cdef class Number(Setting):

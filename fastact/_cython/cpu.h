@@ -1,7 +1,7 @@
 /* The SIMD level of the processor: the last one of the table that has everything the compiler may use for it.
 
-   GCC and Clang have a builtin that says what the processor has.  Under clang-cl it needs a library that is not linked
-   there, so the instructions cpuid and xgetbv are asked (FASTACT_PLAIN_CPUID asks them elsewhere, for a test). */
+   GCC and Clang have a builtin that says what the processor has.  Under clang-cl the builtin needs a library that is
+   not linked there, so the instructions cpuid and xgetbv are used.  FASTACT_PLAIN_CPUID selects these for a test. */
 
 #ifndef FASTACT_CPU_H
 #define FASTACT_CPU_H
@@ -25,8 +25,8 @@ static void fa_cpuid(unsigned leaf, unsigned *registers)    /* eax, ebx, ecx, ed
                              : "a"(leaf), "c"(0));
 }
 
-/* Whether the processor has a feature, and the system keeps its registers (`kept`: bits of the register XCR0).  False
-   for a name that is not listed. */
+/* Whether the processor has a feature, and the system saves the registers that it uses (`kept`: bits of the register
+   XCR0).  The answer is 0 for a name that is not listed. */
 static int fa_has(const char *feature)
 {
     enum { EBX = 1, ECX, AVX = 0x06, AVX512 = 0xe6, OSXSAVE = 27 };

@@ -1,4 +1,4 @@
-# What the compiled core shares: a kernel's signature, what a call brings to a plan, and `launch`.
+# What the modules of the compiled core share: a kernel's signature, what a call adds to a plan, and `launch`.
 
 from libc.stdint cimport intptr_t
 
@@ -19,9 +19,9 @@ cdef struct Call:
     bint single_terms       # every slope has one term: the kernel writes dalpha itself, in x's type, the computing type
     int threads             # what somebody asked for; 0: nobody did
     int source              # where threads come from, as fastact.h numbers it; 0: the package's own pool
-    fastact_parallel_for parallel_for       # of the source `caller` ...
-    void* context                           # ... and its first argument
-    double* scratch         # for partial sums, of so many doubles; `run` takes other memory where it needs more
+    fastact_parallel_for parallel_for       # the function of the source FASTACT_SOURCE_CALLER
+    void* context                           # the first argument of that function
+    double* scratch         # memory for partial sums; where it is too small, `run` allocates its own
     Py_ssize_t scratch_doubles
 
 ctypedef void (*fa_range)(const void* work, int index, int count) noexcept nogil

@@ -15,7 +15,7 @@ class Bound:
     def __init__(
         self, kernel: int, y: np.ndarray | None, dy: np.ndarray | None, x: np.ndarray, threads: int, stream: bool
     ) -> None: ...
-    def __call__(self, *args: object, **kwargs: object) -> None: ...  # it takes none: Cython's slot has no signature
+    def __call__(self, *args: object, **kwargs: object) -> None: ...  # takes none, but Cython gives it no signature
 
 def describe(
     y: np.ndarray | None,

@@ -1,9 +1,9 @@
-# The driver of both variants: walks a plan's chunks, hands them out to threads, adds up the sums of dalpha.
+# The driver of both variants: it hands out a plan's chunks to threads, runs them, and adds up the sums of dalpha.
 #
-# It knows loops and threads but no formula.  A kernel is a C function on one inner loop, Cython's or Numba's alike, so
-# both start their threads equally cheaply and add up in the same order.  Every way to compute ends in `launch`.
-# Threads are team.h's, rules are _policy.py's.  OpenMP runtimes are asked for their limits, which threadpoolctl sets,
-# and whether the caller is in one of their parallel regions: then a call runs on its own thread.
+# It knows loops and threads but no formula.  A kernel is a C function on one inner loop, from Cython or from Numba, so
+# both variants start threads at the same cost and add up in the same order.  Every way to compute ends in `launch`.
+# The threads come from team.h, the rules from _policy.py.  OpenMP runtimes are asked for their limits, which
+# threadpoolctl sets, and whether the caller is in one of their parallel regions.  In a region a call starts no threads.
 
 cimport numpy as cnp
 from libc.stdint cimport intptr_t, uint16_t
@@ -50,7 +50,7 @@ cdef extern from "team.h":
     int fa_prepare()
 
 cdef enum:
-    DOUBLES = LINE // 8     # in a cache line: partial sums of two threads never share one
+    DOUBLES = LINE // 8     # doubles in a cache line: partial sums of two threads never share a line
     WIDTH = 32              # columns whose partial sums are added side by side
     SMALL = 2048            # doubles on the stack for a small call's partial sums
 
@@ -63,8 +63,8 @@ cdef struct Work:           # what the threads of a team share
     const Plan* plan
     const Call* call
     bint stream
-    bint plain              # rows one after the other and no sum: equal parts of all elements, which need no chunks
-    bint pattern            # each thread makes the pattern of a plane's slopes, in its scratch
+    bint plain              # dense rows and no sum: each thread takes an equal part of all elements, not chunks
+    bint pattern            # whether each thread makes the pattern of a plane's slopes in its scratch
     Py_ssize_t edge         # elements from y's address to its next cache line
     double* partial         # partial sums, [plane][group][column]; NULL: none
     double* sums            # the sums of the slopes; NULL: none, or not yet
@@ -75,7 +75,7 @@ cdef struct Work:           # what the threads of a team share
 # ---- one thread's part -----------------------------------------------------------------------------------------------
 
 cdef void locate(const Loop* loops, int n, Py_ssize_t index, Py_ssize_t* at) noexcept nogil:
-    """Add to `at` where y, dy and x are, in bytes, when these nested loops are in their index-th turn."""
+    """Add to `at` the byte offsets of y, dy and x in the index-th iteration of these nested loops."""
     cdef Py_ssize_t k
     cdef int d
     for d in range(n - 1, -1, -1):
@@ -90,7 +90,7 @@ cdef void locate(const Loop* loops, int n, Py_ssize_t index, Py_ssize_t* at) noe
 
 
 cdef inline void add_to(double* total, double* part, Py_ssize_t n) noexcept nogil:
-    """total += part, and part is zero again."""
+    """total += part; then part = 0."""
     cdef Py_ssize_t i
     for i in range(n):
         total[i] += part[i]
@@ -123,9 +123,9 @@ cdef inline Py_ssize_t strip_start(const Work* work, Py_ssize_t strip) noexcept 
 
 cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const void* same, bint last, double* scratch
                     ) noexcept nogil:
-    """One chunk: a strip of columns of one group of rows of one plane, whose first slope is at `alpha`.
+    """Run one chunk: a strip of columns in a group of rows of a plane.  `alpha` points to the plane's first slope.
 
-    With a fence after a thread's `last` one.  Where dy is one number, `same` has it as often as a loop reads it.
+    A fence follows the `last` chunk of a thread.  Where dy is one number, `same` repeats it for a whole inner loop.
     """
     cdef const Plan* plan = work.plan
     cdef const Call* call = work.call
@@ -135,7 +135,7 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
     cdef Py_ssize_t width = strip_start(work, strip + 1) - first
     cdef Py_ssize_t row = group * plan.chunk_rows, stop = min(row + plan.chunk_rows, plan.rows)
     cdef Py_ssize_t radix = 2 * RADIX if plan.along else RADIX, left = radix, turns = 0, k, start, slope, take
-    cdef Py_ssize_t lanes = width, following = 0        # rows of the innermost loop around a row that are left
+    cdef Py_ssize_t lanes = width, following = 0        # `following`: rows that are left in the loop `around` a row
     cdef const Loop* around = NULL
     cdef int levels = 1 if stop - row <= radix else 2 if stop - row <= radix * radix else SUM_LEVELS
     cdef Py_ssize_t[3] base
@@ -162,9 +162,9 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
     if work.partial != NULL:
         partial = work.partial + (plane * plan.groups + group) * plan.columns + first
         if plan.along:
-            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # the kernel reads and writes whole groups ...
+            lanes = (width + 2 * GROUP - 1) // GROUP * GROUP    # the kernel reads and writes whole groups
             memset(scratch, 0, GROUP * sizeof(double))
-            scratch += GROUP                                    # ... and one before the first
+            scratch += GROUP                                    # it also does so with the group before the first
         # Sums are made in place, unless two threads would keep writing to one cache line.
         acc = partial if levels == 1 and lanes == width and width >= DOUBLES else scratch
         memset(acc, 0, levels * lanes * sizeof(double))
@@ -189,8 +189,8 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
         place(&loop, call, at)
         loop.more = 0
         if following > 0 and call.alpha == 0 and (around.y | around.dy | around.x) & (plan.itemsize - 1) == 0:
-            # A kernel without alpha takes the rows of the innermost loop at once: relu of rows of 56 with gaps takes
-            # 1.4 of the time of rows without gaps so, 2.0 one by one.
+            # A kernel without alpha takes all rows of the innermost loop in one call.  relu of rows of 56 with gaps
+            # takes 1.4 of the time of rows without gaps this way, 2.0 with a call for each row.
             loop.more = min(following, stop - row)
             loop.y_step, loop.x_step = around.y // plan.itemsize, around.x // plan.itemsize
             loop.dy_step = around.dy // plan.itemsize if loop.dy != NULL else 0  # NULL must stay NULL
@@ -202,7 +202,7 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
         call.kernel(&loop)
         left -= take
         if acc != NULL and left == 0 and row < stop:
-            # 32 or 64 rows make a sum, 32 or 64 such sums the next one.
+            # After RADIX rows (twice as many with alpha along the loop), and after as many such sums.
             add_to(acc + lanes, acc, lanes)
             left = radix
             turns += 1
@@ -215,7 +215,7 @@ cdef void run_chunk(const Work* work, Py_ssize_t chunk, intptr_t alpha, const vo
 
 
 cdef inline Py_ssize_t part_start(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:
-    """Where a thread's equal part of all elements begins: at a cache line of the result."""
+    """The first element of a thread's equal part of all elements, which begins at a cache line of the result."""
     if thread == 0:
         return 0
     if thread == threads:
@@ -226,8 +226,8 @@ cdef inline Py_ssize_t part_start(const Work* work, Py_ssize_t thread, Py_ssize_
 cdef void run_part(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:
     """A thread's equal part of all elements.
 
-    Whole rows of an image (12 KB of rows of 49) took 1.2 to 1.3 of a copy in L2, and chunks of them do not come out
-    even (3 chunks with a slope for each element on 2 threads: 1.4).
+    With parts of whole rows (rows of 49, 12 KB of them) calls in L2 took 1.2 to 1.3 of a copy's time.  Chunks may not
+    divide evenly: 3 chunks with a slope for each element took 1.4 of it on 2 threads.
     """
     cdef const Plan* plan = work.plan
     cdef Py_ssize_t lo = part_start(work, thread, threads)
@@ -249,7 +249,7 @@ cdef void run_part(const Work* work, Py_ssize_t thread, Py_ssize_t threads) noex
 
 
 cdef void make_pattern(const Plan* plan, intptr_t slopes, char* target) noexcept nogil:
-    """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and GROUP more where they wrap."""
+    """A plane's slopes as a kernel reads them along the loop: repeated, in copies, and if joined GROUP at the end."""
     cdef Py_ssize_t k, r, period = plan.channels * plan.repeats * plan.slope_size
     cdef char* end = target + plan.pattern * plan.slope_size
     if plan.repeats == 1:
@@ -270,17 +270,17 @@ cdef void make_pattern(const Plan* plan, intptr_t slopes, char* target) noexcept
 
 
 cdef inline Py_ssize_t pattern_doubles(const Plan* plan) noexcept nogil:
-    """What a plane's pattern takes of a thread's scratch, to the end of a cache line."""
+    """The doubles of a thread's scratch that a plane's pattern takes, in whole cache lines."""
     return (plan.pattern * plan.slope_size + LINE - 1) // LINE * DOUBLES
 
 
 cdef inline Py_ssize_t constant_doubles(const Plan* plan) noexcept nogil:
-    """What a loop's elements of a dy that is one number take there."""
+    """The doubles of that scratch that a repeated dy takes, where dy is one number."""
     return (plan.longest * plan.itemsize + LINE - 1) // LINE * DOUBLES
 
 
 cdef const void* make_constant(const Plan* plan, intptr_t number, double* target) noexcept nogil:
-    """As many elements as the longest loop reads, each of them this number."""
+    """Fill `target` with this number, as often as the longest loop reads it."""
     cdef Py_ssize_t i
     if plan.itemsize == sizeof(uint16_t):
         for i in range(plan.longest):
@@ -305,7 +305,7 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
     if work.plain:
         run_part(work, thread, threads)
         return
-    if work.call.constant_dy:       # each thread has its own, like the pattern below
+    if work.call.constant_dy:       # each thread has a copy of its own, like the pattern below
         same = make_constant(plan, work.call.dy, scratch)
         scratch += constant_doubles(plan)
     for chunk in range(plan.chunks * thread // threads, stop):
@@ -313,7 +313,7 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
         if plane != last_plane:
             alpha = work.call.alpha + plane * plan.channels * plan.slope_size
             if work.pattern:
-                # Each thread has its own: fetching the lines that another core has just written took 3 to 5 us.
+                # Each thread has a copy of its own: to read lines that another core has just written took 3 to 5 us.
                 make_pattern(plan, alpha, <char*>pattern)
                 alpha = <intptr_t>pattern
             last_plane = plane
@@ -323,7 +323,7 @@ cdef void run_thread(const Work* work, int thread, int threads) noexcept nogil:
 # ---- the end of a sum ------------------------------------------------------------------------------------------------
 
 cdef Py_ssize_t threads_for(const Call* call, Py_ssize_t traffic, bint summed) noexcept nogil:
-    """How many threads a call takes; 0: its source is not there."""
+    """How many threads a call takes; 0 where its source of threads is missing."""
     cdef Py_ssize_t threads = policy.threads_that_pay(traffic, summed)
     if threads > 1:
         threads = min(threads, <Py_ssize_t>thread_bound(call.threads))
@@ -334,7 +334,7 @@ cdef Py_ssize_t threads_for(const Call* call, Py_ssize_t traffic, bint summed) n
 
 cdef void share_out(const Call* call, Py_ssize_t traffic, Py_ssize_t threads, fa_range range_, const void* work
                     ) noexcept nogil:
-    """Run ranges of other work than a plan's on a team of up to so many threads."""
+    """Run ranges of work that has no plan on a team of up to this many threads."""
     cdef fa_team team
     make_team(&team, call, threads, traffic)
     fa_run(&team, range_, work)
@@ -342,7 +342,7 @@ cdef void share_out(const Call* call, Py_ssize_t traffic, Py_ssize_t threads, fa
 
 
 cdef void make_team(fa_team* team, const Call* call, Py_ssize_t threads, Py_ssize_t traffic) noexcept nogil:
-    """Up to so many threads from the call's source."""
+    """Make a team of up to this many threads from the call's source."""
     fa_alone(team)
     if threads == 1:
         return
@@ -352,15 +352,15 @@ cdef void make_team(fa_team* team, const Call* call, Py_ssize_t threads, Py_ssiz
         if call.source == FASTACT_SOURCE_OPENMP:
             fa_borrow(team, <int>threads)
         else:
-            # Callers at once share the processors: 8 of them with 2 threads each are 9 threads on 2 cores, not 16.
+            # Callers at the same time share the processors: 8 callers of 2 threads make 9 threads on 2 cores, not 16.
             fa_gather(team, <int>threads, max(fa_processors(), <int>threads), policy.wakes(traffic))
 
 
 cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, Py_ssize_t inner, Py_ssize_t step,
                    double* sums, int width) noexcept nogil:
-    """Terms added in pairs, pairs of pairs, ...: outer * inner of them for each of `width` <= WIDTH sums side by side.
+    """Add terms in pairs, pairs of pairs and so on, for `width` <= WIDTH sums side by side.
 
-    Term (i, j) of sum k is at term[i * outer_step + j + k * step].
+    A sum has outer * inner terms.  Term (i, j) of sum k is at term[i * outer_step + j + k * step].
     """
     cdef double[PAIRS][WIDTH] pending
     cdef double[WIDTH] total
@@ -391,7 +391,7 @@ cdef void in_pairs(const double* term, Py_ssize_t outer, Py_ssize_t outer_step, 
 
 
 cdef void reduce_thread(const Work* work, int thread, int threads) noexcept nogil:
-    """A thread's range of the columns, whose groups are added up; with `sums` set, of the slopes, for their columns."""
+    """Add up the groups of a thread's range of columns; with `sums` set, the columns of its range of slopes."""
     cdef const Plan* plan = work.plan
     cdef Py_ssize_t count = plan.columns if work.sums == NULL else plan.channels
     cdef Py_ssize_t strips = (count + WIDTH - 1) // WIDTH, i, first
@@ -424,7 +424,7 @@ cdef void reduce_sums(Work* work, double* sums, fa_team* team, Py_ssize_t partia
 # ---- a call ----------------------------------------------------------------------------------------------------------
 
 cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t threads, bint stream) noexcept nogil:
-    """Run a plan on up to so many threads; -1 where there is no memory for it, and nothing is written."""
+    """Run a plan on up to this many threads.  Without memory for it, write nothing and return -1."""
     cdef Work work
     cdef fa_team team
     cdef double[SMALL + DOUBLES] small
@@ -435,10 +435,10 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t 
     threads = max(1, min(threads, plan.chunks))
     work.plan, work.call, work.stream = plan, call, stream
     work.plain = plan.dense and (call.dalpha == 0 or call.single_terms and plan.along) and not call.constant_dy
-    # Strips end where the result has a cache line: half a line of streaming stores costs over a microsecond.
+    # Strips end at cache lines of the result: half a line of streaming stores costs over a microsecond.
     work.edge = -((call.y if call.y else call.x) // plan.itemsize) & (LINE // plan.itemsize - 1)
-    # A vector that crosses the end of a period reads slopes behind it.  With a period of whole groups none does, if
-    # vectors begin where the period does: then alpha is read as it is.
+    # A vector that crosses the end of a period reads slopes after that end.  No vector does if a period is made of
+    # whole groups and vectors begin where the period does: then alpha is read as it is.
     work.pattern = plan.repeated and not work.plain and (
         plan.repeats > 1 or plan.copies > 1 or plan.m % GROUP != 0 or stream
         or (call.x if summed else call.y) % LINE != 0)
@@ -461,7 +461,8 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t 
             if memory == NULL:
                 return -1
             work.scratch = <double*>memory
-        # On cache lines: a vector that crosses two costs the sum with alpha along the loop a tenth.
+        # The scratch begins at a cache line: vectors across two lines make a sum with alpha along the loop a tenth
+        # slower.
         work.scratch += -(<intptr_t>work.scratch // <intptr_t>sizeof(double)) & (DOUBLES - 1)
     if summed:
         work.partial = work.scratch + threads * work.scratch_step
@@ -483,12 +484,12 @@ cdef int run(const Plan* plan, const Call* call, Py_ssize_t traffic, Py_ssize_t 
 
 cdef inline bint apart(intptr_t a, Py_ssize_t a_low, Py_ssize_t a_high, intptr_t b, Py_ssize_t b_low,
                        Py_ssize_t b_high) noexcept nogil:
-    """Whether the memory of two operands, each from its lowest to its highest element, does not meet."""
+    """Whether two operands, each from its lowest to its highest element, have no memory in common."""
     return a + a_high <= b + b_low or b + b_high <= a + a_low
 
 
 cdef int launch(const Plan* plan, const Call* call) noexcept nogil:
-    """Run a plan: how many threads, from where, which stores; as fastact.h's functions, what went wrong."""
+    """Choose threads and stores, run a plan, and return a status of fastact.h."""
     cdef bint summed = call.dalpha != 0, stream
     cdef Py_ssize_t operands = 1 + (call.y != 0) + (call.dy != 0) + call.single_terms + (
         call.alpha != 0 and plan.alphas == plan.elements)
@@ -513,12 +514,12 @@ cdef long long QUOTA_LASTS = _cpu.QUOTA_SECONDS * 1e9
 
 
 cdef int read_quota() except -1:
-    """Read the quota again if the last time is long ago.  Whoever has the GIL does that, for callers without it too."""
+    """Read the quota again if the last reading is old.  Callers with the GIL do this, also for those without it."""
     global quota, quota_read
     cdef int found
     if fa_now(FA_COARSE_CLOCK) - quota_read > QUOTA_LASTS:
         found = _cpu.read_quota()
-        if found != quota:              # others read it meanwhile, without the GIL
+        if found != quota:              # threads without the GIL read it meanwhile, so it is written only if it changed
             quota = found
         quota_read = fa_now(FA_COARSE_CLOCK)
     return 0
@@ -545,7 +546,7 @@ def openmp_source():
 
 
 def openmp_threads():
-    """What the loaded OpenMP runtimes allow the calling thread; a number beyond any machine's where there is none."""
+    """The threads that the loaded OpenMP runtimes allow the caller; where none is loaded, more than any machine has."""
     return fa_openmp_threads()
 
 
@@ -568,7 +569,7 @@ cdef inline const Py_ssize_t* strides(object array) except? NULL:
 
 
 cdef bint plan_arrays(Plan* plan, object y, object dy, object x_, object alpha, object order, bint summed) except -1:
-    """The plan for these arrays of one shape (None where there is no such operand); False where there is none."""
+    """The plan for these arrays of one shape; False where there is none.  An operand that is missing is None."""
     cdef cnp.ndarray x = <cnp.ndarray?>x_
     cdef Py_ssize_t[MAX_LOOPS] ones
     cdef int[MAX_LOOPS] axes
@@ -583,7 +584,7 @@ cdef bint plan_arrays(Plan* plan, object y, object dy, object x_, object alpha, 
 
 
 cdef class Bound:
-    """A kernel without alpha, bound to arrays, threads and a kind of stores: a call costs 0.2 us beside the work."""
+    """A kernel without alpha, bound to arrays, threads and a kind of stores: a call adds 0.2 us to the work."""
     cdef Plan plan
     cdef Call call
     cdef Py_ssize_t threads

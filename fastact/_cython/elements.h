@@ -34,7 +34,7 @@ static inline ptrdiff_t fa_itemsize(int dtype)
     return 0;
 }
 
-/* Writes n sums, rounded to a float dtype; steps are in bytes. */
+/* Writes n sums, each rounded once to a float dtype.  Steps are in bytes. */
 static inline void fa_round(char *out, ptrdiff_t out_step, const double *sums, ptrdiff_t step, ptrdiff_t n, int dtype)
 {
     ptrdiff_t i;

@@ -1,4 +1,4 @@
-# The one way in, for the fast path.
+# What the fast path (front.pyx) uses of entry.pyx.
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
@@ -17,7 +17,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
 cdef extern from "numpy/ndarraytypes.h":
     enum: NPY_USERDEF
 
-cdef int bfloat16               # NumPy's number of ml_dtypes' bfloat16; 0: none was seen yet
+cdef int bfloat16               # NumPy's type number of ml_dtypes' bfloat16; 0: none was seen yet
 cdef int other_dtype(cnp.ndarray array) noexcept
 
 
@@ -31,14 +31,14 @@ cdef inline int computing(int dtype) noexcept nogil:
 
 
 cdef inline int kernel_dtype(int kernel, int dtype, const fastact_array* dy) noexcept nogil:
-    """The dtype whose kernel makes a result of this dtype: a dy of another one beside 16-bit floats takes float32's."""
+    """The dtype of the kernel for a result of this dtype: float32 where dy has another dtype than a 16-bit result."""
     if dtype < FASTACT_FLOAT32 and READS_DY >> kernel & 1 and dy.dtype & ~SWAPPED != dtype:
         return FASTACT_FLOAT32
     return dtype
 
 
 cdef inline int dtype_of(cnp.ndarray array) noexcept:
-    """The number of its dtype in native byte order; 0: fastact.h has none."""
+    """fastact.h's number of the array's dtype in native byte order; 0 where it has none."""
     cdef int typenum = cnp.PyArray_TYPE(array)
     cdef Py_ssize_t size
     if typenum == cnp.NPY_FLOAT:
@@ -58,7 +58,7 @@ cdef inline int dtype_of(cnp.ndarray array) noexcept:
 
 
 cdef inline void fill(fastact_array* a, cnp.ndarray array) noexcept:
-    """An ndarray as fastact.h has it."""
+    """Describe an ndarray as a fastact_array."""
     a.size, a.dtype, a.ndim = sizeof(fastact_array), dtype_of(array), cnp.PyArray_NDIM(array)
     a.data, a.shape = cnp.PyArray_DATA(array), <const int64_t*>cnp.PyArray_DIMS(array)
     if not cnp.PyArray_ISNOTSWAPPED(array):

@@ -1,7 +1,7 @@
-# The one way in: fastact.h's functions, and what the fast path and the Python text call.
+# The entry of every call: the functions of fastact.h, and those that the fast path and the Python modules call.
 #
 # `enter` takes operands of any layout and dtype, checks them, and runs them as they lie or buffered, without the GIL
-# and without a Python object.  Nothing is written before everything is checked.  A plan is made on the stack, or copied
+# and without Python objects.  Nothing is written before everything is checked.  A plan is made on the stack, or copied
 # from a slot that keeps it for the next call of the same shape.
 
 cimport numpy as cnp
@@ -65,9 +65,9 @@ cdef extern from "system.h" nogil:
 
 cdef enum:
     MAX_NDIM = 6
-    FEW = 1                         # loops that a slot keeps: contiguous operands make no more
-    FULL = -2                       # in place of an axis: alpha has x's shape ...
-    OTHER = -3                      # ... or another one of several axes
+    FEW = 1                         # loops that a slot keeps: contiguous operands have no more
+    FULL = -2                       # instead of an axis: alpha has x's shape
+    OTHER = -3                      # instead of an axis: alpha changes along several axes, but not in x's shape
 cdef struct Slot:
     int ndim, itemsize, axis, summed
     Py_ssize_t[MAX_NDIM] shape
@@ -78,7 +78,7 @@ cdef size_t SLOT_BYTES = sizeof(Plan) - (MAX_LOOPS - FEW) * sizeof(Loop)
 
 
 cdef void free_slots() noexcept nogil:
-    """In a forked child: forget the slots that another thread of the parent was writing, perhaps by half."""
+    """In a forked child: forget the slots that another thread of the parent may have been writing at the fork."""
     cdef int k
     for k in range(SLOTS):
         if fa_busy[k]:
@@ -91,7 +91,10 @@ if fa_at_fork(NULL, NULL, free_slots):
 
 
 cdef bint plan_for(Plan* plan, const fastact_array* x, int itemsize, int axis, bint summed) noexcept nogil:
-    """The plan for operands in C order (axis -1: one slope or none; FULL), from its slot or made; False: none."""
+    """The plan for operands in C order, from its slot or a new one; False where there is none.
+
+    `axis` is where alpha changes; -1: one slope or none; FULL: alpha has x's shape.
+    """
     cdef int ndim = x.ndim, d
     cdef size_t mixed = 2 * axis + summed + 131 * itemsize
     cdef Slot* slot
@@ -136,13 +139,13 @@ cdef Kernel[16][FASTACT_UINT64 + 1] own_kernels      # [kernel][dtype]; NULL: th
 
 
 def use_kernels(addresses):
-    """Set them: the addresses by the names of kernel and dtype."""
+    """Set `own_kernels` to addresses by the names of kernel and dtype."""
     for (kernel, dtype), address in addresses.items():
         own_kernels[NUMBERS[kernel]][DTYPES[dtype]] = <Kernel><intptr_t>address
 
 
 def capsule():
-    """The table of the functions, as fastact_import() finds it."""
+    """The table of the functions of fastact.h, in the form that fastact_import() finds."""
     return PyCapsule_New(<void*>fa_api_address, "fastact._C_API", NULL)
 
 
@@ -157,7 +160,7 @@ cdef inline void c_order(int ndim, const int64_t* shape, Py_ssize_t itemsize, Py
 
 
 cdef inline Py_ssize_t size_of(const fastact_array* a) noexcept nogil:
-    """The number of its elements."""
+    """The number of an array's elements."""
     cdef Py_ssize_t n = 1
     cdef int d
     for d in range(a.ndim):
@@ -176,7 +179,7 @@ cdef inline bint same_shape(const fastact_array* a, const fastact_array* b) noex
 
 
 cdef int check_array(const fastact_array* a, const char* name, const fastact_options* options) noexcept nogil:
-    """What is wrong with an operand by itself; FASTACT_OK."""
+    """An error if something is wrong with an operand itself, or FASTACT_OK."""
     cdef int d
     cdef int64_t n = 1
     if a == NULL:
@@ -210,7 +213,7 @@ cdef int bad_shape(const char* name, const fastact_array* a, const char* of, con
 
 cdef int check_result(const fastact_array* y, const char* name, const fastact_array* like, const char* of, int dtype,
                       const fastact_options* options) noexcept nogil:
-    """What is wrong with a result that has to have a shape and (0: a float's) dtype."""
+    """An error if a result does not have the shape of `like` and this dtype (0: any float)."""
     cdef const char* needed = b"float16, bfloat16, float32 or float64"
     cdef int status = check_array(y, name, options)
     if status:
@@ -234,7 +237,7 @@ include "masks.pxi"
 
 cdef int axis_of_alpha(const fastact_array* alpha, const fastact_array* x, int* axis, const fastact_options* options
                        ) noexcept nogil:
-    """The only axis of x along which an alpha of several slopes changes; else FULL or OTHER."""
+    """Find the only axis of x along which an alpha of several slopes changes; FULL or OTHER where there are more."""
     cdef char[FA_SHAPE_TEXT] one
     cdef char[FA_SHAPE_TEXT] other
     cdef int d, first = x.ndim - alpha.ndim, changing = 0
@@ -261,13 +264,13 @@ cdef int axis_of_alpha(const fastact_array* alpha, const fastact_array* x, int* 
 
 cdef struct Checked:                    # what the checks find out
     int dtype                           # the elementwise result's
-    int axis                            # of x, along which alpha changes; -1: one slope or none; FULL, OTHER
+    int axis                            # the axis of x along which alpha changes; -1: one slope or none; FULL, OTHER
     Py_ssize_t alphas                   # 0: there is no alpha
     bint single                         # dalpha has a single term for each slope
 
 
 cdef inline bint is_like(const fastact_array* a, const fastact_array* x) noexcept nogil:
-    """Whether an operand has x's dtype and shape, in C order, and elements."""
+    """Whether an operand is in C order and has x's dtype, x's shape and memory."""
     return a.size >= sizeof(fastact_array) and a.dtype == x.dtype and a.strides == NULL and a.data != NULL \
         and (a.shape == x.shape and a.ndim == x.ndim or a.shape != NULL and same_shape(a, x))
 
@@ -279,10 +282,10 @@ cdef inline bint touch(const fastact_array* a, Py_ssize_t a_bytes, const fastact
 
 cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
                       const fastact_array* x, const fastact_array* alpha, Checked* found) noexcept nogil:
-    """The number of elements of the usual call, in which nothing is wrong; 0: it is another one.
+    """The number of elements where this is a usual call without errors; 0 where it is another call.
 
-    All operands lie in C order and have the computing dtype, and alpha is one number or has x's dtype.  The full
-    checks (`check`) take 400 instructions more; a call from Python on 64 floats takes 2,200.
+    In a usual call all operands lie in C order and have x's dtype, and alpha is one number or has the computing dtype.
+    The full checks (`check`) take 400 instructions more; a call from Python on 64 floats takes 2,200.
     """
     cdef Py_ssize_t n = 1, bytes, alpha_bytes = 0, sums_bytes
     cdef double product = 1
@@ -318,7 +321,7 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
         else:
             found.alphas = 1
             for d in range(alpha.ndim):
-                # One that broadcasts has no more elements than x, so their number does not overflow.
+                # An alpha that broadcasts has no more elements than x, so the product does not overflow.
                 if not 0 < alpha.shape[d] <= n or (
                         alpha.ndim > 1 and alpha.shape[d] != 1 and alpha.shape[d] != x.shape[x.ndim - alpha.ndim + d]):
                     return 0
@@ -346,7 +349,7 @@ cdef Py_ssize_t usual(int kernel, const fastact_array* y, const fastact_array* d
 cdef int check(int kernel, const fastact_array* y, const fastact_array* dalpha, const fastact_array* dy,
                const fastact_array* x, const fastact_array* alpha, const fastact_options* options, bint apart,
                Checked* found) noexcept nogil:
-    """What is wrong with the operands of any call."""
+    """An error if something is wrong with the operands of a call, whatever call it is."""
     cdef const char* name = b"dx" if READS_DY >> kernel & 1 else b"y"
     cdef int status = check_array(x, b"x", options)
     if status:
@@ -404,8 +407,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
                ) noexcept nogil:
     """Check a call and run it.
 
-    With `code` (unless NULL) in place of the Cython variant's kernel; `apart`: the caller has already checked for
-    shared memory.
+    `code` is the kernel; NULL: the Cython variant's.  `apart`: the caller has already checked for shared memory.
     """
     cdef bint from_c = code == NULL
     cdef int status, dtype
@@ -418,7 +420,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
     if options == NULL:
         options = &DEFAULTS
     elif options.size < sizeof(fastact_options):
-        return FASTACT_BAD_VALUE        # it may have no message
+        return FASTACT_BAD_VALUE        # such options may have no field for a message
     else:
         status = check_options(options)
         if status:
@@ -438,7 +440,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
             return fa_fail(options, FASTACT_BAD_VALUE, NOT_LOADED)
     dtype = computing(found.dtype)
     if n and n <= SEGMENT and (found.alphas <= 1 or found.axis == FULL and (dalpha == NULL or found.single)):
-        # A row of up to SEGMENT elements is one segment: its sum is the result.
+        # Up to SEGMENT elements are one segment and one inner loop, and its sum is dalpha: no plan is needed.
         loop.y = y.data if y != NULL else NULL
         loop.dy = dy.data if dy != NULL else NULL
         loop.x, loop.alpha = x.data, NULL
@@ -459,7 +461,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
         return FASTACT_OK
     call.kernel = code
     call.threads, call.source = options.n_threads, options.source
-    if from_c:                          # Python has looked at these settings while it had the GIL
+    if from_c:                          # a call from Python has applied these settings already, with the GIL
         call.threads = call.threads if call.threads else policy.process_threads
         call.source = call.source if call.source else policy.thread_source
     call.scratch, call.scratch_doubles, call.constant_dy = NULL, 0, False
@@ -484,7 +486,7 @@ cdef int enter(int kernel, Kernel code, const fastact_array* y, const fastact_ar
 
 
 cdef const char* why(int status) noexcept nogil:
-    """What went wrong after the checks."""
+    """The message for an error that came after the checks."""
     if status == FASTACT_NO_MEMORY:
         return b"no memory for partial sums or a scratch"
     return NO_OPENMP
@@ -497,7 +499,7 @@ cdef inline bint is_swapped(const fastact_array* a) noexcept nogil:
 cdef int enter_from_c "fa_enter"(int kernel, const fastact_array* y, const fastact_array* dalpha,
                                  const fastact_array* dy, const fastact_array* x, const fastact_array* alpha,
                                  const fastact_options* options) noexcept nogil:
-    """What the functions of fastact.h call."""
+    """The function that all functions of fastact.h call."""
     if is_swapped(y) or is_swapped(dalpha) or is_swapped(dy) or is_swapped(x) or is_swapped(alpha):
         return fa_fail(options, FASTACT_BAD_TYPE, "an array has a dtype that is no dtype of fastact.h")
     return enter(kernel, NULL, y, dalpha, dy, x, alpha, options, False)
@@ -506,7 +508,7 @@ cdef int enter_from_c "fa_enter"(int kernel, const fastact_array* y, const fasta
 # ---- for Python ------------------------------------------------------------------------------------------------------
 
 cdef dict NUMBERS = {name: number for number, name in enumerate(KERNELS)}
-# Of fastact.h, for those who make calls of its functions in another language.
+# The numbers of fastact.h, for modules that generate calls of its functions (_njit.py).
 DTYPES = {
     fa_dtype_name(dtype).decode(): dtype for dtype in range(FASTACT_FLOAT16, FASTACT_UINT64 + 1)
 }
@@ -517,7 +519,7 @@ cdef dict ERRORS = {FASTACT_BAD_VALUE: ValueError, FASTACT_BAD_TYPE: TypeError, 
 
 
 cdef int other_dtype(cnp.ndarray array) noexcept:
-    """The number of a dtype that NumPy does not know by itself; 0: fastact.h has none."""
+    """fastact.h's number of a dtype that is not NumPy's own; 0 where it has none."""
     global bfloat16
     if is_bfloat16(array.dtype):
         bfloat16 = cnp.PyArray_TYPE(array)
@@ -526,7 +528,7 @@ cdef int other_dtype(cnp.ndarray array) noexcept:
 
 
 def launch_masked(name, address, y, mask, x, alpha, int threads, int source):
-    """As launch_arrays, for a kernel with a mask; x is dy where the mask is read."""
+    """The same as launch_arrays for a kernel with a mask.  If the kernel reads the mask, x is dy."""
     cdef fastact_array[3] arrays
     cdef fastact_options options = fastact_default_options()
     cdef char[256] message
@@ -560,7 +562,7 @@ def launch_arrays(name, address, y, dy, x, alpha, dalpha, int threads, int sourc
         if array is not None:
             fill(&arrays[k], <cnp.ndarray?>array)
             operands[k] = &arrays[k]
-    options.n_threads, options.source, options.channel_axis = threads, source, 0    # of an x of one axis
+    options.n_threads, options.source, options.channel_axis = threads, source, 0    # the axis for an x of one axis
     options.message, options.message_size = message, sizeof(message)
     with nogil:
         status = enter(number, code, operands[0], operands[1], operands[2], operands[3], operands[4], &options, True)

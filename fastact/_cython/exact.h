@@ -1,5 +1,5 @@
 /* Stops the build if a flag is in force that changes results.  Every C file of the kernels and of the driver includes
-   this, some more than once.  setup.py leaves out the flags that it knows, wherever they come from (CFLAGS, a
+   this, some more than once.  setup.py removes the flags of this kind that it knows, wherever they come from (CFLAGS, a
    distribution's defaults). */
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__) \

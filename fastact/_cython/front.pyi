@@ -1,6 +1,6 @@
 from typing import Any
 
-# What they take is checked behind them, so that a wrong argument has one error.
+# The arguments are not typed: the functions called by these check them, so that a wrong argument has one error.
 def elementwise(
     name: str, dy: Any, x: Any, alpha: Any, channel_axis: Any, out: Any, backend: Any, n_threads: Any, /
 ) -> Any: ...

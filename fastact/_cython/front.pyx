@@ -1,8 +1,9 @@
-# The fast path of the compiled package: the common call in a few branches, everything else to the Python text.
+# The fast path of the compiled package: it recognises the common call in a few branches, and passes every other call on
+# to the Python modules.
 #
-# The common call: ndarrays of any layout and dtype, numbers, lists and tuples of them.  It takes the result from one
-# allocation and hands everything to entry.pyx, which checks it; what it leaves out (and every error) goes to
-# _dispatch.py.  A call on 64 floats costs 0.1 us here, 10 us there.
+# A common call has ndarrays of any layout and dtype, numbers, or lists and tuples of numbers.  The fast path allocates
+# the result and hands everything to entry.pyx, which checks it.  Calls that it does not take, and every error, go to
+# _dispatch.py.  A call on 64 floats costs 0.1 us here and 10 us there.
 
 cimport numpy as cnp
 from cpython.contextvars cimport get_value
@@ -45,22 +46,22 @@ cdef extern from *:
 
 cdef enum:
     MAX_OPS = 64
-    MOST_EXACT = 1 << 24    # integers below are floats
+    MOST_EXACT = 1 << 24    # float32 represents all integers below exactly
     NONE, NUMBER, ARRAY     # the forms of alpha that an operation takes
 cdef enum:
-    CYTHON, NUMBA, BACKENDS     # rows of the table below
+    CYTHON, NUMBA, BACKENDS     # rows of `kernels` below, and their number
     UNKNOWN = -1
-    OTHER = -2                  # no kernels: the reference
+    OTHER = -2                  # a backend without kernels here: _dispatch.py takes the call
 
 # ---- what was looked up ----------------------------------------------------------------------------------------------
 
 cdef enum:
-    TYPES = FASTACT_UINT64 + 1      # as fastact.h numbers them
+    TYPES = FASTACT_UINT64 + 1      # types have fastact.h's numbers
 cdef Kernel[BACKENDS][MAX_OPS][TYPES] kernels       # [backend][operation][type]; NULL: not looked up yet
 cdef list DTYPES = ["", *FLOATS, *INTEGERS]
-cdef int default_row = UNKNOWN      # of the process's default backend
+cdef int default_row = UNKNOWN      # the row of the process's default backend
 cdef Py_ssize_t looked_up = -1      # the policy's `generation` that these belong to
-cdef object changing = Lock()       # held where one of these is written, and for nothing slow
+cdef object changing = Lock()       # held while one of these is written, and never during slow work
 # The table of operations, in C.
 cdef list OPS = list(OPERATIONS.values())
 assert len(OPS) <= MAX_OPS
@@ -72,7 +73,7 @@ cdef bint[MAX_OPS] reads_dy
 cdef bint[MAX_OPS] keeps_integers
 cdef int[MAX_OPS] kernels_number
 for number, op in enumerate(OPS):
-    names[number] = <PyObject*>op.name  # which the table keeps
+    names[number] = <PyObject*>op.name  # a borrowed reference: OPERATIONS keeps the name alive
     kernels_number[number] = list(KERNELS).index(op.kernel)
     alpha_form[number] = ("", "number", "array").index(op.alpha) + NONE
     reads_dy[number] = op.backward
@@ -87,7 +88,7 @@ cdef dict SOURCES = _settings._SOURCES
 
 
 def forked():
-    """Nobody else is left who could hold the lock; what another thread was changing is looked up again."""
+    """In a forked child: make a new lock, since nobody could release the old one, and look everything up again."""
     global changing
     changing = Lock()
     policy.changed()
@@ -113,7 +114,7 @@ cdef int forget(Py_ssize_t asked) except -1:
 
 
 cdef int row_of(object backend) except? UNKNOWN:
-    """The row of `kernels` for a `backend=` argument; OTHER where the Python text has to look."""
+    """The row of `kernels` for a `backend=` argument; OTHER where the Python modules have to take the call."""
     cdef int row
     cdef Py_ssize_t asked = fa_get_size(policy.generation)
     cdef bint is_default = False
@@ -132,13 +133,13 @@ cdef int row_of(object backend) except? UNKNOWN:
     row = CYTHON if backend == "cython" else NUMBA if backend == "numba" else OTHER
     if is_default:
         with changing:
-            if asked == fa_get_size(policy.generation):     # else it was changed meanwhile: look again next time
+            if asked == fa_get_size(policy.generation):     # else the backend was changed: look again next time
                 fa_set(default_row, row)
     return row
 
 
 cdef Kernel kernel_of(int row, int op, int kind) except NULL:
-    """A backend's kernel, looked up at its first use: for Numba that is when it is compiled."""
+    """A backend's kernel, looked up at its first use.  Numba compiles it then."""
     cdef Kernel kernel = fa_get_kernel(kernels[row][op][kind])
     cdef Py_ssize_t asked = fa_get_size(policy.generation)
     if kernel != NULL:
@@ -155,7 +156,7 @@ cdef Kernel kernel_of(int row, int op, int kind) except NULL:
 # ---- the common call -------------------------------------------------------------------------------------------------
 
 cdef bint ask_for_threads(fastact_options* options, object n_threads) except -1:
-    """Write the bound and the source of threads that somebody asked for; whether anybody did."""
+    """Write the bound and the source of threads that somebody asked for; return whether anybody did."""
     cdef object source = None
     cdef long bound
     cdef int overflow
@@ -174,7 +175,7 @@ cdef bint ask_for_threads(fastact_options* options, object n_threads) except -1:
 
 cdef object common(int op, object dy, object x_, object alpha, bint weak, object channel_axis, object out,
                    object dalpha_out, bint need_dx, bint summed, object backend, object n_threads, object fallback):
-    """The result (dx, dalpha for a summed operation), or `fallback` itself where the call is not the common one.
+    """The result ((dx, dalpha) for a summed operation), or `fallback` itself where the call is not a common one.
 
     `weak`: dalpha has the computing dtype, not alpha's.
     """
@@ -197,7 +198,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
         return fallback
     x = <cnp.ndarray>x_
     fill(&arrays[0], x)
-    typenum = cnp.PyArray_TYPE(x)           # of the result
+    typenum = cnp.PyArray_TYPE(x)           # NumPy's type number of the result
     result_dtype = arrays[0].dtype & ~SWAPPED
     if result_dtype == 0:
         return fallback
@@ -225,7 +226,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
                 if alpha_form[op] == NUMBER:
                     return fallback
                 if a_alpha.ndim == 1:
-                    if type(channel_axis) is not int or not -64 <= channel_axis < 64:   # what fits an int
+                    if type(channel_axis) is not int or not -64 <= channel_axis < 64:   # so that it fits a C int
                         return fallback
                     if channel_axis != 1:
                         options = fastact_default_options()
@@ -283,7 +284,7 @@ cdef object common(int op, object dy, object x_, object alpha, bint weak, object
         with nogil:
             status = enter(kernels_number[op], kernel, a_y, a_sums, a_dy, &arrays[0], a_alpha, a_options, False)
     if status != FASTACT_OK:
-        return fallback                 # which says what is wrong
+        return fallback                 # _dispatch.py then raises the error
     return (result, sums) if summed else result
 
 
@@ -293,8 +294,8 @@ cdef object FALLBACK = object()
 # ---- array-likes -----------------------------------------------------------------------------------------------------
 
 cdef bint is_plain(object value, int depth) except -1:
-    """Whether NumPy converts the value by itself, with nothing in it that could have a mask or run a user's code."""
-    cdef object known = None    # the type of the item before: most lists have one
+    """Whether NumPy converts the value alone, and nothing in it could have a mask or run a user's code."""
+    cdef object known = None    # the type of the item before: most lists have items of one type
     if type(value) is list or type(value) is tuple:
         if depth == DEEPEST:
             return False
@@ -312,7 +313,7 @@ cdef bint is_plain(object value, int depth) except -1:
 
 
 cdef object as_array(object value):
-    """As _arguments.as_array, where that is simple; None where it is not."""
+    """The same as _arguments.as_array in the simple cases; None in the others."""
     if type(value) is np_ndarray:
         return value
     try:
@@ -323,14 +324,14 @@ cdef object as_array(object value):
             return None
         return cnp.PyArray_FROM_OF(value, cnp.NPY_ARRAY_ENSUREARRAY)
     except Exception:
-        return None     # the Python text says what is wrong
+        return None     # _arguments.py then raises the error
 
 
 cdef object converted(int op, object dy, object x, object alpha, object channel_axis, object out, object dalpha_out,
                       bint need_dx, bint summed, object backend, object n_threads):
-    """As `common`, with arrays in the place of array-likes.
+    """The same as `common`, after a conversion of array-likes to arrays.
 
-    FALLBACK if an operand cannot be converted, or if nothing needs a conversion.
+    It returns FALLBACK if an operand cannot be converted, or if no operand needs a conversion.
     """
     cdef bint no_dy = not reads_dy[op]
     cdef bint no_alpha = alpha_form[op] == NONE or type(alpha) is float or type(alpha) is int   # none to convert
@@ -348,7 +349,7 @@ cdef object converted(int op, object dy, object x, object alpha, object channel_
 # ---- what ops.py calls -----------------------------------------------------------------------------------------------
 
 cdef inline int number_of(object name) except -1:
-    """The number of an operation.  Its name is the same object in ops.py: a dict takes 60 instructions more."""
+    """The number of an operation.  ops.py passes the same name objects; a dict would take 60 instructions more."""
     cdef int number
     for number in range(operations):
         if <PyObject*>name == names[number]:
@@ -357,7 +358,7 @@ cdef inline int number_of(object name) except -1:
 
 
 def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads, /):
-    """As _dispatch.elementwise."""
+    """The same as _dispatch.elementwise."""
     cdef int op = number_of(name)
     result = common(op, dy, x, alpha, False, channel_axis, out, None, True, False, backend, n_threads, FALLBACK)
     if result is FALLBACK:
@@ -368,7 +369,7 @@ def elementwise(name, dy, x, alpha, channel_axis, out, backend, n_threads, /):
 
 
 def backward(name, dy, x, alpha, channel_axis, need, need_dalpha, out, backend, n_threads, /):
-    """As _dispatch.backward."""
+    """The same as _dispatch.backward."""
     cdef int op = number_of(name)
     cdef bint summed = need_dalpha is True
     if type(out) is tuple and len(<tuple>out) == 2 and (summed or need_dalpha is False and (<tuple>out)[1] is None) \

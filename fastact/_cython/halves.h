@@ -1,6 +1,6 @@
-/* 16-bit floats: float16 (IEEE's, 5 bits of exponent) and bfloat16 (a float's upper half), as floats and back, rounded
- * to nearest even.  One number at a time in bit arithmetic; and h16, the W32 numbers that are stored for one register
- * of floats, for levels without instructions for them.
+/* Conversions of 16-bit floats, float16 (IEEE's, 5 bits of exponent) and bfloat16 (a float's upper half), to floats and
+ * back, rounded to nearest even.  They convert one number at a time in bit arithmetic.  For levels without such
+ * instructions there is also h16, the W32 numbers that are stored for one register of floats.
  */
 #ifndef FASTACT_HALVES_H
 #define FASTACT_HALVES_H
@@ -24,7 +24,7 @@ FA_INLINE uint32_t fa_bits_of(float v)
     return bits;
 }
 
-/* A subnormal's value is its bits times 2**-24; the exponent of others is moved. */
+/* A subnormal's value is its bits times 2**-24.  Other numbers get 112 added to the exponent, inf and NaN 224. */
 FA_INLINE float fa_half(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
@@ -37,7 +37,7 @@ FA_INLINE uint16_t fa_to_half(float v)
 {
     uint32_t bits = fa_bits_of(v), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
     uint32_t normal = (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13;
-    uint32_t subnormal = fa_bits_of(fa_as_float(rest) + 0.5f) - 0x3f000000;     /* 0.5 has a unit of 2**-24 */
+    uint32_t subnormal = fa_bits_of(fa_as_float(rest) + 0.5f) - 0x3f000000;     /* + 0.5 rounds to units of 2**-24 */
     uint32_t large = rest > 0x7f800000 ? 0x7e00 | (rest >> 13 & 0x3ff) : 0x7c00;
     return (uint16_t)(sign | (rest >= 0x47800000 ? large : rest < 0x38800000 ? subnormal : normal));
 }
@@ -51,8 +51,8 @@ FA_INLINE uint16_t fa_to_brain(float v)
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
 }
 
-/* A double as the float that rounds to 16 bits as the double itself does: cut off, with the last bit set if anything
-   was lost ("round to odd": Boldo, Melquiond 2008).  Rounding to the nearest float first would round twice. */
+/* Converts a double to a float that rounds to the same 16 bits as the double does: cut off, with the last bit set if
+   anything was lost ("round to odd": Boldo, Melquiond 2008).  By way of the nearest float it would be rounded twice. */
 FA_INLINE float fa_to_odd(double v)
 {
     float nearest = (float)v;

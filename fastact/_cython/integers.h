@@ -1,4 +1,4 @@
-/* What the words of _integers.py need of C and of a level (integer_words.pxi). */
+/* What the words of _integers.py (integer_words.pxi) need from C and from a SIMD level. */
 
 #ifndef FASTACT_INTEGERS_H
 #define FASTACT_INTEGERS_H
@@ -17,7 +17,7 @@
 #define fa_stream_buffer() _alloca(STREAM_LINES * LINE)
 #endif
 
-/* Copies n cache lines past the caches; registers of floats move any bits. */
+/* Copies n cache lines past the caches.  It uses registers of floats, which copy any bits unchanged. */
 FA_INLINE void fa_stream_lines(void *to, const void *from, ptrdiff_t n)
 {
 #if W32 > 1

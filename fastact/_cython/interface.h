@@ -112,7 +112,8 @@ int fastact_prelu_backward(const fastact_array *dx, const fastact_array *dalpha,
 
 /* ---- a host that only schedules ---------------------------------------------------------------------------------- */
 
-/* A parallel loop.  Tasks that are still to run hold it: the last one frees it, perhaps long after the loop. */
+/* A parallel loop.  The caller and every task that has not ended hold it.  The last one to let go frees it, perhaps
+   long after the loop. */
 struct fa_job {
     int64_t n, next, done;      /* indices; the next one that nobody has taken; how many are done */
     int holders;
@@ -160,7 +161,7 @@ void fastact_scheduled_for(void *scheduler, int64_t n, fastact_body body, void *
         }
     }
     fa_claim(job);
-    /* What is left are indices that other threads are computing now. */
+    /* All indices are taken.  Wait for those that other threads are still computing. */
     while (__atomic_load_n(&job->done, __ATOMIC_ACQUIRE) < n) fa_pause();
     fa_release(job);
 }

@@ -1,4 +1,4 @@
-# Part of entry.pyx: checked operands of any layout and dtype are run as they lie, or tile by tile.
+# Part of entry.pyx: it runs checked operands of any layout and dtype as they lie, or tile by tile.
 
 # ---- moving elements -------------------------------------------------------------------------------------------------
 
@@ -15,8 +15,8 @@ cdef extern from "blocks.h" nogil:
 cdef extern from *:
     """
     typedef void (*fa_mover)(const struct fa_block *);
-    /* The functions above for any processor, until a SIMD level's modules are loaded; then that level's.  They
-       are atomic because calls without the GIL read them. */
+    /* At first the functions above, for any processor; when a SIMD level's modules are loaded, that level's functions.
+       They are read and written atomically because calls without the GIL read them. */
     static fa_mover fa_level_move = fa_move, fa_level_convert = fa_convert, fa_level_narrow = fa_narrow;
     #define fa_mover_of(which) __atomic_load_n(&fa_level_##which, __ATOMIC_RELAXED)
     static void fa_use_movers(void *move, void *convert, void *narrow)
@@ -46,7 +46,7 @@ cdef struct Walk:                       # a block of an array, in pieces that th
 
 
 cdef enum:
-    SHORTEST_PIECE = 8                  # elements: shorter rows are walked along the other way
+    SHORTEST_PIECE = 8                  # elements: where rows are shorter, rows and columns are exchanged
 
 
 cdef inline void exchange(Py_ssize_t* a, Py_ssize_t* b) noexcept nogil:
@@ -77,7 +77,8 @@ cdef void begin(Walk* w, int ndim, const Py_ssize_t* shape, const Py_ssize_t* ou
         w.piece.n, w.piece.out_step, w.piece.in_step = w.size[k], w.out[k], w.in_[k]
         k -= 1
     if k >= 0:
-        # A piece's rows are the loop in which an array's elements follow one another, if they do not in the last loop.
+        # A piece's rows are the last loop but one; but where an array is contiguous along another loop and not along
+        # the last one, they are that loop.
         side = k
         for d in range(k):
             if (w.in_[d] == itemsize and w.piece.in_step != itemsize) \
@@ -119,7 +120,7 @@ cdef inline void run_pieces(Walk* w, Mover function, char* out, const char* in_)
 
 
 cdef void store_number(void* out, const void* element, int given, int dtype) noexcept nogil:
-    """An element of a given dtype as one of a computing type, or of the given dtype itself."""
+    """Convert one element from its dtype (`given`) to a computing type, or to the same dtype in native byte order."""
     cdef char[8] native
     cdef Block block
     block.out, block.in_, block.rows, block.n, block.dtype = native, <const char*>element, 1, 1, given
@@ -140,9 +141,9 @@ cdef struct Operand:
     int dtype
     Py_ssize_t[MAX_LOOPS] strides       # along x's axes; 0 where alpha is broadcast
 cdef struct Operands:                   # of one call, checked
-    int dtype                           # the kernel's storage type ...
+    int dtype                           # the kernel's storage type
     Py_ssize_t itemsize
-    int alpha_dtype                     # ... and its computing type, which alpha has
+    int alpha_dtype                     # the kernel's computing type, in which it reads alpha
     Py_ssize_t slope_size
     int ndim
     Py_ssize_t elements, alphas         # of x; of alpha, 0 where there is none
@@ -153,9 +154,9 @@ cdef struct Operands:                   # of one call, checked
 
 
 cdef void take(Operand* operand, const fastact_array* a, int ndim, const Py_ssize_t* shape, int axis) noexcept nogil:
-    """Write an array's address, dtype and strides along x's axes.
+    """Fill in an operand: an array's address, its dtype, and its strides along x's axes.
 
-    `shape` is x's or alpha's; `axis` is where the only axis of a per-channel alpha goes, else -1.
+    `shape` is x's or alpha's.  `axis` is the axis of x for the only axis of a per-channel alpha, else -1.
     """
     cdef Py_ssize_t[MAX_LOOPS] strides
     cdef int d
@@ -184,7 +185,7 @@ cdef bint is_dense(const Operand* operand, int ndim, const Py_ssize_t* shape, co
 
 
 cdef void reorder(Py_ssize_t* out, const Py_ssize_t* values, int ndim, const int* order) noexcept nogil:
-    """Values along x's axes, in this order of axes."""
+    """Copy values along x's axes to `out` in this order of axes."""
     cdef int d
     for d in range(ndim):
         out[d] = values[order[d]]
@@ -199,7 +200,7 @@ cdef void prepare(Load* how, int given, int dtype, int ndim, const Py_ssize_t* s
                   const Py_ssize_t* dense, bint back) noexcept nogil:
     """Set up to copy blocks of an array (dtype `given`, any strides) to C order (strides `dense`) in a kernel's type.
 
-    `back`: from C order into the array; what is converted then are floats to 16 bits.
+    `back`: from C order into the array; the only conversion is then from float32 to 16-bit floats.
     """
     cdef Py_ssize_t[MAX_LOOPS] own
     how.converts = given & ~SWAPPED != dtype
@@ -225,7 +226,7 @@ cdef void prepare(Load* how, int given, int dtype, int ndim, const Py_ssize_t* s
 
 
 cdef void load(Load* how, char* out, const char* in_, char* spare) noexcept nogil:
-    """A block.  `spare` has room for its elements as they are."""
+    """Copy one block.  `spare` has room for its elements in the array's dtype."""
     if how.converts and how.back:
         run_pieces(&how.convert, narrower, spare, in_)
         run_pieces(&how.move, mover, out, spare)
@@ -239,7 +240,7 @@ cdef void load(Load* how, char* out, const char* in_, char* spare) noexcept nogi
 
 
 cdef void round_sums(Walk* w, char* out, const double* sums, int dtype) noexcept nogil:
-    """Sums as elements of a float dtype: each is rounded once."""
+    """Write sums as elements of a float dtype; each is rounded once."""
     cdef Py_ssize_t r
     w.piece.out, w.piece.in_ = out, <const char*>sums
     while True:
@@ -264,7 +265,7 @@ cdef void add_sums(Walk* w, char* out, const double* sums) noexcept nogil:
 
 
 cdef void write_sums(const Operands* o, const double* sums) noexcept nogil:
-    """dalpha from its sums, which are in C order of the order of axes."""
+    """Write dalpha from its sums, which are in C order after their axes were put in o.order."""
     cdef Walk w
     cdef Py_ssize_t[MAX_LOOPS] shape
     cdef Py_ssize_t[MAX_LOOPS] dense
@@ -277,12 +278,12 @@ cdef void write_sums(const Operands* o, const double* sums) noexcept nogil:
 
 
 cdef inline bint is_whole(const Operand* operand, const Operands* o) noexcept nogil:
-    """Whether an operand's elements lie one after the other in the order of axes; so does one that is not there."""
+    """Whether an operand's elements lie one after the other in the order of axes; true if there is no such operand."""
     return operand.data == NULL or is_dense(operand, o.ndim, o.shape, o.order, o.itemsize)
 
 
 cdef bint is_constant(const Operand* operand, int ndim) noexcept nogil:
-    """Whether all elements of an operand are one and the same."""
+    """Whether all elements of an operand are one element in memory."""
     cdef int d
     for d in range(ndim):
         if operand.strides[d] != 0:
@@ -320,15 +321,15 @@ cdef int run_as_they_lie(Operands* o, bint* done) noexcept nogil:
                      &o.dy.strides[0] if o.dy.data != NULL and not constant else &o.x.strides[0], o.x.strides,
                      o.alpha_shape, o.order, o.itemsize, summed and not single):
         return FASTACT_OK
-    # Short loops around which other memory lies, as in a crop of an image, cost more than a copy of their elements.
+    # Short loops with gaps between them, as in a crop of an image, cost more than a copy of their elements.
     if plan.longest < (SHORTEST_LOOP if o.alphas else SHORTEST_ROWS) and o.elements > SHORTEST_LOOP and not (
             is_whole(&o.x, o) and is_whole(&o.y, o) and (constant or is_whole(&o.dy, o))):
         return FASTACT_OK
-    # alpha is read where it lies, or its pattern is no more than a cache-sized scratch.
+    # Either alpha is read where it lies, or its repeated pattern fits a cache-sized scratch.
     if o.alphas and plan.alphas * plan.repeats * plan.copies > TILE_ELEMENTS and (
             not alpha_dense or (plan.along and plan.repeats > 1)):
         return FASTACT_OK
-    # The memory has the sums that are not written to dalpha itself, then alpha, then alpha before its conversion.
+    # The memory holds the sums (where they are not written to dalpha itself), then alpha, then alpha before conversion.
     sums_bytes = 0 if direct or not summed else o.alphas * <Py_ssize_t>sizeof(double)
     alpha_bytes = 0 if alpha_dense else o.alphas * <Py_ssize_t>sizeof(double)
     if sums_bytes + alpha_bytes:
@@ -376,24 +377,24 @@ cdef struct Tiles:                      # what the threads share
     Part dalpha
     Py_ssize_t[MAX_LOOPS] shape, alpha_shape
     Py_ssize_t[MAX_LOOPS] extent        # of a tile
-    int cuts                            # the axes along which there are several tiles ...
-    int[MAX_LOOPS] cut                  # ... which ones ...
-    Py_ssize_t[MAX_LOOPS] along         # ... and how many tiles
+    int cuts                            # the number of axes along which there are several tiles
+    int[MAX_LOOPS] cut                  # these axes
+    Py_ssize_t[MAX_LOOPS] along         # how many tiles there are along each
     Py_ssize_t[MAX_LOOPS] sums_strides  # of the sums in C order, in bytes; 0 where alpha is broadcast
     Py_ssize_t tiles, groups
-    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms ...
-    bint terms                          # ... which the kernel writes in dalpha's own type
-    bint stream                         # whether a result that is written where it lies is streamed
+    bint summed, single                 # whether there is a dalpha; whether its slopes have single terms
+    bint terms                          # whether the kernel writes these single terms itself, in dalpha's type
+    bint stream                         # whether a result that needs no copy is streamed
     Py_ssize_t tile_elements, tile_bytes    # of one operand's tile
     Py_ssize_t bytes                    # of a thread's memory
     char* memory
     double* totals                      # the sums of each group
 cdef struct Own:                        # what a thread has for itself
     char* tiles                         # of y, dy, x, alpha
-    char* spare                         # of elements that are not converted yet
+    char* spare                         # for elements before their conversion
     double* sums                        # of one tile
-    double* levels                      # the sums of a group's tiles, on SUM_LEVELS levels ...
-    Py_ssize_t[SUM_LEVELS] first, stop  # ... and between which slopes a level's are not 0
+    double* levels                      # the sums of a group's tiles, on SUM_LEVELS levels
+    Py_ssize_t[SUM_LEVELS] first, stop  # the range of slopes whose sums on a level may not be 0
     double* scratch
     # What follows from the extent of the tile that the thread is at:
     Py_ssize_t[MAX_LOOPS] extent, alpha_extent
@@ -495,10 +496,10 @@ cdef void use_extent(const Tiles* t, Own* own) noexcept nogil:
 
 
 cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) noexcept nogil:
-    """One tile; its sums are added to the group's."""
+    """Run one tile, and add its sums to the group's."""
     cdef const Operands* o = t.o
     cdef char* at[PARTS]                # the tile's first element in each operand
-    cdef intptr_t[PARTS] where          # ... where it is read or written
+    cdef intptr_t[PARTS] where          # the address where the kernel reads or writes the tile
     cdef char* sums_at = t.dalpha.operand.data if t.single else <char*>own.levels
     cdef Py_ssize_t first, size, index = number
     cdef bint changed = first_one
@@ -551,7 +552,7 @@ cdef void run_tile(const Tiles* t, Py_ssize_t number, Own* own, bint first_one) 
 
 
 cdef void move_up(Own* own, int level, Py_ssize_t n) noexcept nogil:
-    """Add the sums of a level to the next one's: those that tiles were added to."""
+    """Add the sums of a level to those of the next; only those that may not be 0."""
     cdef Py_ssize_t i
     cdef double* low = own.levels + level * n
     for i in range(own.first[level], own.stop[level]):
@@ -563,7 +564,7 @@ cdef void move_up(Own* own, int level, Py_ssize_t n) noexcept nogil:
 
 
 cdef void run_tiles(const void* work, int index, int count) noexcept nogil:
-    """A thread's range of the groups."""
+    """Run a thread's range of the groups."""
     cdef const Tiles* t = <const Tiles*>work
     cdef Own own
     cdef Py_ssize_t group, number, first, n = t.o.alphas
@@ -630,8 +631,8 @@ cdef int run_buffered(Operands* o) noexcept nogil:
     # A result may share its memory with x or dy only where it is the same array.
     t.stream = o.y.data != NULL and o.y.data != o.x.data and o.y.data != o.dy.data \
         and policy.streams(traffic, threads)
-    # A thread's memory: tiles, one of elements to convert, the sums of one, scratch, the sums of a group; then the
-    # totals of all groups.
+    # The memory of each thread: the tiles, a tile of elements before their conversion, the sums of a tile, the scratch,
+    # the sums of a group.  After all threads' memory come the totals of all groups.
     elements = (elements + LINE - 1) // LINE * LINE
     t.tile_elements, t.tile_bytes = elements, elements * max(o.itemsize, o.slope_size)
     t.bytes = (PARTS + SCRATCH_TILES) * t.tile_bytes + elements * <Py_ssize_t>sizeof(double) * (1 + t.summed)
@@ -660,14 +661,14 @@ cdef int run_buffered(Operands* o) noexcept nogil:
 # ---- any layout -----------------------------------------------------------------------------------------------------
 
 cdef inline void turn(Operand* operand, int axis, Py_ssize_t size) noexcept nogil:
-    """Go through an axis the other way round."""
+    """Reverse an axis of an operand."""
     if operand.data != NULL:
         operand.data += (size - 1) * operand.strides[axis]
         operand.strides[axis] = -operand.strides[axis]
 
 
 cdef inline Py_ssize_t step_along(const Operands* o, int axis) noexcept nogil:
-    """How far apart elements are along an axis; where x is expanded, those of another operand."""
+    """How far apart x's elements are along an axis; where x is expanded, the result's or dy's."""
     if o.x.strides[axis]:
         return size_of_step(o.x.strides[axis])
     if o.y.data != NULL and o.y.strides[axis]:
@@ -676,17 +677,17 @@ cdef inline Py_ssize_t step_along(const Operands* o, int axis) noexcept nogil:
 
 
 cdef inline int sign_along(const Operand* operand, int axis) noexcept nogil:
-    """Whether an operand goes forward (1) or backward (-1) along an axis; 0: neither."""
+    """Whether an operand's addresses go up (1) or down (-1) along an axis; 0: neither."""
     if operand.data == NULL:
         return 0
     return (operand.strides[axis] > 0) - (operand.strides[axis] < 0)
 
 
 cdef bint is_backward(const Operands* o, int axis) noexcept nogil:
-    """Whether all operands are turned round along an axis.
+    """Whether all operands are to be reversed along an axis.
 
-    A sum goes through x from its lowest address to its highest, whatever dx is.  Else most operands go forward; where
-    as many go backward the result decides, because only one that is written where it lies can be streamed.
+    A sum goes through x from its lowest address to its highest, whatever dx does.  Without a sum the majority of the
+    operands goes up.  In a tie the result goes up, because only a result that needs no copy can be streamed.
     """
     cdef int signs = sign_along(&o.x, axis)
     if o.dalpha.data == NULL:
@@ -706,7 +707,8 @@ cdef int run_any(Operands* o) noexcept nogil:
             turn(&o.dy, d, o.shape[d])
             turn(&o.alpha, d, o.alpha_shape[d])
             turn(&o.dalpha, d, o.alpha_shape[d])
-    # The axes from x's largest stride to the smallest; equal ones by the result's, and else they keep their order.
+    # The axes from x's largest stride to the smallest.  Axes of equal strides are sorted by the result's strides, or
+    # keep their order.
     for d in range(o.ndim):
         stride = step_along(o, d)
         k = d
@@ -723,7 +725,7 @@ cdef int run_any(Operands* o) noexcept nogil:
 
 
 cdef void clear_sums(Operands* o) noexcept nogil:
-    """dalpha where x has no elements."""
+    """Set dalpha to 0, for an x without elements."""
     cdef Py_ssize_t[MAX_LOOPS] nowhere
     cdef double zero = 0
     cdef Walk w

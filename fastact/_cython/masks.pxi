@@ -1,13 +1,13 @@
-# Part of entry.pyx: the kernels with a mask.  They run over all elements in C order, in which a mask has one bit for
-# each of them.  Operands in another layout or dtype are buffered, a block after the other.
+# Part of entry.pyx: the kernels with a mask.  They run over all elements in C order, which is also the order of the
+# mask's bits.  Operands in another layout or dtype are buffered, a block after the other.
 
 cdef struct Masked:                     # what the threads share
     Kernel kernel
-    Operand y, x                        # x is dy where the mask is read
+    Operand y, x                        # x is dy in a kernel that reads the mask
     uint8_t* mask
     void* alpha
     int dtype, ndim                     # the kernel's type
-    Py_ssize_t itemsize, elements, last     # `last`: of the last axis
+    Py_ssize_t itemsize, elements, last     # `last`: the length of the last axis
     Py_ssize_t[MAX_LOOPS] shape
     bint backward, stream
     bint y_lies, x_lies                 # whether an operand is written or read where it lies
@@ -82,7 +82,7 @@ cdef void run_masked_range(const void* work, int index, int count) noexcept nogi
 
 
 cdef int check_mask(const fastact_array* mask, Py_ssize_t elements, const fastact_options* options) noexcept nogil:
-    """What is wrong with a mask by itself."""
+    """An error if something is wrong with a mask itself."""
     cdef int status = check_array(mask, b"mask", options)
     cdef char[FA_SHAPE_TEXT] text
     if status:
@@ -101,7 +101,7 @@ cdef int check_mask(const fastact_array* mask, Py_ssize_t elements, const fastac
 
 cdef int enter_masked(int kernel, Kernel code, const fastact_array* y, const fastact_array* mask,
                       const fastact_array* x, double alpha, const fastact_options* options, bint apart) noexcept nogil:
-    """As `enter`, for a kernel with a mask; x is dy where the mask is read."""
+    """The same as `enter` for a kernel with a mask.  If the kernel reads the mask, x is dy."""
     cdef Masked m
     cdef Call call
     cdef Py_ssize_t traffic, threads
@@ -112,7 +112,7 @@ cdef int enter_masked(int kernel, Kernel code, const fastact_array* y, const fas
     if options == NULL:
         options = &DEFAULTS
     elif options.size < sizeof(fastact_options):
-        return FASTACT_BAD_VALUE        # it may have no message
+        return FASTACT_BAD_VALUE        # such options may have no field for a message
     else:
         status = check_options(options)
         if status:
@@ -123,7 +123,7 @@ cdef int enter_masked(int kernel, Kernel code, const fastact_array* y, const fas
     if status:
         return status
     result = x.dtype & ~SWAPPED
-    integers = kernel == RELU_TO_MASK and not is_float(result)      # relu keeps them
+    integers = kernel == RELU_TO_MASK and not is_float(result)      # relu keeps the dtype of integers
     if not is_float(result) and not integers:
         result = FASTACT_FLOAT64
     status = check_result(y, b"dx" if m.backward else b"y", x, name, result, options)
@@ -163,7 +163,7 @@ cdef int enter_masked(int kernel, Kernel code, const fastact_array* y, const fas
     m.stream = m.x_lies and m.y_lies and policy.streams(traffic, threads) and y.data != x.data \
         and <intptr_t>y.data % m.itemsize == 0
     if integers:
-        # The mask by doubles, whose results nobody needs; then relu.
+        # The kernel for doubles makes the mask, and its y is not needed.  Then relu makes y.
         m.y.data, m.y_lies = NULL, False
     share_out(&call, traffic, min(threads, (m.elements + 8 * LINE - 1) // (8 * LINE)), <fa_range>run_masked_range, &m)
     if integers:

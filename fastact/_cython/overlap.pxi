@@ -16,7 +16,7 @@ cdef inline Py_ssize_t size_of_step(Py_ssize_t stride) noexcept nogil:
 
 
 cdef void add_term(Terms* terms, Py_ssize_t coef, Py_ssize_t most) noexcept nogil:
-    """Put a term in its place; terms with one coefficient are one."""
+    """Insert a term by its coefficient; terms with the same coefficient are merged."""
     cdef int k = terms.count, j
     if coef == 0 or most == 0:
         return
@@ -32,7 +32,7 @@ cdef void add_term(Terms* terms, Py_ssize_t coef, Py_ssize_t most) noexcept nogi
 
 
 cdef bint reaches(Terms* terms, int first, Py_ssize_t least, Py_ssize_t most) noexcept nogil:
-    """Whether a sum of the terms from `first` on lies between `least` and `most`, or this is not decided in time."""
+    """Whether a sum of the terms from `first` on can lie between `least` and `most`, or the search takes too long."""
     cdef Py_ssize_t rest = 0, u, stop, coef
     cdef int k
     if least <= 0 <= most:
@@ -55,7 +55,7 @@ cdef bint reaches(Terms* terms, int first, Py_ssize_t least, Py_ssize_t most) no
 
 
 cdef void add_axes(Terms* terms, const fastact_array* a, intptr_t* lowest) noexcept nogil:
-    """The axes of an array as terms; its lowest address."""
+    """Add the axes of an array as terms, and write its lowest address."""
     cdef Py_ssize_t[MAX_LOOPS] strides
     cdef int d
     strides_of(a, strides)
@@ -67,7 +67,7 @@ cdef void add_axes(Terms* terms, const fastact_array* a, intptr_t* lowest) noexc
 
 
 cdef void strides_of(const fastact_array* a, Py_ssize_t* strides) noexcept nogil:
-    """An array's strides, C order's where it has none of its own."""
+    """An array's strides; where it has none, those of C order."""
     cdef int d
     if a.strides == NULL:
         c_order(a.ndim, a.shape, fa_itemsize(a.dtype), strides)
@@ -119,10 +119,10 @@ cdef bint meets_itself(const fastact_array* a) noexcept nogil:
             break
         reach += terms.term[k].coef * terms.term[k].most
     else:
-        return False                    # each stride steps over all that lies inside it
-    # Two elements differ by k indices along each axis, from -(n - 1) to n - 1, and not by 0 along all of them.  Along
-    # some axis, here the d-th, k is positive (or exchange the two).  They meet if the sum of k * stride is less than
-    # an element.
+        return False                    # each stride is at least the extent of the axes with smaller strides
+    # The indices of two elements differ by k along each axis, from -(n - 1) to n - 1, and not by 0 along all axes.
+    # Along some axis, here the d-th, k is positive (else exchange the two elements).  The elements meet if the sum of
+    # k * stride, without its sign, is less than an element.
     for d in range(a.ndim):
         if a.shape[d] == 1:
             continue
@@ -141,7 +141,7 @@ cdef bint meets_itself(const fastact_array* a) noexcept nogil:
 
 
 cdef bint same_memory(const fastact_array* a, const fastact_array* b) noexcept nogil:
-    """Whether two arrays of one shape are element by element in the same place."""
+    """Whether every element of one array has the address of the same element of the other."""
     cdef Py_ssize_t[MAX_LOOPS] one
     cdef Py_ssize_t[MAX_LOOPS] other
     cdef int d
@@ -159,7 +159,7 @@ cdef bint same_memory(const fastact_array* a, const fastact_array* b) noexcept n
 
 cdef int check_memory(const fastact_array* y, const char* name, const fastact_array* dy, const fastact_array* x,
                       const fastact_array* alpha, bint in_place, const fastact_options* options) noexcept nogil:
-    """What a result shares with an input, except that it may be exactly x or dy."""
+    """An error if a result shares memory with an input; `in_place`: it may be exactly x or dy."""
     cdef const char* other = NULL
     cdef const char* allowed = b""
     if meets_itself(y):

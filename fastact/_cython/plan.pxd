@@ -8,35 +8,36 @@ cdef extern from "tables.h":
 cdef struct Loop:               # one loop: its length, the operands' strides in bytes, alpha's stride in elements
     Py_ssize_t size, y, dy, x, alpha
 
-# Planes (each with slopes of its own) of rows (which add up in dalpha) of columns (which have one sum each).
+# The work is made of planes (each with slopes of its own), a plane of rows (which are added up in dalpha), and a row of
+# columns (each has one sum).
 cdef struct Plan:
     int itemsize                # of the storage type
     int slope_size              # bytes of a slope, which has the computing type
     Py_ssize_t elements         # of x in all
-    # Bytes from an operand's element whose indices are 0: to where its lowest element begins, and its highest one ends.
+    # Bytes from an operand's first element (all indices 0) to where its lowest element begins and its highest one ends.
     Py_ssize_t y_low, dy_low, x_low, y_high, dy_high, x_high
-    bint along                  # alpha runs along the inner loop
+    bint along                  # whether alpha is along the inner loop
     Py_ssize_t m                # elements of a row with one slope, or the period of an alpha along the loop
     Py_ssize_t columns          # sums in a row: its channels times their segments, or the period
-    int segments                # the pieces of a channel's m elements (1 where alpha runs along) ...
-    Py_ssize_t segment          # ... and their length
-    int copies                  # how often the period repeats alpha ...
-    Py_ssize_t channels         # ... of so many slopes ...
-    Py_ssize_t repeats          # ... each so many times
-    bint joined                 # rows lie one after the other, so that one inner loop takes many ...
-    Py_ssize_t joined_elements  # ... of so many elements in all
-    Py_ssize_t chunk_columns, chunk_rows    # what a thread takes at a time
+    int segments                # the pieces of a channel's m elements (1 where alpha is along the loop)
+    Py_ssize_t segment          # elements of such a piece
+    int copies                  # how often the period has all slopes
+    Py_ssize_t channels         # slopes of a plane
+    Py_ssize_t repeats          # columns of one slope: its neighbours in the period, or its segments
+    bint joined                 # whether rows lie one after the other, so that one inner loop takes many
+    Py_ssize_t joined_elements  # elements of all rows that are joined
+    Py_ssize_t chunk_columns, chunk_rows    # the size of a chunk, the part that a thread takes at a time
     Py_ssize_t planes, rows     # how many there are
     int plane_loops, row_loops  # how many loops make them
     # What follows from the above:
-    Py_ssize_t groups           # of rows that are summed apart
-    Py_ssize_t strips           # of columns
+    Py_ssize_t groups           # how many groups of rows have partial sums of their own
+    Py_ssize_t strips           # how many pieces of chunk_columns columns there are
     Py_ssize_t chunks           # pieces that the work is cut into
-    Py_ssize_t longest          # an inner loop has no more elements
+    Py_ssize_t longest          # the most elements of an inner loop
     Py_ssize_t alphas           # slopes in all
     bint reduces                # whether a slope has more than one partial sum
-    bint repeated               # whether the kernel reads a pattern that is made of the slopes ...
-    Py_ssize_t pattern          # ... of so many elements, for each plane: a period, and GROUP more where it wraps
+    bint repeated               # whether the kernel reads a pattern that is made of the slopes
+    Py_ssize_t pattern          # elements of a plane's pattern: a period, and if joined GROUP more
     Py_ssize_t scratch          # doubles that a chunk's sums take
     bint dense                  # whether equal parts of all elements can be run as single inner loops
     # Planes' loops first, then rows', each from outermost to innermost.  It is the last field because a slot of the

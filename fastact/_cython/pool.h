@@ -9,7 +9,7 @@
 
    A helper that has no range spins at first, because a team of spinning helpers starts in 1 to 2 us.  After 4 ms it
    goes to sleep.  A call with less than `bytes_to_wake` of traffic leaves a sleeping helper asleep, unless it follows
-   such a call within 4 ms: one small call after a rest is done before its helper is awake, a series of them is not.
+   such a call within 4 ms.  One small call after a rest is done before its helper is awake; a series of them is not.
    relu on 256 KB after 6 ms of rest took 34 us where it woke the helper, and 13 us on one thread.  The pool is an array
    of fixed size and needs no heap.
 
@@ -100,7 +100,7 @@ enum {
                                    It is long because waking a sleeping helper costs its caller 13 us, where starting a
                                    team of spinning helpers costs 1 to 2 us */
     FA_WAIT_NS = 1000000,       /* a caller that has spun for this time goes to sleep until its helper is done */
-    FA_GAP_NS = 100000,         /* from one reading of the clock to the next: then another thread may have run */
+    FA_GAP_NS = 100000,         /* if two readings of the clock are further apart, another thread may have run */
     FA_CROWDED_NS = 100000000,  /* how long company is expected to stay */
 };
 enum { FA_EMPTY, FA_IDLE, FA_TAKEN, FA_WORK, FA_BUSY, FA_DONE };
@@ -136,8 +136,8 @@ static int fa_crowded(void)
     return until && fa_now(FA_COARSE_CLOCK) < until;
 }
 
-/* How often the calling thread was preempted, by other threads of this system only: a virtual machine's processors may
-   be taken away as a whole, which says nothing about company. */
+/* How often the calling thread was preempted by other threads of this system.  A host that takes a virtual machine's
+   processor away is not counted: that says nothing about company. */
 static long fa_preemptions(void)
 {
 #ifdef RUSAGE_THREAD
@@ -241,7 +241,7 @@ static int fa_start(struct fa_slot *slot)
     return fa_start_thread(fa_help, slot, FA_STACK);
 }
 
-/* Whether a small call met a sleeping helper in the last 4 ms; the call that asks is the next one of these. */
+/* Whether an earlier small call met a sleeping helper in the last 4 ms.  The asking call met one, too: it is noted. */
 static int fa_call_in_series(void)
 {
     const long long now = fa_now(FA_CLOCK);

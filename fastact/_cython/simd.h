@@ -4,8 +4,8 @@
  * storage type S.  `wide` is a group of 16 doubles whatever the register, so that sums have one order at every level.
  * The build picks the types (-DFASTACT_FLOAT or -DFASTACT_DOUBLE, and for 16-bit storage -DFASTACT_HALF or
  * -DFASTACT_BRAIN) and the level: its folder, with level.h, is on the include path.  A level is a dozen words on one
- * register, r32 (floats) or r64 (doubles); everything here is common to all levels.  A word takes a pointer and an
- * index, as the text has them.
+ * register, r32 (floats) or r64 (doubles); everything here is common to all levels.  Words take a pointer and an index,
+ * as _kernels.py uses them.
  * (A vec of 16 elements was tried first: GCC 12 passes such structs through the stack, 10 times slower.)
  */
 #ifndef FASTACT_SIMD_H
@@ -71,8 +71,8 @@ typedef uint16_t S;
 #else
 typedef T S;
 #endif
-/* Elements from one address that can be streamed to, to the next: a cache line, and half a line of 16-bit floats,
- * because a vector has to begin at one and a group of a sum holds no more. */
+/* The elements between two addresses that can be streamed to: a cache line, but half a line of 16-bit floats.  A vector
+ * has to begin at such an address, and a group of a sum has no more elements. */
 enum { UNIT = sizeof(S) == 2 ? GROUP : LINE / sizeof(S) };
 
 /* ---- memory -------------------------------------------------------------------------------------- */
@@ -89,7 +89,7 @@ enum { ROWS, ALONG };             /* how alpha lies */
 #define fa_lanes(p) ((ptrdiff_t)LANES)
 #define fa_line(p) ((ptrdiff_t)UNIT)
 #define fa_item_size(p) ((ptrdiff_t)sizeof(S))
-/* How many elements p[i] lies behind the last address that can be streamed to. */
+/* How many elements p[i] lies after the last address that can be streamed to. */
 #define fa_unaligned(p, i) ((ptrdiff_t)((uintptr_t)((p) + (i)) / sizeof(S) % UNIT))
 #define fa_scratch() ((double *)fa_alloca(PAIRS * sizeof(double)))
 #define fa_fetch_distance(p, streams) ((ptrdiff_t)((streams ? FETCH_AHEAD_STREAMED : FETCH_AHEAD) / sizeof(S)))
@@ -125,8 +125,8 @@ enum { ROWS, ALONG };             /* how alpha lies */
 #define fa_bits_le FA_VEC(bits_le)
 #define fa_where_bits FA_VEC(where_bits)
 
-/* n <= 64 bits of a mask, from the lowest of the i-th element's byte on; those behind the n-th, to the end of its byte,
- * are any.  Where n is a constant, a compiler makes one store of these; of eight loads GCC 12 made none. */
+/* n <= 64 bits of a mask, from the lowest bit of element i's byte on.  Bits after the n-th may have any value.  For a
+ * constant n a compiler merges the byte stores below into one; GCC 12 did not merge eight byte loads, hence memcpy. */
 FA_INLINE ptrdiff_t fa_get_bits(const uint8_t *mask, ptrdiff_t i, ptrdiff_t n)
 {
     uint64_t bits = 0;
@@ -147,7 +147,7 @@ FA_INLINE void fa_put_bits(uint8_t *mask, ptrdiff_t i, ptrdiff_t bits, ptrdiff_t
 }
 
 /* fa_load_part, fa_load_slopes_part: the first n < LANES elements, +0.0 in the other lanes; nothing is touched past
- * p[i + n - 1].  fa_store_part: the same way.  fa_join: lanes below n from a, the others from b; n may be below 0. */
+ * p[i + n - 1].  fa_store_part stores as many.  fa_join: lanes below n from a, the others from b; n may be below 0. */
 #ifdef FA_MASK
 #ifdef FA_OF_STORED
 #define FA_LOAD_MASKED(p, k) FA_OF_STORED(h16_load_masked(p, k))
@@ -185,7 +185,7 @@ FA_INLINE vec fa_join(vec a, vec b, ptrdiff_t n)
 #endif
 
 /* fa_store_part past the caches, element by element.  An ordinary store between streaming ones costs over a microsecond
- * on a busy bus; these join with their neighbours in a write-combining buffer.  16 bits cannot be stored so. */
+ * on a busy bus; these are merged with their neighbours in a write-combining buffer.  16 bits cannot be streamed. */
 FA_INLINE void fa_stream_part(S *p, ptrdiff_t i, vec v, ptrdiff_t n)
 {
 #if !defined(FA_STREAM_INTEGER) || defined(FA_OF_STORED)
@@ -212,7 +212,7 @@ FA_INLINE void fa_stream_part(S *p, ptrdiff_t i, vec v, ptrdiff_t n)
 _Static_assert(GROUP == 16, "fa_ramp and a mask of 16 lanes");
 enum { WIDE = GROUP / W64 }; /* registers in a wide */
 typedef struct { r64 r[WIDE]; } wide;
-#define fa_registers() (WIDE <= 2 ? 4 : 1) /* wides that registers can hold over a loop */
+#define fa_registers() (WIDE <= 2 ? 4 : 1) /* how many wides stay in registers throughout a loop */
 
 #define FA_WIDE(NAME, PARAMETERS, EXPRESSION)                                                                  \
     FA_INLINE wide NAME PARAMETERS                                                                             \
@@ -230,8 +230,8 @@ FA_INLINE void fa_store_wide(double *p, ptrdiff_t i, wide v)
 }
 
 /* total + (u > bound ? 0 : u * v) for 16 elements, in doubles.  The elements are widened by converting loads, which
- * leave out the shuffles of a conversion between registers.  To add +0.0 is to leave a lane alone: no lane of a sum is
- * -0.0. */
+ * need no shuffles, as a conversion between registers does.  Adding +0.0 does not change a lane, because no lane of a
+ * sum is -0.0. */
 FA_INLINE wide fa_add_products(wide total, const S *u, const S *v, ptrdiff_t i, double bound)
 {
 #if defined(FA_OF_STORED)
@@ -239,7 +239,7 @@ FA_INLINE wide fa_add_products(wide total, const S *u, const S *v, ptrdiff_t i, 
     FA_UNROLL for (int r = 0; r < WIDE; r += PARTS) {
         vec a = fa_load(u, i + r * W64), b = fa_load(v, i + r * W64);
 #ifdef FASTACT_HALF
-        /* The product of two of them is exact in float: half the conversions. */
+        /* The product of two float16 numbers is exact in float, so only products are converted to double. */
         vec term = r32_where_gt(a, r32_splat((T)bound), r32_splat(0), r32_mul(a, b));
         FA_UNROLL for (int k = 0; k < PARTS; k++) total.r[r + k] = r64_add(total.r[r + k], r64_part(term, k));
 #else
@@ -251,7 +251,7 @@ FA_INLINE wide fa_add_products(wide total, const S *u, const S *v, ptrdiff_t i, 
     }
 #elif defined(FASTACT_FLOAT) && defined(FA_MASK)
     /* A converting load keeps both vector ports busy here, so the rest has to be short: one comparison of floats,
-     * and multiply-adds fused (the product is exact) under its mask. */
+     * and fused multiply-adds under its mask.  Fusing changes no bit, because the product is exact. */
     FA_ANY_MASK k = FA_NOT_GREATER(r32_load(u + i), r32_splat((T)bound));
     FA_UNROLL for (int r = 0; r < WIDE; r++)
         total.r[r] = r64_add_product_masked(r64_widen(u + i + r * W64), r64_widen(v + i + r * W64), total.r[r],
@@ -289,7 +289,7 @@ FA_INLINE void fa_split_products(wide *total, wide *following, const S *u, const
 #endif
 }
 
-/* The n elements of p from i on in the places of a group from `lane` on, and +0.0 in the others. */
+/* Fills a group: the n elements of p from i on go to its lanes from `lane` on, and +0.0 to the others. */
 FA_INLINE void fa_place(S *group, const S *p, ptrdiff_t i, ptrdiff_t lane, ptrdiff_t n)
 {
 #if defined(FA_MASK) && !defined(FA_OF_STORED)
@@ -311,7 +311,7 @@ FA_INLINE wide fa_add_products_part(wide total, const S *u, const S *v, ptrdiff_
 }
 
 /* The sum of the 16 lanes by halves: lane i + lane i+8, then i + i+4, i + i+2, i + i+1.  Rotated lanes have the same
- * sum, because a + b is b + a. */
+ * sum: the same lanes are added in every step, and a + b is b + a. */
 FA_INLINE double fa_sum_lanes(wide v)
 {
     for (int half = WIDE / 2; half; half /= 2)

@@ -1,9 +1,9 @@
 /* What the pool (pool.h), the OpenMP lookup (openmp.h), the recycled memory (buffers.pyx) and the tasks of a host
-   (interface.h) need from the system: a clock, a pause, locks, threads, memory, and word of forks.
+   (interface.h) need from the system: a clock, a pause, locks, threads, memory, and a call at each fork.
 
-   Each section has a POSIX way and a Win32 way.  The Win32 way is meant for clang-cl; docs/reliability.md says how much
-   of it was tried.  Atomic operations need nothing here: GCC and Clang, and so clang-cl,
-   have the same builtins, and the kernels' vector types need one of these compilers anyway. */
+   Each section has a POSIX version and a Win32 version.  The Win32 version is meant for clang-cl; docs/reliability.md
+   says how much of it was tried.  Atomic operations need nothing here: GCC, Clang and clang-cl have the same builtins,
+   and the kernels' vector types need one of these compilers anyway. */
 
 #ifndef FASTACT_SYSTEM_H
 #define FASTACT_SYSTEM_H
@@ -193,14 +193,14 @@ static inline char *fa_map(size_t n)
 /* Huge pages need a privilege that few users have. */
 static inline void fa_want_huge_pages(void *p, size_t n) { (void)p, (void)n; }
 
-/* Windows does not take back a part of a mapping.  It stays, and the system need not keep what its pages hold. */
+/* Windows does not take back a part of a mapping.  The part stays mapped, but the system may drop what it holds. */
 static inline int fa_cut(void *p, size_t n)
 {
     VirtualAlloc(p, n, MEM_RESET, PAGE_READWRITE);
     return 0;
 }
 
-/* A mapping is given back by the address that it began with, of which a part may have been cut. */
+/* A mapping is given back by the address where it began, which may lie before p if fa_cut has cut the front. */
 static inline int fa_unmap(void *p, size_t n)
 {
     MEMORY_BASIC_INFORMATION mapping;

@@ -1,4 +1,5 @@
-# The words of _kernels.py for Cython: simd.h's, declared.  The annotations of the text become declarations after these.
+# The words of _kernels.py for Cython: declarations of simd.h's.  setup.py adds those that it makes from the annotations
+# of the text.
 
 from libc.stdint cimport uint8_t
 

@@ -1,8 +1,8 @@
 """The Numba variant's kernels: _kernels.py over simd.py's words, compiled at the first request and cached on disk.
 
-A text is run like any module, after the words of the vocabulary were put into it; then each of its functions becomes an
-@njit function.  A kernel's number is a constant of a closure, so LLVM keeps one branch of each `if op == ...`.  Numba's
-cache looks at one file only, so its key is given the hash of every file that the machine code depends on.
+The words of the vocabulary are put into a text, which is then run like any module.  Then each of its functions becomes
+an @njit function.  A kernel's number is a constant of a closure, so LLVM keeps one branch of each `if op == ...`.
+Numba's cache looks at one file only, so its key is given the hash of every file that the machine code depends on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OPS = {kernel: np.intp(number) for number, kernel in enumerate(_tables.KERNELS)}
 
 
 def _load(name: str) -> ModuleType:
-    """One of the texts, its functions compiled by Numba when they are called."""
+    """One of the texts as a module, whose functions Numba compiles when they are called."""
     spec = find_spec(f"fastact.{name}")
     module = module_from_spec(spec)
     words = {word: value for word, value in vars(simd).items() if not word.startswith("_")}
@@ -60,7 +60,7 @@ def _digest() -> int:
 
 
 def _kernel(kernel: str, digest: int) -> Callable:
-    """The C function of a kernel; Numba takes the two numbers for constants, and for a part of its cache's key.
+    """The C function of a kernel.  Numba takes `op` and `digest` for constants, and for a part of its cache's key.
 
     The function that it calls is a global of this module, because a compiled function in a closure would make the key
     another one in each process.
@@ -130,7 +130,7 @@ def _compile(kernel: str, dtype: str):
         # our own comes up again here.
         compiled = cfunc(signature, **simd.FLAGS)(function(0))
     with suppress(Exception):
-        FunctionCache(compiled.__wrapped__).flush()  # if the cache is damaged, the next process fills it afresh
+        FunctionCache(compiled.__wrapped__).flush()  # a damaged cache is emptied, and the next process fills it again
     return compiled
 
 
@@ -150,7 +150,7 @@ def address(kernel: str, dtype: str) -> int:
 
 @contextmanager
 def _told_if_slow(kernel: str, dtype: str) -> Iterator[None]:
-    """Log what is going on after a second of compilation: nobody expects a first call to take long."""
+    """After a second of compilation, log what is going on: nobody expects a first call to take long."""
     folder = cache_folder()
 
     def tell() -> None:
@@ -164,14 +164,14 @@ def _told_if_slow(kernel: str, dtype: str) -> Iterator[None]:
 
     timer = threading.Timer(SLOW, tell)
     timer.daemon = True
-    with suppress(RuntimeError):  # no thread can be had: no message
+    with suppress(RuntimeError):  # where no thread can be started, there is no message
         timer.start()
     try:
         yield
     finally:
         timer.cancel()
         if timer.ident is not None:
-            timer.join()  # no fork may come while it holds a lock
+            timer.join()  # a fork must not come while the timer's thread holds a lock
 
 
 def cache_folder() -> str | None:

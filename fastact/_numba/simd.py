@@ -21,7 +21,7 @@ from .._tables import FETCH_AHEAD, FETCH_AHEAD_STREAMED, GROUP, INNER_LOOP, LINE
 # Every flag of the compiler.  Numba's "numpy" error model leaves out the checks before // and %.
 FLAGS = {"error_model": "numpy", "boundscheck": False, "fastmath": False, "forceinline": True}
 inlined = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **FLAGS)
-# The same, inlined by Numba already: a function that is called once would else be compiled twice (0.6 s of 4.6).
+# The same, inlined by Numba: a function that is called once would otherwise be compiled twice (0.6 s of 4.6 s).
 inlined_early = njit(inline="always", **FLAGS)
 # The same, left as a function of its own where LLVM sees fit.
 out_of_line = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **{**FLAGS, "forceinline": False})
@@ -53,7 +53,7 @@ class VectorModel(models.PrimitiveModel):
 
 
 class Half(types.Type):
-    """Numba's type of a 16-bit float in memory, which it has none for: an integer whose bits stand for a float32."""
+    """The type of a 16-bit float in memory, for which Numba has none: an integer whose bits stand for a float32."""
 
     bitwidth = 16
 
@@ -190,7 +190,7 @@ def _load_part(context, builder, pointer, index, mask, kind: Vector):
 
 
 def _converts_halves(context) -> bool:
-    """Whether the code is for a machine that converts float16; without, LLVM would call a library."""
+    """Whether the code is for a machine that converts float16; on others LLVM would call a library."""
     triple, _, features = context.codegen().magic_tuple()
     return "+f16c" in features or triple.startswith(("aarch64", "arm64"))
 
@@ -216,7 +216,7 @@ def _computed(context, builder, vector, dtype: types.Type):
         return builder.bitcast(builder.shl(bits, _numbers(bits, 16)), _like(vector, ir.FloatType()))
     sign = builder.shl(builder.and_(bits, _numbers(bits, 0x8000)), _numbers(bits, 16))
     rest = builder.and_(bits, _numbers(bits, 0x7FFF))
-    # The exponent is moved; that of inf and NaN further.  A subnormal's value is its bits times 2**-24.
+    # 112 is added to the exponent, and 224 to that of inf and NaN.  A subnormal's value is its bits times 2**-24.
     large = builder.icmp_unsigned(">=", rest, _numbers(bits, 0x7C00))
     moved = builder.select(large, _numbers(bits, 224 << 23), _numbers(bits, 112 << 23))
     normal = builder.add(builder.shl(rest, _numbers(bits, 13)), moved)
@@ -236,7 +236,7 @@ def _stored(context, builder, vector, dtype: types.Type):
     bits = builder.bitcast(vector, _like(vector, ir.IntType(32)))
 
     def rounded(value, shift: int):
-        """Without the last bits, rounded to nearest even."""
+        """The value without its last `shift` bits, rounded to nearest even."""
         odd = builder.and_(builder.lshr(value, _numbers(bits, shift)), _numbers(bits, 1))
         half = _numbers(bits, (1 << (shift - 1)) - 1)
         return builder.lshr(builder.add(builder.add(value, half), odd), _numbers(bits, shift))
@@ -248,7 +248,7 @@ def _stored(context, builder, vector, dtype: types.Type):
     sign = builder.and_(builder.lshr(bits, _numbers(bits, 16)), _numbers(bits, 0x8000))
     rest = builder.and_(bits, _numbers(bits, 0x7FFFFFFF))
     normal = rounded(builder.sub(rest, _numbers(bits, 112 << 23)), 13)
-    # 0.5 has a unit of 2**-24, which is a subnormal's.
+    # A float32 from 0.5 on is a multiple of 2**-24, as a float16 subnormal is: adding 0.5 rounds to such a multiple.
     shifted = builder.fadd(builder.bitcast(rest, vector.type), ir.Constant(vector.type, [0.5] * vector.type.count))
     small = builder.sub(builder.bitcast(shifted, bits.type), _numbers(bits, 0x3F000000))
     nan = builder.or_(
@@ -268,7 +268,7 @@ def _has_avx512(context) -> bool:
 
 
 def _load_wide(context, builder, pointer, index, dtype: types.Type):
-    """16 elements as doubles.  A load for each register: LLVM makes a converting load of it, without shuffles."""
+    """16 elements as doubles.  There is a load for each register, so LLVM makes converting loads without shuffles."""
     lanes = 8 if _has_avx512(context) else 4
     pieces = []
     for first in range(0, GROUP, lanes):
@@ -357,7 +357,7 @@ def wanted(p):
 
 @word(lambda p: p.dtype)
 def zero_of(context, builder, kinds, p):
-    """The number 0 of the pointer's type: with a plain one Numba computes uint64 in float64."""
+    """The number 0 of the pointer's type: with a plain 0 Numba computes uint64 in float64."""
     return context.get_constant(kinds[0].dtype, 0)
 
 
@@ -388,7 +388,7 @@ def unaligned(p, i):
 
 @inlined
 def fetch_distance(p, streams):
-    """How many elements ahead they are fetched."""
+    """How many elements ahead to prefetch."""
     return (FETCH_AHEAD_STREAMED if streams else FETCH_AHEAD) // item_size(p)
 
 
@@ -404,7 +404,7 @@ def lanes(context, builder, kinds, p):
     return context.get_constant(types.intp, _line(kinds[0]).lanes)
 
 
-# Elements from one address that can be streamed to, to the next: a vector, which is half a cache line of 16-bit floats.
+# The elements between two addresses that can be streamed to: a vector, which is half a cache line of 16-bit floats.
 line = lanes
 
 
@@ -497,7 +497,7 @@ def store_part(context, builder, kinds, p, i, v, n):
 
 
 def _past_the_caches(builder, value, target):
-    """A store past the caches."""
+    """A streaming store, which goes past the caches."""
     stored = builder.store(value, target)
     stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
     return stored
@@ -514,8 +514,8 @@ def stream(context, builder, kinds, p, i, v):
     kind = _lie(kinds[0])
     vector = _stored(context, builder, v, kind.dtype)
     if isinstance(kind.dtype, Half) and _is_x86(builder) and _converts_halves(context):
-        # LLVM would join the conversion and the store, and x86 has no such instruction past the caches: the result was
-        # stored as usual.  What passes through assembly, though it is empty, is converted in a register first.
+        # LLVM would merge the conversion and the store, and x86 has no such streaming instruction: the result was
+        # stored as usual.  Empty inline assembly between the two makes LLVM convert in a register first.
         kept = ir.InlineAsm(ir.FunctionType(vector.type, [vector.type]), "", "=x,0")
         vector = builder.call(kept, [vector])
     _past_the_caches(builder, vector, _at(context, builder, p, i, kind)).align = kind.lanes * _align(kind)
@@ -533,7 +533,7 @@ def stream_lines(context, builder, kinds, p, buffer, n):
 
 @word(_void)
 def _stream_lane(context, builder, kinds, p, i, v, k):
-    """p[i + k] = lane k of v, past the caches; as an integer, which is what x86 has an instruction for."""
+    """p[i + k] = lane k of v, past the caches.  It is stored as an integer, for which x86 has an instruction."""
     integers = ir.VectorType(ir.IntType(kinds[2].dtype.bitwidth), kinds[2].lanes)
     value = builder.extract_element(builder.bitcast(v, integers), builder.trunc(k, ir.IntType(32)))
     _past_the_caches(builder, value, builder.bitcast(builder.gep(p, [builder.add(i, k)]), value.type.as_pointer()))
@@ -541,7 +541,7 @@ def _stream_lane(context, builder, kinds, p, i, v, k):
 
 @inlined
 def stream_part(p, i, v, n):
-    """Store the first n lanes past the caches, one by one; 16 bits cannot be stored so."""
+    """Store the first n lanes past the caches, one by one.  16 bits cannot be streamed, and are stored as usual."""
     if item_size(p) == 2:
         store_part(p, i, v, n)
     else:
@@ -603,7 +603,7 @@ def exact_in_double(context, builder, kinds, v):
 def _not_greater(builder, u, v):
     """A mask of the lanes where u <= v or either is NaN.
 
-    Every "greater" is asked this way round: it is the mask that leaves a lane alone in a product or a sum.
+    Every "greater" is tested by this mask: its lanes are those that take the product, or that add a term to a sum.
     """
     return builder.fcmp_unordered("<=", u, v)
 
@@ -647,7 +647,7 @@ def where_bits(context, builder, kinds, k, a, b):
 
 @inlined
 def get_bits(mask, i, n):
-    """n <= 64 bits, from the lowest of the i-th element's byte on; those behind, to the end of the byte, are any."""
+    """n <= 64 bits from the lowest bit of element i's byte on.  Bits after the n-th may have any value."""
     bits = ZERO
     for k in range((n + 7) >> 3):
         bits |= np.intp(sum_at(mask, (i >> 3) + k)) << (8 * k)
@@ -656,7 +656,7 @@ def get_bits(mask, i, n):
 
 @inlined
 def put_bits(mask, i, bits, n):
-    """Store them."""
+    """Store the lowest n bits, in whole bytes, from element i's byte on."""
     for k in range((n + 7) >> 3):
         put_sum(mask, (i >> 3) + k, np.uint8((bits >> (8 * k)) & 255))
 
@@ -670,10 +670,10 @@ def join(context, builder, kinds, a, b, n):
 def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, dtype: types.Type, given: types.Type):
     """Each of the totals + (u > bound ? 0 : u * v) for 16 elements from u[index] and v[index] on.
 
-    To add +0.0 is to leave a lane alone: no lane of a sum is -0.0.
+    Adding +0.0 does not change a lane, because no lane of a sum is -0.0.
     """
     if dtype is FLOAT16:
-        # The product of two of them is exact in float32: half the conversions.
+        # The product of two float16 numbers is exact in float32, so only products are converted to double.
         kind = Vector(dtype, GROUP)
         factor, other = (_computed(context, builder, _load(context, builder, p, index, kind), dtype) for p in (u, v))
         bounds = _broadcast(builder, context.cast(builder, bound, given, types.float32), GROUP)
@@ -681,7 +681,7 @@ def _add_products_unless_gt(context, builder, totals: list, u, v, index, bound, 
         mask = _not_greater(builder, factor, bounds)
         term = _widened(builder, builder.select(mask, product, ir.Constant(product.type, None)))
         return [builder.fadd(total, term) for total in totals]
-    # These loads come before the comparison's.  After it LLVM would take the numbers out of its register by shuffles.
+    # These loads come before the one for the comparison.  Otherwise LLVM would shuffle the numbers out of its register.
     compared = factor = _load_wide(context, builder, u, index, dtype)
     other = _load_wide(context, builder, v, index, dtype)
     kind = WIDE

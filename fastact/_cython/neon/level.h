@@ -1,13 +1,13 @@
 /* NEON (Advanced SIMD), which every 64-bit ARM processor has: a register here is a pair of NEON's, 8 floats or 4
  * doubles.
  *
- * In pairs, because `ldp`, `stp` and `stnp` move two registers, and because one of 16-bit floats widens to two of
- * floats.  No word has a multiply-add: the compiler may not fuse (-ffp-contract=off), and no intrinsic here does.
- * NEON's "greater" raises a status flag for NaN, which nobody reads.
+ * Pairs are used because `ldp`, `stp` and `stnp` move two registers, and because a register of 16-bit floats widens to
+ * two of floats.  No word fuses a multiplication and an addition: the compiler may not (-ffp-contract=off), and no
+ * intrinsic here does.  NEON's "greater" raises a status flag for NaN, which nobody reads.
  *
  * `stnp` is a hint to pass the caches.  It takes any address, and it is one instruction for a pair, as `stp` is.  A
- * release orders it like any other store, so there is no fence.  What it gains is not known: no ARM processor was at
- * hand.  16-bit floats have no streaming, for `stnp` takes two registers and they fill one.
+ * release orders it like any other store, so there is no fence.  What `stnp` gains is not known: no ARM processor was
+ * at hand.  16-bit floats are not streamed, because `stnp` takes two registers and they fill one.
  */
 
 #include <arm_neon.h>
@@ -45,7 +45,7 @@ typedef struct { float64x2_t lo, hi; } r64;
     {                                                                                                          \
         return (R){vbslq_##F(vcleq_##F(u.lo, v.lo), a.lo, b.lo), vbslq_##F(vcleq_##F(u.hi, v.hi), a.hi, b.hi)}; \
     }                                                                                                          \
-    /* The lanes of a mask as bits: each lane keeps its own one, and they are added. */                        \
+    /* The lanes of a mask as bits: each lane keeps only its own bit, and the lanes are added. */              \
     FA_INLINE ptrdiff_t R##_bits(M lo, M hi)                                                                   \
     {                                                                                                          \
         lo = vandq_##U(lo, vld1q_##U(R##_bit)), hi = vandq_##U(hi, vld1q_##U(R##_bit + n));                    \
@@ -91,7 +91,7 @@ FA_INLINE r32 r32_of_brain(h16 h)
     return (r32){vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(h), 16)),
                  vreinterpretq_f32_u32(vshll_high_n_u16(h, 16))};
 }
-/* Rounded to nearest even, as integers: vaddhn keeps the upper halves of sums.  A NaN becomes quiet instead. */
+/* Rounds to nearest even in integer arithmetic: vaddhn keeps the upper halves of sums.  A NaN is made quiet instead. */
 FA_INLINE uint32x4_t fa_rounding(uint32x4_t bits)
 { return vaddq_u32(vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1)), vdupq_n_u32(0x7fff)); }
 FA_INLINE h16 r32_to_brain(r32 v)

@@ -1,8 +1,8 @@
 /* SSE4.2: registers of 4 floats or 2 doubles.  SSE has no quiet ordered "greater"; the signalling one differs only in a
  * status flag that nobody reads.
  *
- * Measured on a Zen 4 core (AMD EPYC), in cycles: until a result can be used, and for each of many that do not wait for
- * one another, operands in L1.
+ * Measured on a Zen 4 core (AMD EPYC) with operands in L1, in cycles: "latency" is the time until a result can be used,
+ * "each" the time per instruction where many do not wait for one another.
  *   word                instruction               latency   each
  *   load                movups                               0.5
  *   store               movups                                 1
@@ -36,7 +36,7 @@ typedef __m128d r64;
     FA_INLINE int R##_bits_le(R u, R v) { return _mm_movemask_##S(_mm_cmple_##S(u, v)); }
 FA_128(r32, float, ps)
 FA_128(r64, double, pd)
-/* A lane's bit goes to the lane's sign, by which blendv chooses. */
+/* The bit for each lane is moved to that lane's sign bit, by which blendv chooses. */
 FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b)
 {
     __m128i bits = _mm_mullo_epi32(_mm_set1_epi32((int)k), _mm_setr_epi32(INT32_MIN, 1 << 30, 1 << 29, 1 << 28));
@@ -56,8 +56,9 @@ FA_INLINE r64 r64_part(r32 v, int k) { return _mm_cvtps_pd(k ? _mm_movehl_ps(v, 
 FA_INLINE double r64_sum(r64 v) { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
 FA_INLINE void fa_fence(void) { _mm_sfence(); }
 
-/* No instructions for 16-bit floats: halves.h's arithmetic, four numbers at a time.  Halves are converted by calls: a
- * module would have those 30 instructions hundreds of times (350 KB instead of 230). */
+/* SSE has no instructions for 16-bit floats, so this is the arithmetic of halves.h on four numbers at a time.  float16
+ * is converted by function calls.  Inlined, those 30 instructions would be in a module hundreds of times (350 KB, not
+ * 230). */
 #define FA_HALVES
 typedef __m128i h16;
 #define FA_EACH(n) _mm_set1_epi32(n)

@@ -1,7 +1,7 @@
 /* AVX2: registers of 8 floats or 4 doubles.
  *
- * Measured on a Zen 4 core (AMD EPYC), in cycles: until a result can be used, and for each of many that do not wait for
- * one another, operands in L1.
+ * Measured on a Zen 4 core (AMD EPYC) with operands in L1, in cycles: "latency" is the time until a result can be used,
+ * "each" the time per instruction where many do not wait for one another.
  *   word                instruction               latency   each
  *   load                vmovups                              0.5
  *   store               vmovups                                1
@@ -37,7 +37,7 @@ typedef __m256d r64;
     FA_INLINE int R##_bits_le(R u, R v) { return _mm256_movemask_##S(_mm256_cmp_##S(u, v, _CMP_LE_OQ)); }
 FA_256(r32, float, ps)
 FA_256(r64, double, pd)
-/* A lane's bit goes to the lane's sign, by which blendv chooses. */
+/* The bit for each lane is moved to that lane's sign bit, by which blendv chooses. */
 FA_INLINE r32 r32_where_bits(ptrdiff_t k, r32 a, r32 b)
 {
     __m256i bits = _mm256_sllv_epi32(_mm256_set1_epi32((int)k), _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24));
@@ -67,7 +67,7 @@ FA_INLINE void h16_stream(uint16_t *p, h16 h) { _mm_stream_si128((__m128i *)p, h
 FA_INLINE r32 r32_of_half(h16 h) { return _mm256_cvtph_ps(h); }
 FA_INLINE h16 r32_to_half(r32 v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 FA_INLINE r32 r32_of_brain(h16 h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
-/* Rounded to nearest even, as integers; a NaN becomes quiet instead. */
+/* Rounds to nearest even in integer arithmetic.  A NaN is made quiet instead. */
 FA_INLINE h16 r32_to_brain(r32 v)
 {
     __m256i bits = _mm256_castps_si256(v), upper = _mm256_srli_epi32(bits, 16);

@@ -1,7 +1,7 @@
 /* AVX-512: registers of 16 floats or 8 doubles, and masks.
  *
- * Measured on a Zen 4 core (AMD EPYC), in cycles: until a result can be used, and for each of many that do not wait for
- * one another, operands in L1.
+ * Measured on a Zen 4 core (AMD EPYC) with operands in L1, in cycles: "latency" is the time until a result can be used,
+ * "each" the time per instruction where many do not wait for one another.
  *   word                 instruction                          latency   each
  *   load, load_masked    vmovups                                           1
  *   store, store_masked  vmovups                                           2
@@ -34,7 +34,7 @@ typedef __mmask16 FA_ANY_MASK;
     FA_INLINE R R##_splat(E s) { return _mm512_set1_##S(s); }                                                  \
     FA_INLINE R R##_mul(R a, R b) { return _mm512_mul_##S(a, b); }                                             \
     FA_INLINE R R##_add(R a, R b) { return _mm512_add_##S(a, b); }                                             \
-    /* By the lanes where u is not greater, so that GCC joins the product in b and the select. */              \
+    /* The mask has the lanes where u is not greater, so that GCC fuses the product in b with the select. */   \
     FA_INLINE R R##_where_gt(R u, R v, R a, R b)                                                               \
     { return _mm512_mask_mov_##S(a, _mm512_cmp_##S##_mask(u, v, _CMP_NGT_UQ), b); }                            \
     FA_INLINE R R##_where_le(R u, R v, R a, R b)                                                               \
@@ -71,12 +71,12 @@ FA_INLINE void h16_stream(uint16_t *p, h16 h) { _mm256_stream_si256((__m256i *)p
 FA_INLINE r32 r32_of_half(h16 h) { return _mm512_cvtph_ps(h); }
 FA_INLINE h16 r32_to_half(r32 v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 FA_INLINE r32 r32_of_brain(h16 h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
-/* The odd ones of 32 halves, which are the upper halves of 16 floats. */
+/* The indices of the odd 16-bit elements of a register, which are the upper halves of 16 floats. */
 #define FA_UPPER_HALVES \
     _mm512_castsi256_si512( \
         _mm256_setr_epi32(0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015, 0x1b0019, 0x1f001d))
-/* Rounded to nearest even, as integers: with 0x7fff more, or 0x8000 if the result would be odd, the upper half is
-   right.  A NaN becomes the default one first, or the addition could carry into its sign. */
+/* Rounds to nearest even in integer arithmetic: after an addition of 0x7fff, or of 0x8000 if the upper half is odd, the
+   upper half is right.  A NaN is replaced by the default NaN first, since the addition could carry into its sign. */
 FA_INLINE h16 r32_to_brain(r32 v)
 {
     __m512i bits = _mm512_castps_si512(_mm512_fixupimm_ps(v, v, _mm512_set1_epi32(0x11111133), 0));
