@@ -10,7 +10,7 @@ import numpy as np
 import fastact
 from fastact._tables import Operation
 
-from ..workloads import Task, Workload
+from ..workloads import Task, Workload, computing
 from .base import Call, Contestant, Outputs
 
 
@@ -112,7 +112,8 @@ class JaxWithFastact(Jax):
     @staticmethod
     def _alpha(task: Task) -> np.ndarray:
         # A number is not rounded to 16 bits, because fastact computes 16-bit floats in float32.
-        return task.broadcast if task.op.alpha == "array" else np.float32(task.broadcast)
+        array = task.op.alpha == "array"
+        return task.broadcast if array else np.asarray(task.broadcast, computing(task.x).dtype)
 
     @staticmethod
     def _functions() -> Any:
