@@ -55,9 +55,13 @@ DASHED = {"fastact_numba": (0, (4, 2))}  # often lies on the other variant's lin
 Plot = tuple[str, str, Figure]  # name, caption, figure
 
 
-@style.context("default")  # whatever the user's matplotlibrc says
-def plots(frame: pd.DataFrame, targets: bool = True) -> Iterator[Plot]:
+def plots(frame: pd.DataFrame) -> Iterator[Plot]:
     """Every plot that a run allows."""
+    with style.context("default"):  # whatever the user's matplotlibrc says
+        yield from _plots(frame)
+
+
+def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
     of = dict(tuple(frame.groupby("part", sort=False))) if len(frame) else {}
     for part in ("workloads", "own"):
         if part in of:
