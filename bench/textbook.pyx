@@ -47,8 +47,8 @@ cdef double row_backward(const floating[::1] dy, const floating[::1] x, floating
         if x[i] > 0:
             dx[i] = dy[i]
         else:
-            dx[i] = a * dy[i]
             total += <double>x[i] * <double>dy[i]
+            dx[i] = a * dy[i]
     return total
 
 
@@ -71,8 +71,8 @@ cdef double column_backward(const floating[:, ::1] dy, const floating[:, ::1] x,
         if x[r, c] > 0:
             dx[r, c] = dy[r, c]
         else:
-            dx[r, c] = a * dy[r, c]
             total += <double>x[r, c] * <double>dy[r, c]
+            dx[r, c] = a * dy[r, c]
     return total
 
 
@@ -91,6 +91,6 @@ def prelu_backward_shared(const floating[::1] dy, const floating[::1] x, const f
         if x[i] > 0:
             dx[i] = dy[i]
         else:
-            dx[i] = alpha[0] * dy[i]
             total += <double>x[i] * <double>dy[i]
+            dx[i] = alpha[0] * dy[i]
     dalpha[0] = <floating>total
