@@ -46,6 +46,7 @@ arguments, backends, buffers, built, cpu, dispatch, forks, front, plans, python_
 )  # fmt: skip
 launch, launch_module = _launch.launch, _masks
 HAS_CORE = built.driver is not None  # the compiled driver, recycled memory and fast path
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # by tests/sanitize.py: slower, with an allocator of its own
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "tests" / "scripts"

@@ -51,7 +51,10 @@ def address(folder: Path, words: list[str]) -> int:
     apart = [f"--ignore=tests/{name}" for name in APART]
     chosen = words or ["tests", *apart]
     # Pytest would keep the standard error stream's text, and a fault that ends the process would end it without a word.
-    return test_in(folder, "-x", "--capture=sys", *chosen, capture=False, LD_PRELOAD=preloaded, **ADDRESS).returncode
+    beside = [] if words else ["-n", "2"]  # all tests take 20 minutes one by one
+    return test_in(
+        folder, "-x", "--capture=sys", *beside, *chosen, capture=False, LD_PRELOAD=preloaded, **ADDRESS
+    ).returncode
 
 
 def thread(folder: Path, words: list[str]) -> int:

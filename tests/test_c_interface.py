@@ -22,6 +22,7 @@ from helpers import (
     HAS_CORE,
     OPERATIONS,
     ROOT,
+    SANITIZED,
     SCRIPTS,
     WITH_SLOPES,
     assert_same_bits,
@@ -758,7 +759,7 @@ def test_no_runtime():
 
 
 @pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="tried on x86-64 with glibc only")
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer has an allocator of its own")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has an allocator of its own")
 def test_memory_that_runs_out(tmp_path):
     """Every allocation of a call fails once: there is an error, and nothing is written; or the right result."""
     need("gcc")

@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, OPERATIONS, Answer, assert_same_bits, call, operands, output_of
+from helpers import FLOATS, HALVES, OPERATIONS, SANITIZED, Answer, assert_same_bits, call, operands, output_of
 
 dask = pytest.importorskip("dask", reason="dask is not installed (pip install 'fastact[dask]')")
 da = pytest.importorskip("dask.array", reason="dask.array does not import")
@@ -577,6 +577,7 @@ def test_the_pages(page):
     assert np.isfinite(names["dalpha"]).all()
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer needs several times the memory")
 def test_the_example(tmp_path):
     """200 MB in chunks of 8: less memory than the array, and every number is right."""
     spec = importlib.util.spec_from_file_location("larger", ROOT / "examples" / "larger_than_memory.py")

@@ -17,7 +17,7 @@ import typing
 from pathlib import Path
 
 import pytest
-from helpers import SCRIPTS, built, clean_environment, cpu, output_of, python, tables
+from helpers import SANITIZED, SCRIPTS, built, clean_environment, cpu, output_of, python, tables
 
 import fastact
 
@@ -147,7 +147,7 @@ def test_an_import_changes_nothing_about_the_process(variables):
     assert not done.stderr
 
 
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer takes twice the time")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer takes twice the time")
 def test_an_import_is_quick():
     """Beyond NumPy, in processor time: 15 ms were asked for, and 9 ms is what it takes on an idle machine."""
     assert min(float(output_of("imports.py", "time_of_the_import")) for _ in range(5)) < 0.060
