@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import built, launch, python_driver, tables
+from helpers import SANITIZED, built, launch, python_driver, tables
 from machine_code import functions, instructions, level_of
 
 import fastact
@@ -54,6 +54,7 @@ def test_no_instruction_above_the_level(kind, level):
         assert any(level_of(line) == level for line in code), "nothing of its own"
 
 
+@pytest.mark.skipif(SANITIZED, reason="built with -O1, which leaves functions with fences apart from the kernels")
 @pytest.mark.parametrize("kind", built.KINDS)
 @pytest.mark.parametrize("level", [level for level in built.built_levels() if level != "generic"])
 def test_streamed_results_are_fenced(kind, level):
