@@ -1,4 +1,4 @@
-"""Prints how often a sleeping helper was woken by one small call, by two in series, and by a large one."""
+"""Prints how often one small call wakes a sleeping helper, and whether two in series and one large call do."""
 
 import os
 import time
@@ -9,10 +9,17 @@ import fastact
 from fastact import _built
 
 
-def sleeps(thread):
-    """How often a thread has gone to sleep."""
+def status(thread, field):
+    """What Linux says of a thread."""
     with open(f"/proc/self/task/{thread}/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt"))
+        return next(line.split()[1] for line in lines if line.startswith(field))
+
+
+def sleeps(thread):
+    """How often a thread has gone to sleep, once it is asleep: on a busy machine it may go on spinning for longer."""
+    while status(thread, "State") != "S":
+        time.sleep(0.01)
+    return int(status(thread, "voluntary_ctxt"))
 
 
 def woken(helper, x, calls):
