@@ -738,6 +738,12 @@ def test_before_the_import():
     assert output_of("c_calls.py", "before_the_import", **PATHS) == "right"
 
 
+def test_an_import_without_kernels_says_why(monkeypatch):
+    monkeypatch.setattr(fastact._interface._backends, "missing", {"cython": "no compiler was found"}.get)
+    with pytest.raises(ImportError, match="no C interface here: no compiler was found"):
+        fastact._interface.load_kernels()
+
+
 def test_a_library_without_python(tmp_path):
     need("gcc")
     library = compiled(SCRIPTS / "by_name.c", tmp_path / "by_name.so", "-std=c11", "-shared", "-fPIC")
